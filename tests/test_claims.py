@@ -1,0 +1,251 @@
+"""The verdict rule against numbers worked out by hand, and the register against its own format."""
+
+import json
+import math
+import tomllib
+from itertools import product
+
+import numpy as np
+import pytest
+
+from thermolab.claims import Check, Claim, Result, data_folder, extreme, few_seeds, register, replicas, section
+
+ULP = math.ulp(1.0)
+HOLDS, FAILS, OPEN = Check(1, 1, 0.5), Check(9, 1, 0.5), Check(1.5, 1, 0.5, error=1)
+CLAIM = Claim("toy.sum", "00_toy", "one and one is two", "arithmetic", "holds", "one and one is three")
+
+
+def result(check=HOLDS, control=FAILS, claim=CLAIM, **rest):
+    return Result(claim, check, "wrong sum", control, n_seeds=3, **rest)
+
+
+# --- the rule
+
+
+@pytest.mark.parametrize(
+    "measured, verdict",
+    [
+        (1.0, "holds"),  # distance 0, 0 + 2/8 < 1/2
+        (1.25, "holds"),  # 1/4 + 2/8 = 1/2: the boundary belongs to "holds"
+        (0.75, "holds"),
+        (1.25 + ULP, "inconclusive"),
+        (1.5, "inconclusive"),
+        (1.75, "inconclusive"),  # 3/4 - 2/8 = 1/2: this boundary does not belong to "fails"
+        (0.25, "inconclusive"),
+        (1.75 + ULP, "fails"),
+        (0.25 - ULP, "fails"),
+        (5.0, "fails"),
+    ],
+)
+def test_rule_for_equality(measured, verdict):
+    assert Check(measured, predicted=1, tolerance=0.5, error=0.125).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "relation, measured, distance, verdict",
+    [
+        ("above", 3.0, -2.0, "holds"),
+        ("above", 0.75, 0.25, "holds"),
+        ("above", 0.5, 0.5, "inconclusive"),
+        ("above", 0.25, 0.75, "inconclusive"),
+        ("above", 0.0, 1.0, "fails"),
+        ("below", -1.0, -2.0, "holds"),
+        ("below", 1.25, 0.25, "holds"),
+        ("below", 1.5, 0.5, "inconclusive"),
+        ("below", 1.75, 0.75, "inconclusive"),
+        ("below", 2.0, 1.0, "fails"),
+    ],
+)
+def test_rule_for_one_side(relation, measured, distance, verdict):
+    check = Check(measured, predicted=1, tolerance=0.5, error=0.125, relation=relation)
+    assert (check.distance, check.verdict) == (distance, verdict)
+
+
+@pytest.mark.parametrize("measured, verdict", [(1.0, "holds"), (1.0 + ULP, "fails"), (1.0 - ULP, "fails")])
+def test_exact_identity_without_tolerance(measured, verdict):
+    assert Check(measured, predicted=1.0, tolerance=0.0).verdict == verdict
+
+
+@pytest.mark.parametrize("relation", ["equal", "above", "below"])
+@pytest.mark.parametrize(
+    "measured, predicted, error",
+    [(math.nan, 1, 0), (math.inf, 1, 0), (-math.inf, 1, 0), (1, math.nan, 0), (1, 1, math.inf)],
+)
+def test_what_is_not_a_number_decides_nothing(measured, predicted, error, relation):
+    assert Check(measured, predicted, 0.5, error, relation).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"relation": "near"},
+        {"tolerance": -0.1},
+        {"tolerance": math.nan},
+        {"error": -0.1},
+        {"error": math.nan},
+    ],
+)
+def test_check_rejects_nonsense_by_name_and_value(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        Check(**{"measured": 1, "predicted": 1, "tolerance": 0.5} | wrong)
+
+
+# --- a claim needs a control that comes out the other way
+
+
+@pytest.mark.parametrize("check, control", list(product([HOLDS, FAILS, OPEN], repeat=2)))
+def test_control_must_come_out_the_other_way(check, control):
+    told_apart = (check, control) in [(HOLDS, FAILS), (FAILS, HOLDS)]
+    assert result(check, control).verdict == (check.verdict if told_apart else "inconclusive")
+
+
+def test_agrees_with_the_registered_verdict_only():
+    assert result(HOLDS, FAILS).agrees
+    assert not result(FAILS, HOLDS).agrees
+    assert not result(HOLDS, HOLDS).agrees
+
+
+def test_record_has_the_keys_of_claims_json():
+    record = result(seconds=1.2345, settings={"eta": 0.1}).as_dict()
+    assert record.keys() >= {
+        *("id", "statement", "source", "predicted", "measured", "error", "tolerance", "verdict", "expected", "control"),
+        *("n_seeds", "settings", "seconds"),
+    }
+    assert record["control"].keys() >= {"name", "measured", "verdict"}
+    assert (record["id"], record["predicted"], record["measured"], record["tolerance"]) == ("toy.sum", 1, 1, 0.5)
+    assert (record["verdict"], record["control"]["verdict"], record["control"]["measured"]) == ("holds", "fails", 9)
+    assert (record["n_seeds"], record["settings"], record["seconds"]) == (3, {"eta": 0.1}, 1.23)
+
+
+@pytest.mark.parametrize("measured", [np.float32(1.5), np.int64(1), math.nan, math.inf])
+def test_record_is_strict_json(measured):
+    record = result(Check(measured, 1, 0.5, error=np.float64(0.1)), Check(math.nan, 1, 0.5)).as_dict()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["measured"] == (measured if math.isfinite(measured) else None)
+    assert (record["control"]["measured"], record["verdict"]) == (None, "inconclusive")
+
+
+# --- standard errors
+
+
+# The t quantile that covers 95.45 %, by degrees of freedom: Guide to the Expression of Uncertainty (GUM), table G.2.
+@pytest.mark.parametrize(
+    "values, mean, standard_error, t",
+    [
+        ([4, 6], 5, 1, 13.97),
+        ([5 - math.sqrt(3), 5, 5 + math.sqrt(3)], 5, 1, 4.53),
+        ([1, 2, 3, 4, 5], 3, math.sqrt(0.5), 2.87),
+        (range(1, 12), 6, 1, 2.28),
+    ],
+)
+def test_few_seeds_use_students_t(values, mean, standard_error, t):
+    found_mean, error = few_seeds(list(values))
+    assert found_mean == pytest.approx(mean)
+    assert 2 * error / standard_error == pytest.approx(t, abs=0.005)
+
+
+def test_few_seeds_for_three_seeds_by_hand():
+    # With 2 degrees of freedom the quantile that covers c is c sqrt(2/(1 - c²)), and two sigma cover c = erf(sqrt 2).
+    c = math.erf(math.sqrt(2))
+    assert few_seeds([-math.sqrt(3), 0, math.sqrt(3)])[1] == pytest.approx(c / math.sqrt(2 * (1 - c * c)))
+
+
+def test_two_errors_of_few_seeds_cover_as_much_as_two_sigma():
+    runs = np.random.default_rng(0).normal(1, 2, size=(4000, 3))
+    covered = np.mean([abs(mean - 1) <= 2 * error for mean, error in map(few_seeds, runs)])
+    assert covered == pytest.approx(0.9545, abs=0.01)  # three binomial standard errors
+
+
+def test_replicas_have_the_plain_standard_error():
+    assert replicas([[1, 2, 3], [4, 5, 6], [7, 8, 9]]) == pytest.approx((5, math.sqrt(7.5 / 9)))
+
+
+@pytest.mark.parametrize("estimate", [few_seeds, replicas, extreme])
+def test_one_value_has_no_error(estimate):
+    with pytest.raises(ValueError, match="2 or more"):
+        estimate([1.0])
+
+
+def test_extreme_is_exact_for_identical_seeds():
+    grid = np.array([[0.5, -3.0], [2.0, 1.0]])
+    assert extreme(np.stack([grid] * 4)) == (3, 0)
+
+
+def test_extreme_averages_the_seeds_before_it_looks_for_the_maximum():
+    assert extreme([[1.0, 0.25], [-1.0, 0.75]])[0] == 0.5
+
+
+@pytest.mark.parametrize("n", [3, 10])
+def test_extreme_of_a_single_cell_is_its_mean(n):
+    values = np.random.default_rng(n).normal(-100, 1, n)
+    mean, error = few_seeds(values)
+    assert extreme(values[:, None], n_boot=20000) == pytest.approx((-mean, error), rel=0.03)
+
+
+def test_two_errors_of_an_extreme_cover_the_truth():
+    # One cell stands out in size and in noise, so the largest deviation is known: 5.
+    runs = np.random.default_rng(0).normal([0, -5, 1], [0.1, 0.5, 0.1], size=(500, 5, 3))
+    covered = np.mean([abs(top - 5) <= 2 * error for top, error in (extreme(run, n_boot=200) for run in runs)])
+    assert covered == pytest.approx(0.9545, abs=0.028)  # three binomial standard errors
+
+
+# --- the register
+
+
+NOTEBOOKS = {
+    "00_irreversibility": "irreversibility",
+    "01_cooling": "cooling",
+    "02_temperature_collapse": "collapse",
+    "03_ideal_gas": "ideal-gas",
+    "04_neuron_balance": "balance",
+    "05_platonic_alignment": "platonic",
+    "06_progressive_sharpening": "sharpening",
+}
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """The entries of data/claims.toml as they stand, each with its section."""
+    sections = tomllib.loads((data_folder() / "claims.toml").read_text(encoding="utf-8"))
+    return [(notebook, line) for notebook, block in sections.items() for line in block["claims"]]
+
+
+def test_register_has_122_unique_ids(lines):
+    ids = [line["id"] for _, line in lines]
+    assert len(ids) == len(set(ids)) == 122
+    assert list(register()) == ids
+
+
+def test_register_names_each_phenomenon_one_way(lines):
+    assert {notebook for notebook, _ in lines} == NOTEBOOKS.keys()
+    assert [line["id"] for notebook, line in lines if line["id"].split(".")[0] != NOTEBOOKS[notebook]] == []
+
+
+def test_register_entries_are_complete(lines):
+    required = {"id", "statement", "source", "expected", "control"}
+    for _, line in lines:
+        assert required <= line.keys() <= required | {"core", "reason"}, line["id"]
+        assert all(line[key].strip() for key in line.keys() - {"core"}), line["id"]
+        assert line["expected"] in ("holds", "fails", "open"), line["id"]
+        assert isinstance(line.get("core", True), bool), line["id"]
+
+
+def test_claims_that_fail_say_why():
+    assert [c.id for c in register().values() if c.expected == "fails" and not c.reason] == []
+
+
+def test_no_statement_stands_twice():
+    statements = [c.statement for c in register().values()]
+    assert len(set(statements)) == len(statements)
+
+
+def test_section_is_the_register_of_one_notebook():
+    sizes = {notebook: len(section(notebook)) for notebook in NOTEBOOKS}
+    assert sum(sizes.values()) == len(register())
+    assert all(c.notebook == "03_ideal_gas" for c in section("03_ideal_gas").values())
+
+
+def test_section_of_an_unknown_notebook_lists_the_known_ones():
+    with pytest.raises(KeyError, match="07_magnets.*03_ideal_gas"):
+        section("07_magnets")

@@ -1,0 +1,205 @@
+"""Claims, the rule that decides them, and the register of all of them.
+
+A claim is a sentence of the literature that one run can decide. A `Check` compares a measured
+number with a predicted one; a `Result` is a claim with its check and the check of its control, an arm
+of the same run in which the very same check must come out the other way.
+
+The rule: with Δ the distance of the measurement from the prediction and SE its standard error, the check
+**holds** if Δ + 2 SE <= tolerance, **fails** if Δ - 2 SE > tolerance and is **inconclusive** otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+Verdict = Literal["holds", "fails", "inconclusive"]
+Relation = Literal["equal", "above", "below"]
+
+# Two standard errors of a normal variable cover this share; few seeds must cover the same.
+COVERAGE = float(stats.norm.cdf(2) - stats.norm.cdf(-2))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the register, `data/claims.toml`.
+
+    `expected` is "holds", "fails" (does not reproduce) or "open" (nobody has measured it yet) and binds at a
+    notebook's default settings, preset lab.
+    `core` is False for what lies outside the hour of a course lab. `reason` explains an unexpected verdict.
+    """
+
+    id: str
+    notebook: str
+    statement: str
+    source: str
+    expected: str
+    control: str
+    core: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A measured number against a predicted one.
+
+    relation "equal" asks |measured - predicted| <= tolerance, "above" asks measured >= predicted - tolerance,
+    "below" asks measured <= predicted + tolerance. `error` is one standard error of `measured`, already
+    widened by the t quantile when it comes from few seeds (`few_seeds`), 0 for an exact identity.
+    """
+
+    measured: float
+    predicted: float
+    tolerance: float
+    error: float = 0.0
+    relation: Relation = "equal"
+
+    def __post_init__(self):
+        if self.relation not in ("equal", "above", "below"):
+            raise ValueError(f"relation={self.relation!r} is none of 'equal', 'above', 'below'")
+        if not self.tolerance >= 0 or not self.error >= 0:
+            raise ValueError(f"tolerance={self.tolerance} and error={self.error} must not be negative or NaN")
+
+    @property
+    def distance(self) -> float:
+        """Δ: how far the measurement lies on the wrong side of the prediction (signed if one-sided)."""
+        gap = self.measured - self.predicted
+        return {"equal": abs(gap), "above": -gap, "below": gap}[self.relation]
+
+    @property
+    def verdict(self) -> Verdict:
+        if not math.isfinite(self.measured) or not math.isfinite(self.error):
+            return "inconclusive"
+        if self.distance + 2 * self.error <= self.tolerance:
+            return "holds"
+        if self.distance - 2 * self.error > self.tolerance:
+            return "fails"
+        return "inconclusive"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A claim, decided: its check and the check of its control, taken in the same run.
+
+    A control that does not come out the other way makes the verdict inconclusive: the check told nothing apart.
+    """
+
+    claim: Claim
+    check: Check
+    control_name: str
+    control: Check
+    n_seeds: int
+    settings: Mapping[str, object] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        told_apart = {self.check.verdict, self.control.verdict} == {"holds", "fails"}
+        return self.check.verdict if told_apart else "inconclusive"
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the verdict is the registered one; nothing contradicts an open claim."""
+        return self.claim.expected in (self.verdict, "open")
+
+    def as_dict(self) -> dict:
+        """The record of claims.json: plain values, JSON-ready."""
+        c, k = self.claim, self.check
+        return {
+            "id": c.id,
+            "statement": c.statement,
+            "source": c.source,
+            "predicted": _plain(k.predicted),
+            "measured": _plain(k.measured),
+            "error": _plain(k.error),
+            "tolerance": _plain(k.tolerance),
+            "relation": k.relation,
+            "verdict": self.verdict,
+            "expected": c.expected,
+            "control": {
+                "name": self.control_name,
+                "measured": _plain(self.control.measured),
+                "predicted": _plain(self.control.predicted),
+                "error": _plain(self.control.error),
+                "verdict": self.control.verdict,
+            },
+            "n_seeds": self.n_seeds,
+            "settings": {k: np.asarray(v).tolist() for k, v in self.settings.items()},
+            "seconds": round(float(self.seconds), 2),
+        }
+
+
+def _plain(x) -> float | None:
+    """A Python float, or None where JSON has no number (NaN, infinity)."""
+    return float(x) if math.isfinite(x) else None
+
+
+def few_seeds(values) -> tuple[float, float]:
+    """Mean over a few seeds and its standard error, widened by Student's t.
+
+    values: [n] with n >= 2. Two of the returned errors cover what two standard errors of a normal mean do.
+    """
+    values = np.asarray(values, float).ravel()
+    if values.size < 2:
+        raise ValueError(f"{values.size} seed(s) give no standard error; use 2 or more")
+    t = stats.t.ppf((1 + COVERAGE) / 2, values.size - 1)
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size) * t / 2)
+
+
+def replicas(values) -> tuple[float, float]:
+    """Mean over many independent replicas [n] and its plain standard error."""
+    values = np.asarray(values, float).ravel()
+    if values.size < 2:
+        raise ValueError(f"{values.size} replica(s) give no standard error; use 2 or more")
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))
+
+
+def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Largest absolute deviation over a grid, and its standard error by bootstrap over seeds.
+
+    deviations: [n_seeds, ...], signed. The seeds are averaged first; the maximum is over everything else.
+    The spread is widened by Student's t as in `few_seeds`. Bias: noise alone gives a positive extreme, so a grid whose
+    noise is near the tolerance errs towards "fails" or "inconclusive", never towards "holds".
+    """
+    deviations = np.asarray(deviations, float)
+    n = len(deviations)
+    if n < 2:
+        raise ValueError(f"{n} seed(s) give no standard error; use 2 or more")
+    deviations = deviations.reshape(n, -1)
+    picks = np.random.default_rng(seed).integers(n, size=(n_boot, n))
+    maxima = np.abs(deviations[picks].mean(1)).max(1)
+    # A bootstrap over n draws sees the spread of a mean too small by sqrt((n - 1)/n).
+    widen = stats.t.ppf((1 + COVERAGE) / 2, n - 1) / 2 * math.sqrt(n / (n - 1))
+    return float(np.abs(deviations.mean(0)).max()), float(maxima.std() * widen)
+
+
+def data_folder() -> Path:
+    """The folder `data/`: beside the package in a checkout, inside it when installed from a wheel."""
+    beside = Path(__file__).parents[1] / "data"
+    return beside if (beside / "claims.toml").is_file() else Path(__file__).parent / "_data"
+
+
+@cache
+def register() -> dict[str, Claim]:
+    """All claims of the book by id, in the order of the notebooks."""
+    with open(data_folder() / "claims.toml", "rb") as file:
+        sections = tomllib.load(file)
+    claims = [Claim(notebook=notebook, **line) for notebook, part in sections.items() for line in part["claims"]]
+    return {claim.id: claim for claim in claims}
+
+
+def section(notebook: str) -> dict[str, Claim]:
+    """The claims of one notebook, such as "03_ideal_gas"."""
+    found = {k: c for k, c in register().items() if c.notebook == notebook}
+    if not found:
+        known = sorted({c.notebook for c in register().values()})
+        raise KeyError(f"no claims are registered for {notebook!r}; allowed: {', '.join(known)}")
+    return found

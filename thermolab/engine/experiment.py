@@ -1,0 +1,226 @@
+"""The one loop: a system, R replicas of it, knobs that can be turned at any step, and frames that come out.
+
+Slider, script, papermill and test drive the same `Experiment`: `set` is the only way to turn a knob and logs it
+with its step, `advance` takes steps, `frames` and `aframes` yield what the gauges read. A log replays to the bit
+on the same backend, device and number of threads, because every random number is a function of (seed, stream, step).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import xarray as xr
+
+SLICE_SECONDS = 0.01  # how long the async driver computes before the event loop gets its turn
+
+
+class DivergenceError(RuntimeError):
+    """A run left the range of its numbers: the message names step, value and remedy."""
+
+    def _render_traceback_(self):
+        return [f"DivergenceError: {self}"]  # in a notebook: one line instead of a traceback
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run is at a step. weights: [R, P]; diverged: [R], the step of divergence or -1; radius: [R] of the fixed sphere."""
+
+    weights: torch.Tensor
+    step: int
+    diverged: torch.Tensor
+    radius: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the gauges read at `step`: {name: [R] array}. Means since the last frame, NaN where a replica diverged."""
+
+    step: int
+    knobs: dict[str, np.ndarray]
+    gauges: dict[str, np.ndarray]
+
+
+class Experiment:
+    """R replicas of a system under knobs.
+
+    eta, lam and the system's own knobs: a number or one per replica [R]. batch_size: one number. streams: [R] integers
+    that name the replicas' random numbers (default 0 … R - 1). weights: [R, P] to start from (default: the system's
+    start). gauges: {name: function of (system, State, knobs) -> [R]}, instruments read at every frame beside the system's own.
+    """
+
+    def __init__(
+        self,
+        system,
+        *,
+        eta,
+        lam=0.0,
+        batch_size: int | None = None,
+        replicas: int | None = None,
+        seed: int = 0,
+        streams=None,
+        weights: torch.Tensor | None = None,
+        device: str = "cpu",
+        gauges: Mapping[str, Callable] | None = None,
+        **knobs,
+    ):
+        if system.has_batches and batch_size is None:
+            raise ValueError("batch_size is missing: this system learns from batches")
+        sizes = {np.size(v) for v in (eta, lam, *knobs.values(), *([] if streams is None else [streams])) if np.ndim(v)}
+        sizes |= {len(weights)} if weights is not None else set()
+        sizes |= {replicas} if replicas is not None else set()
+        if len(sizes) > 1:
+            raise ValueError(f"knobs, streams and weights disagree on the number of replicas: {sorted(sizes)}")
+        self.n_replicas = sizes.pop() if sizes else 1
+        self.system, self.seed, self.device, self.gauges = system, int(seed), str(device), dict(gauges or {})
+        if hasattr(system, "to"):
+            system.to(device)
+        streams = np.arange(self.n_replicas) if streams is None else np.asarray(streams)
+        self.streams = torch.as_tensor(streams, dtype=torch.int64, device=device)
+        if weights is None:
+            weights = system.start(self.streams, self.seed)
+        weights = torch.as_tensor(weights, device=device).detach().clone()
+        nobody = torch.full((self.n_replicas,), -1, dtype=torch.int64, device=device)
+        self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1))
+        self.start = self.state
+        self.events: list[list] = []
+        self.history: list[Frame] = []
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps_summed = 0
+        self.knobs: dict = {}
+        batch = {"batch_size": batch_size} if system.has_batches else {}
+        self.set(**{"eta": eta, "lam": lam, **batch, **system.knobs, **knobs})
+
+    def set(self, **knobs) -> None:
+        """Turn knobs. Takes effect from the next step on, and goes into the log with the present step."""
+        allowed = {"eta", "lam", *self.system.knobs} | ({"batch_size"} if self.system.has_batches else set())
+        for name, value in knobs.items():
+            if name not in allowed:
+                raise ValueError(f"{name} is no knob of this system; allowed: {', '.join(sorted(allowed))}")
+            value = np.asarray(value, float)
+            if not np.isfinite(value).all() or (value < 0).any() or (name in ("eta", "batch_size") and (value <= 0).any()):
+                raise ValueError(f"{name}={value} must be finite and {'positive' if name != 'lam' else 'not negative'}")
+            if value.ndim and value.shape != (self.n_replicas,):
+                raise ValueError(f"{name} has shape {value.shape}; allowed: a number or one per replica ({self.n_replicas},)")
+        self.events.append([self.state.step, {k: np.asarray(v).tolist() for k, v in knobs.items()}])
+        for name, value in knobs.items():
+            full = torch.as_tensor(np.broadcast_to(np.asarray(value, np.float64), (self.n_replicas,)).copy(), device=self.device)
+            self.knobs[name] = int(value) if name == "batch_size" else full
+
+    def advance(self, n: int) -> None:
+        """Take n steps. Raises DivergenceError when a run at a single setting, or every replica of a grid, has diverged."""
+        state = self.state
+        weights = state.weights.clone()  # a State, once handed out, never changes
+        sums, diverged = self.system.advance(weights, state.step, n, self.knobs, self.seed, self.streams, state.radius)
+        for name, mean in sums.items():
+            self._sums[name] = self._sums.get(name, 0) + mean * n
+        self._steps_summed += n
+        diverged = torch.where(state.diverged >= 0, state.diverged, diverged)
+        self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged)
+
+    def frame(self) -> Frame:
+        """What the gauges read now; the system's own are means over the steps since the last frame."""
+        alive = self._check_divergence()
+        gauges = {k: (v / max(1, self._steps_summed)).cpu().numpy() for k, v in self._sums.items()}
+        for name, gauge in self.gauges.items():
+            gauges[name] = np.asarray(torch.as_tensor(gauge(self.system, self.state, self.knobs)).cpu(), float)
+        gauges = {k: np.where(alive, v, np.nan) for k, v in gauges.items()}
+        self._sums, self._steps_summed = {}, 0
+        knobs = {k: np.asarray(torch.as_tensor(v).cpu()) for k, v in self.knobs.items()}
+        frame = Frame(self.state.step, knobs, gauges)
+        self.history.append(frame)
+        return frame
+
+    def frames(self, every: int, until: int | None = None) -> Iterator[Frame]:
+        """A frame each `every` steps up to step `until` (for ever if None). Closing the generator is Stop."""
+        for _ in self._slices(every, until):
+            if self._steps_summed >= every:
+                yield self.frame()
+
+    async def aframes(self, every: int, until: int | None = None) -> AsyncIterator[Frame]:
+        """The same frames, giving way to the event loop every ~10 ms."""
+        began = time.perf_counter()
+        for _ in self._slices(every, until, slice_seconds=SLICE_SECONDS):
+            if self._steps_summed >= every:
+                yield self.frame()
+            if time.perf_counter() - began > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+
+    def _slices(self, every: int, until: int | None, slice_seconds: float | None = None) -> Iterator[None]:
+        """Advance up to the next frame, in slices of about slice_seconds where that is given."""
+        per_step = None
+        while until is None or self.state.step < until:
+            n = every - self._steps_summed
+            if until is not None:
+                n = min(n, until - self.state.step)
+            if slice_seconds is not None:
+                n = min(n, 1 if per_step is None else max(1, int(slice_seconds / per_step)))
+            began = time.perf_counter()
+            self.advance(n)
+            per_step = (time.perf_counter() - began) / n
+            yield
+
+    def _check_divergence(self) -> np.ndarray:
+        """Which replicas are alive [R]; raises if there is nothing left to measure."""
+        diverged = self.state.diverged.cpu().numpy()
+        if (diverged < 0).all():
+            return diverged < 0
+        settings = np.stack([self.knobs[k].cpu().numpy() for k in self.knobs if k != "batch_size"])
+        single = len(np.unique(settings, axis=1).T) == 1
+        if single or (diverged >= 0).all():
+            first = int(np.argmin(np.where(diverged >= 0, diverged, np.iinfo(np.int64).max)))
+            eta, lam = (float(self.knobs[k][first]) for k in ("eta", "lam"))
+            raise DivergenceError(
+                f"eta={eta:.3g}, lam={lam:.3g} ({self.system.protocol}): |w| grew past 1e12 at step {diverged[first]} in "
+                f"{(diverged >= 0).sum()} of {len(diverged)} replicas; a step shrinks w only while eta*lam*r² < 2: "
+                f"try eta={eta / 4:.3g} or a larger batch (less noise)"
+            )
+        return diverged < 0
+
+    @property
+    def log(self) -> dict:
+        """All that rebuilds this run: plain values, JSON-ready."""
+        from thermolab import __version__
+
+        return {
+            "thermolab": __version__,
+            "system": self.system.name,
+            "settings": self.system.settings(),
+            "seed": self.seed,
+            "streams": self.streams.tolist(),
+            "backend": self.system.choose_backend(self.state.weights),
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+            "steps": self.state.step,
+            "events": self.events,
+        }
+
+    def replay(self, log: Mapping, every: int | None = None) -> Experiment:
+        """A new experiment on this one's system, start and gauges, driven by the events of a log to its last step.
+
+        every: steps between frames (default: none but the last).
+        """
+        first, *later = log["events"]
+        again = Experiment(
+            self.system, seed=log["seed"], streams=log["streams"], weights=self.start.weights, device=self.device,
+            gauges=self.gauges, **first[1],
+        )  # fmt: skip
+        for step, knobs in [*later, [log["steps"], {}]]:
+            for _ in again.frames(every or max(1, step), until=step):
+                pass
+            if knobs:
+                again.set(**knobs)
+        return again
+
+    def record(self) -> xr.Dataset:
+        """The frames so far: gauges with dims (time, replica), steps as the coordinate of time."""
+        if not self.history:
+            raise ValueError("there are no frames yet: call frames() or frame() first")
+        names = self.history[-1].gauges
+        data = {k: (("time", "replica"), np.stack([f.gauges[k] for f in self.history])) for k in names}
+        return xr.Dataset(data, coords={"time": [f.step for f in self.history]}, attrs={"seed": self.seed})

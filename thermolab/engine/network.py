@@ -1,0 +1,90 @@
+"""A network on data as a system: R replicas, each with its own batches, η and λ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from thermolab.engine import dynamics, random
+from thermolab.engine.compiled import DIVERGED
+from thermolab.engine.data import Dataset
+from thermolab.engine.replicas import Replicas
+
+GAUGES = ("U", "r2", "p", "g2")
+INDEX_BLOCK = 2**18  # batch indices drawn at once
+
+
+class NetworkOnData:
+    """Replicas of a module that learn a data set by SGD under one of the protocols.
+
+    Batches are drawn independently, with replacement, for each replica. Knobs: eta, lam; batch_size is one per experiment.
+    """
+
+    name = "network"
+    gauges = GAUGES
+    has_batches = True
+
+    def __init__(self, module: nn.Module, data: Dataset, protocol: str = "lr", loss: str = "cross-entropy", backend: str = "auto"):
+        self.replicas, self.data = Replicas(module, loss, backend), data
+        self.protocol, self.n_parameters = dynamics.check_protocol(protocol), self.replicas.n_parameters
+        self.knobs: dict[str, float] = {}
+
+    def settings(self) -> dict:
+        """Plain values that describe this system."""
+        return {"module": str(self.replicas.module), "n_data": len(self.data), "protocol": self.protocol, "loss": self.replicas.loss}
+
+    def to(self, device) -> None:
+        """Move data and frozen parameters."""
+        self.data = self.data.to(device)
+        self.replicas.to(device)
+
+    def choose_backend(self, weights: torch.Tensor) -> str:
+        """The backend that `advance` takes for these weights."""
+        return self.replicas.backend
+
+    def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
+        """Weights [R, P], Gaussian at the usual scale of each layer."""
+        return self.replicas.start(random.normals(seed, streams, 0, 1, self.n_parameters, purpose=random.START)[0])
+
+    def batches(self, seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int):
+        """n batches (x [R, B, ...], y [R, B, ...]), one after the other, all in the same memory."""
+        sources = (self.data.x, self.data.y)
+        buffers = [t.new_empty((len(streams) * batch_size, *t.shape[1:])) for t in sources]
+        chunk = max(1, INDEX_BLOCK // (len(streams) * batch_size))
+        for begin in range(0, n, chunk):
+            picks = random.indices(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
+            for pick in picks:
+                flat = pick.flatten()
+                yield [torch.index_select(t, 0, flat, out=b).unflatten(0, pick.shape) for t, b in zip(sources, buffers, strict=True)]
+
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
+        """n steps, in place. weights [R, P]; knobs, streams and radius (of the fixed sphere) [R].
+
+        Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step: U = loss of the
+        batch, r2 = |w|², p = pressure, g2 = |g|² r², and the step [R] by which a replica diverged, -1 where none did.
+        """
+        eta, lam = knobs["eta"].to(weights.dtype), knobs["lam"].to(weights.dtype)
+        g = torch.empty_like(weights)
+        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in GAUGES}
+        diverged = torch.full((len(weights),), -1, device=weights.device)
+        with torch.no_grad():
+            for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
+                totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
+                r = torch.linalg.vector_norm(weights, dim=1)
+                totals["r2"] += r * r
+                totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
+                totals["p"] += dynamics.update(self.protocol, weights, g, eta, lam, radius)
+                bad = ~(r * r < DIVERGED)
+                diverged = torch.where(bad & (diverged < 0), first_step + i, diverged)
+        return {k: t / n for k, t in totals.items()}, diverged
+
+    def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
+        """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""
+        out = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device)
+        with torch.no_grad():
+            # steps from 2^31 on are never trained on: these batches are independent of the run's
+            for g, (x, y) in zip(out, self.batches(seed, streams, 2**31, n, batch_size), strict=True):
+                self.replicas.loss_and_gradient(weights, x, y, g)
+        return out

@@ -1,0 +1,128 @@
+"""Recipes: measurements that a notebook awaits, a script runs, and a test calls, with the same numbers in each.
+
+A recipe is a generator function that yields `Jobs` (one picklable function and the settings of each call) and is
+sent the list of their results. `await recipe(...)` gives the jobs to other processes, so the kernel stays free for
+a live panel and Interrupt stops them; `recipe.run(...)` takes them one after the other in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Independent calls of one function of a module: their settings, and what the progress bar calls them."""
+
+    function: Callable
+    settings: Sequence[dict]
+    label: str = "jobs"
+
+
+class Recipe:
+    """A measurement. Calling it returns a coroutine; `run` is the same for scripts."""
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.function = function
+
+    async def __call__(self, *args, **settings):
+        steps = self.function(*args, **settings)
+        results = None
+        while True:
+            try:
+                jobs = steps.send(results)
+            except StopIteration as end:
+                return end.value
+            results = await _elsewhere(jobs)
+
+    def run(self, *args, **settings):
+        """The recipe in this process, one job after the other."""
+        steps = self.function(*args, **settings)
+        results = None
+        while True:
+            try:
+                jobs = steps.send(results)
+            except StopIteration as end:
+                return end.value
+            results = [_one_thread(jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
+
+
+def seeds(seed: int, n: int) -> list[int]:
+    """n seeds of a recipe, disjoint from those of any other `seed` (n up to 1000)."""
+    return [1000 * seed + i for i in range(n)]
+
+
+def workers() -> int:
+    """How many processes `await recipe(...)` uses: THERMOLAB_WORKERS, else one per core."""
+    return int(os.environ.get("THERMOLAB_WORKERS", 0)) or os.cpu_count() or 1
+
+
+def _one_thread(function: Callable, settings: dict):
+    """The call with one torch thread: small tensors gain nothing from more, and results depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(**settings)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _progress(items, label: str, total: int | None = None):
+    """A progress bar where somebody looks: a terminal or a notebook's front end."""
+    if os.environ.get("JPY_SESSION_NAME"):
+        from tqdm.auto import tqdm as bar
+
+        return bar(items, desc=label, total=total, leave=False)
+    return tqdm(items, desc=label, total=total, leave=False, disable=None)
+
+
+@functools.cache
+def _pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers(), mp_context=multiprocessing.get_context("spawn"))
+
+
+def warm_up() -> None:
+    """Start the worker processes, which takes seconds, while the reader is still reading."""
+    for _ in range(workers()):
+        _pool().submit(_import_engine)
+
+
+def _import_engine() -> None:
+    import thermolab.engine.isotropic  # noqa: F401
+
+
+async def _elsewhere(jobs: Jobs) -> list:
+    """All results in order; processes for the CPU, a thread for a GPU, which the processes would only share."""
+    if any(str(s.get("device", "cpu")).startswith("cuda") for s in jobs.settings):
+        return [await asyncio.to_thread(_one_thread, jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
+    bar = _progress(None, jobs.label, total=len(jobs.settings))
+    futures = [asyncio.wrap_future(_pool().submit(_one_thread, jobs.function, s)) for s in jobs.settings]
+    for future in futures:
+        future.add_done_callback(lambda _: bar.update())
+    try:
+        return list(await asyncio.gather(*futures))
+    except BaseException:
+        _stop_workers()
+        raise
+    finally:
+        bar.close()
+
+
+def _stop_workers() -> None:
+    """Interrupt, or a job that failed: end the jobs at once; the next recipe starts fresh workers."""
+    pool = _pool()
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    _pool.cache_clear()

@@ -1,0 +1,196 @@
+"""Many copies of one network as the rows of one matrix [R, P].
+
+`Replicas` flattens a module's trainable parameters and evaluates loss and gradient of all R copies at once, each
+on its own batch. Two backends: "batched", a hand-written forward and backward pass for a chain of the layers
+in `LAYERS`, 5 to 15 times faster at small sizes, and "autograd" (torch.func), for any module and as oracle.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from thermolab.engine.models import start_scale
+
+
+def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats of logits [..., B, K] and classes [..., B]; one value per leading index."""
+    picked = outputs.gather(-1, targets[..., None])[..., 0]
+    return (torch.logsumexp(outputs, -1) - picked).mean(-1)
+
+
+def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean of |f - y|² over the batch, without a factor 1/2; outputs and targets [..., B, K]."""
+    return (outputs - targets).square().sum(-1).mean(-1)
+
+
+LOSSES = {"cross-entropy": cross_entropy, "squared": squared_error}
+
+
+class Replicas:
+    """Loss and gradient of R copies of a module.
+
+    module: an ordinary nn.Module; loss: "cross-entropy" or "squared"; backend: "auto", "batched" or "autograd".
+    """
+
+    def __init__(self, module: nn.Module, loss: str = "cross-entropy", backend: str = "auto"):
+        if loss not in LOSSES:
+            raise ValueError(f"loss={loss!r} is unknown; allowed: {', '.join(LOSSES)}")
+        self.module, self.loss = module, loss
+        self.trainable = {k: p for k, p in module.named_parameters() if p.requires_grad}
+        self.n_parameters = sum(p.numel() for p in self.trainable.values())
+        self.chain = _chain(module)
+        if backend == "batched" and self.chain is None:
+            raise ValueError(f"backend='batched' takes an nn.Sequential of {', '.join(k.__name__ for k in LAYERS)} without affine norms")
+        self.backend = ("batched" if self.chain else "autograd") if backend == "auto" else backend
+
+    def to(self, device) -> Replicas:
+        """Move the frozen parameters."""
+        self.module.to(device)
+        return self
+
+    def start(self, normal: torch.Tensor) -> torch.Tensor:
+        """Weights [R, P] from standard normals [R, P], each parameter at its usual scale."""
+        scales = [torch.full((p.numel(),), start_scale(k, p)) for k, p in self.trainable.items()]
+        return normal * torch.cat(scales).to(normal)
+
+    def views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The parameters [R, *shape] as views of a matrix [R, P]."""
+        out, begin = {}, 0
+        for name, p in self.trainable.items():
+            out[name] = flat[:, begin : begin + p.numel()].unflatten(1, p.shape)
+            begin += p.numel()
+        return out
+
+    def loss_and_gradient(self, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor):
+        """Losses [R]; the gradients [R, P] go into `out`. x: [R, B, ...], y: [R, B] or [R, B, K]."""
+        if self.backend == "batched":
+            return self._batched(weights, x, y, out)
+        gradients, losses = vmap(grad_and_value(self._loss_of_one), randomness="different")(self.views(weights), x, y)
+        for name, view in self.views(out).items():
+            view.copy_(gradients[name])
+        return losses
+
+    def outputs(self, weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """What R copies answer to inputs [R, B, ...] or shared inputs [B, ...]."""
+        shared = x.dim() == self.module_input_dims + 1
+        call = vmap(lambda p, x: functional_call(self.module, p, (x,)), in_dims=(0, None if shared else 0))
+        with torch.no_grad():
+            return call(self.views(weights), x)
+
+    module_input_dims = 1
+
+    def _loss_of_one(self, parameters, x, y):
+        return LOSSES[self.loss](functional_call(self.module, parameters, (x,)), y)
+
+    def _batched(self, weights, x, y, out):
+        parameters, gradients = self.views(weights), self.views(out)
+        h, saved = x, []
+        for name, layer in self.chain:
+            h, memory = LAYERS[type(layer)][0](layer, name, parameters, h)
+            saved.append(memory)
+        loss, d = _LOSS_GRADIENTS[self.loss](h, y)
+        first = next(i for i, (name, _) in enumerate(self.chain) if f"{name}.weight" in self.trainable)
+        for i in range(len(self.chain) - 1, first - 1, -1):
+            name, layer = self.chain[i]
+            d = LAYERS[type(layer)][1](layer, name, parameters, gradients, saved[i], d, i > first)
+        return loss
+
+
+def _chain(module: nn.Module):
+    """(name, layer) of a chain that the batched backend can take, else None."""
+    if not isinstance(module, nn.Sequential):
+        return None
+    for layer in module:
+        affine = isinstance(layer, nn.BatchNorm1d | nn.LayerNorm) and layer.weight is not None
+        running = isinstance(layer, nn.BatchNorm1d) and layer.track_running_stats
+        mixed = isinstance(layer, nn.Linear) and len({p.requires_grad for p in layer.parameters()}) > 1
+        if type(layer) not in LAYERS or affine or running or mixed:
+            return None
+    return list(module.named_children())
+
+
+def _cross_entropy_gradient(outputs, targets):
+    # by hand: torch.log_softmax over a last dimension of ten takes six times as long on a CPU
+    top = outputs.amax(-1, keepdim=True)
+    picked = outputs.gather(-1, targets[..., None])
+    d = (outputs - top).exp_()
+    total = d.sum(-1, keepdim=True)
+    loss = (total.log() + top - picked)[..., 0].mean(-1)
+    d.div_(total)
+    d.scatter_add_(-1, targets[..., None], torch.full_like(d[..., :1], -1.0))
+    return loss, d.div_(targets.shape[-1])
+
+
+def _squared_gradient(outputs, targets):
+    d = outputs - targets
+    return d.square().sum(-1).mean(-1), d.mul_(2 / d.shape[-2])
+
+
+_LOSS_GRADIENTS = {"cross-entropy": _cross_entropy_gradient, "squared": _squared_gradient}
+
+
+# A layer is a pair: forward(layer, name, parameters, h) -> (output, memory), and
+# backward(layer, name, parameters, gradients, memory, d, pass_on) -> d of its input, writing its own gradients.
+def _linear(layer, name, parameters, h):
+    weight = parameters.get(f"{name}.weight")
+    if weight is None:
+        return nn.functional.linear(h, layer.weight, layer.bias), h
+    bias = parameters.get(f"{name}.bias")
+    if bias is None:
+        return torch.bmm(h, weight.transpose(1, 2)), h
+    return torch.baddbmm(bias[:, None], h, weight.transpose(1, 2)), h
+
+
+def _linear_back(layer, name, parameters, gradients, h, d, pass_on):
+    weight = parameters.get(f"{name}.weight")
+    if weight is None:
+        return d @ layer.weight
+    # through a contiguous copy: with strided output bmm falls back to one call per replica
+    gradients[f"{name}.weight"].copy_(torch.bmm(d.transpose(1, 2), h))
+    if f"{name}.bias" in gradients:
+        torch.sum(d, 1, out=gradients[f"{name}.bias"])
+    return torch.bmm(d, weight) if pass_on else None
+
+
+def _relu(layer, name, parameters, h):
+    h = h.clamp_min(0)
+    return h, h
+
+
+def _relu_back(layer, name, parameters, gradients, h, d, pass_on):
+    return torch.ops.aten.threshold_backward(d, h, 0)
+
+
+def _tanh(layer, name, parameters, h):
+    h = h.tanh()
+    return h, h
+
+
+def _tanh_back(layer, name, parameters, gradients, h, d, pass_on):
+    return d * (1 - h * h)
+
+
+def _normalise(dim):
+    def forward(layer, name, parameters, h):
+        h = h - h.mean(dim, keepdim=True)
+        scale = torch.rsqrt(h.square().mean(dim, keepdim=True) + layer.eps)
+        h.mul_(scale)
+        return h, (h, scale)
+
+    def backward(layer, name, parameters, gradients, memory, d, pass_on):
+        h, scale = memory
+        d = d - d.mean(dim, keepdim=True) - h * (d * h).mean(dim, keepdim=True)
+        return d.mul_(scale)
+
+    return forward, backward
+
+
+LAYERS = {
+    nn.Linear: (_linear, _linear_back),
+    nn.ReLU: (_relu, _relu_back),
+    nn.Tanh: (_tanh, _tanh_back),
+    nn.BatchNorm1d: _normalise(1),
+    nn.LayerNorm: _normalise(2),
+}
