@@ -200,21 +200,24 @@ class Experiment:
             "events": self.events,
         }
 
-    def replay(self, log: Mapping, every: int | None = None) -> Experiment:
-        """A new experiment on this one's system, start and gauges, driven by the events of a log to its last step.
-
-        every: steps between frames (default: none but the last).
-        """
-        first, *later = log["events"]
-        again = Experiment(
-            self.system, seed=log["seed"], streams=log["streams"], weights=self.start.weights, device=self.device,
-            gauges=self.gauges, **first[1],
-        )  # fmt: skip
-        for step, knobs in [*later, [log["steps"], {}]]:
-            for _ in again.frames(every or max(1, step), until=step):
-                pass
+    def follow(self, events, every: int, until: int) -> Iterator[Frame]:
+        """Frames each `every` steps up to step `until`, turning knobs at their steps: events [[step, {knob: value}], …]."""
+        for step, knobs in [*events, [until, {}]]:
+            yield from self.frames(every, until=step)
             if knobs:
-                again.set(**knobs)
+                self.set(**knobs)
+
+    def replay(self, log: Mapping, every: int | None = None) -> Experiment:
+        """A new experiment from this one's start, with its system and gauges, driven by the events of a log to its last step.
+
+        every: steps between frames (default: one frame at most).
+        """
+        (_, first), *later = log["events"]
+        again = Experiment(
+            self.system, seed=log["seed"], streams=log["streams"], weights=self.start.weights, device=self.device, gauges=self.gauges, **first
+        )
+        for _ in again.follow(later, every or max(1, log["steps"]), log["steps"]):
+            pass
         return again
 
     def record(self) -> xr.Dataset:
