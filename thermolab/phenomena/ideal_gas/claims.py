@@ -1,0 +1,310 @@
+"""The claims of notebook 03, decided from the datasets of its recipes, each with its control.
+
+Tolerances are the accuracy that the theory or the paper states; they stand here once and were set before any run:
+1.5 % for radii and 3 % for pressures of the isotropic model (order η of the finite-step forms), 4 % for energies and
+for a network's radius and pressure (order η), 0.05 nats a coordinate for entropies (5 % in T), 0.02 a coordinate for
+slopes, 5 % for relaxation and for the share of cells that are their own minimum, 10 % for the Maxwell relation
+(published: below 10 % in most set-ups).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from thermolab.claims import Check, Result, extreme, few_seeds, section
+from thermolab.phenomena.ideal_gas import theory
+from thermolab.phenomena.ideal_gas.network import SLOW
+
+RADIUS, PRESSURE, ENERGY, NETWORK, RELAXATION, SHARE, MAXWELL = 0.015, 0.03, 0.04, 0.04, 0.05, 0.05, 0.1
+ENTROPY_PER_COORDINATE, SLOPE_PER_COORDINATE = 0.05, 0.02
+EXPONENT = 0.05  # of σ² along an idle variable: 12 % over a decade
+STATIONARY_DRIFT = 0.02  # change of log U between the halves of the window below which a run counts as stationary
+
+
+# --- what is compared ---------------------------------------------------------------------------------------------
+def seeds_first(*arrays: xr.DataArray) -> np.ndarray:
+    """Several arrays with a dim "seed" as one matrix [seed, …]."""
+    return np.concatenate([a.transpose("seed", ...).values.reshape(a.sizes["seed"], -1) for a in arrays], 1)
+
+
+def plane(data: xr.Dataset, name: str = "S_full") -> np.ndarray:
+    """Slopes [seed, (log η, log λ)] of the plane that fits `name` over the grid; cells that are NaN are left out."""
+    design = _design(data, 1)
+    rows = seeds_first(data[name])
+    return np.stack([np.linalg.lstsq(design[(ok := np.isfinite(y))], y[ok], rcond=None)[0][1:] for y in rows])
+
+
+def own_minimum(energy, entropy, temperature, pressure, radius) -> float:
+    """Share of cells [n] whose potential U - T S + p r²/2, with their own T and p, is least among all at their own state."""
+    potential = theory.gibbs(energy, entropy, temperature[:, None], pressure[:, None], radius)
+    ok = np.isfinite(energy) & np.isfinite(entropy) & np.isfinite(radius)
+    best = np.argmin(np.where(ok, potential, np.inf), 1)
+    return float(np.mean(best[ok] == np.flatnonzero(ok)))
+
+
+def own_minima(data: xr.Dataset, temperature: str, roll: int = 0) -> np.ndarray:
+    """`own_minimum` [seed]; roll: each cell gets the temperature of another one (the control)."""
+    t = np.roll(data[temperature].values.ravel(), roll)
+    p = (0 * data["T"] + data["lam"]).transpose("eta", "lam").values.ravel()
+    cells = zip(*(seeds_first(data[k]) for k in ("U", "S_full", "r")), strict=True)
+    return np.array([own_minimum(u, s, t, p, r) for u, s, r in cells])
+
+
+def maxwell(data: xr.Dataset, direction: np.ndarray, log_radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(∂S/∂log η - ∂S/∂log λ)/((D - 1)/2) - 1 at each cell [seed, cell] and R² [seed] of the quadratic fit of S.
+
+    direction, log_radius: [seed, cell], entropy of the direction and log r, from which S = direction + (D - 1) log r.
+    """
+    d = data.attrs["dim"] - 1
+    design = _design(data, 2)
+    total = direction + d * log_radius
+    fit = np.linalg.lstsq(design, total.T, rcond=None)[0]
+    _, x, y, *_ = design.T
+    slope_eta = fit[1] + np.outer(2 * x, fit[3]) + np.outer(y, fit[5])
+    slope_lam = fit[2] + np.outer(2 * y, fit[4]) + np.outer(x, fit[5])
+    rest = total.T - design @ fit
+    return ((slope_eta - slope_lam) / (d / 2) - 1).T, 1 - rest.var(0) / total.var(1)
+
+
+def _design(data: xr.Dataset, order: int) -> np.ndarray:
+    x, y = (v.ravel() for v in np.meshgrid(np.log(data["eta"]), np.log(data["lam"]), indexing="ij"))
+    x, y = x - x.mean(), y - y.mean()
+    return np.stack([np.ones_like(x), x, y, *([x * x, y * y, x * y] if order == 2 else [])], 1)
+
+
+def idle_exponent(data: xr.Dataset, idle: str) -> np.ndarray:
+    """Exponent [seed] of σ² along a direction of the (log η, log λ) plane in which it should not change.
+
+    idle: "lam" (λ at fixed η), "eta" (η at fixed λ) or "ratio" (η/λ at fixed ηλ).
+    """
+    slopes = plane(data.assign(log_sigma=np.log(data["trace"])), "log_sigma")
+    return slopes @ {"eta": [1, 0], "lam": [0, 1], "ratio": [0.5, -0.5]}[idle]
+
+
+# --- the isotropic model ------------------------------------------------------------------------------------------
+Grids = Mapping[str, xr.Dataset]
+
+
+def iso_energy(iso: Grids):
+    other = {"elr": "lr", "lr": "sphere", "sphere": "lr"}
+
+    def off(swap: bool):
+        temperatures = {k: iso[other[k] if swap else k]["T_step"] for k in iso}
+        predicted = {k: _vmf(theory.energy_vmf, t, iso[k].attrs["dim"]) for k, t in temperatures.items()}
+        return extreme(seeds_first(*((d["U"] / predicted[k] - 1).mean("lam") for k, d in iso.items())))
+
+    return _both(off(False), off(True), ENERGY, "temperature of another protocol")
+
+
+def iso_entropy(iso: Grids):
+    dim = next(iter(iso.values())).attrs["dim"]
+
+    def off(factor: float):
+        gaps = ((d["S"] - _vmf(theory.entropy_vmf, factor * d["T_step"], dim)).mean("lam") for d in iso.values())
+        return extreme(seeds_first(*gaps))
+
+    return _both(off(1), off(2), ENTROPY_PER_COORDINATE * (dim - 1), "temperature doubled")
+
+
+def _vmf(form, temperature: xr.DataArray, dim: int) -> xr.DataArray:
+    return temperature.copy(data=form(temperature.values, dim))
+
+
+def iso_radius(iso: Grids):
+    free = [iso["elr"], iso["lr"]]
+    right = extreme(seeds_first(*(d["r"] / d["r_pred"] - 1 for d in free)))
+    doubled = [_state(d, 2.0)["r"] for d in free]
+    wrong = extreme(seeds_first(*(d["r"] / r[..., None] - 1 for d, r in zip(free, doubled, strict=True))))
+    return _both(right, wrong, RADIUS, "weight decay doubled in the prediction")
+
+
+def _state(data: xr.Dataset, factor: float) -> dict:
+    a = data.attrs
+    return theory.isotropic_state(a["protocol"], data["eta"].values[:, None], factor * data["lam"].values, a["dim"], a["sigma"])
+
+
+def iso_pressure(iso: Grids):
+    d = iso["sphere"]
+    dim = d.attrs["dim"]
+    ratio = d["p"] / d["p_pred"]
+    return _both(extreme(seeds_first(ratio - 1)), extreme(seeds_first(ratio * (dim - 1) / dim - 1)), PRESSURE, "D instead of D - 1")
+
+
+def iso_slopes(iso: Grids):
+    dim = iso["elr"].attrs["dim"]
+
+    def off(swap: bool):
+        rows = []
+        for protocol, other in (("elr", "lr"), ("lr", "elr")):
+            expected = theory.slopes(other if swap else protocol, dim)
+            rows.append(plane(iso[protocol]) - [expected["eta"], expected["lam"]])
+        return extreme(np.concatenate(rows, 1))
+
+    return _both(off(False), off(True), SLOPE_PER_COORDINATE * (dim - 1), "slopes of the other protocol")
+
+
+def iso_gibbs(iso: Grids):
+    def share(roll: int):
+        return few_seeds(np.mean([own_minima(iso[k], "T_step", roll) for k in ("elr", "lr")], 0))
+
+    return _both(share(0), share(1), SHARE, "temperature of another cell", predicted=1.0)
+
+
+def iso_vmf(hot: xr.Dataset):
+    def off(name: str):
+        return extreme(seeds_first(hot["U"] / hot[name] - 1))
+
+    return _both(off("U_vmf"), off("U_small"), PRESSURE, "small-temperature form")
+
+
+def iso_relaxation(relax: Grids):
+    def off(name: str):
+        return extreme(seeds_first(*(d["r"] / d[name] - 1 for d in relax.values())))
+
+    return _both(off("r_pred"), off("r_other"), RELAXATION, "law of the other protocol")
+
+
+def iso_anisotropic(aniso: xr.Dataset):
+    """Worst of U, r, slopes and S, each in units of its tolerance."""
+    dim = aniso.attrs["dim"]
+    shift = theory.anisotropic_entropy_shift(aniso["spectrum"].values)
+    expected = theory.slopes(aniso.attrs["protocol"], dim)
+
+    def off(shift: float):
+        energy = (aniso["U"] / aniso["U_pred"] - 1).mean("lam") / (2 * ENERGY)
+        radius = (aniso["r"] / aniso["r_pred"] - 1).mean("lam") / (2 * RADIUS)
+        slope = (plane(aniso) - [expected["eta"], expected["lam"]]) / (SLOPE_PER_COORDINATE * (dim - 1))
+        entropy = (aniso["S"] - aniso["S_pred"] - shift).mean("lam") / (ENTROPY_PER_COORDINATE * (dim - 1))
+        return extreme(np.concatenate([seeds_first(energy, radius, entropy), slope], 1))
+
+    return _both(off(shift), off(0.0), 1.0, "entropy without the shift")
+
+
+# --- the network --------------------------------------------------------------------------------------------------
+def net_radius(net: Grids):
+    def off(name: str):
+        return extreme(seeds_first(*((d["r"] / d[name] - 1).where(d["relaxed"]).mean("lam") for d in net.values())))
+
+    return _both(off("r_pred"), off("r_pred_without"), NETWORK, "prediction without |∇L|²")
+
+
+def settled(reference: xr.Dataset) -> xr.Dataset:
+    """The reference without its slow rates."""
+    return reference.sel(eta=reference["eta"] > 1.01 * max(SLOW))
+
+
+def net_pressure(reference: xr.Dataset):
+    d = settled(reference)
+
+    def off(moment):
+        return few_seeds((d["p"] / theory.finite_step_pressure(d["eta"], 1.0, moment) - 1).mean("eta"))
+
+    return _both(off(d["trace"] + d["gradient_squared"]), off(d["trace"]), NETWORK, "prediction without |∇L|²")
+
+
+def net_sigma(net: Grids):
+    right = [idle_exponent(net["elr"], "lam"), idle_exponent(net["lr"], "ratio")]
+    wrong = [idle_exponent(net[k], "eta") for k in ("elr", "lr")]
+    return _both(extreme(np.stack(right, 1)), extreme(np.stack(wrong, 1)), EXPONENT, "σ² as a function of λ alone")
+
+
+def net_spectrum(reference: xr.Dataset):
+    d = settled(reference)
+    size = d.attrs["dim"] - 1
+
+    def ratio(name: str):
+        return few_seeds((d[name] / size).mean("eta"))
+
+    right, control = ratio("effective_dimension"), ratio("effective_dimension_isotropic")
+    return _both(right, control, 0.1, "isotropic noise, same estimator", predicted=1.0)
+
+
+def net_maxwell(net: Grids):
+    d = net["lr"]
+    direction, log_r = seeds_first(d["S"]), np.log(seeds_first(d["r"]))
+    shuffled = log_r[:, np.random.default_rng(0).permutation(log_r.shape[1])]
+    return _both(extreme(maxwell(d, direction, log_r)[0]), extreme(maxwell(d, direction, shuffled)[0]), MAXWELL, "radii shuffled over the grid")
+
+
+def net_tautology(net: Grids):
+    d = net["lr"]
+    direction, log_r = seeds_first(d["S"]), np.log(seeds_first(d["r"]))
+    nonsense = extreme(maxwell(d, 0 * direction, log_r)[0])
+    return _both(nonsense, extreme(maxwell(d, direction, -log_r)[0]), MAXWELL, "a nonsense radius 1/r")
+
+
+def entropy_slope(temperature, entropy) -> float:
+    """Slope of S in log T over the finite entries."""
+    ok = np.isfinite(entropy)
+    return float(np.polyfit(np.log(temperature[ok]), entropy[ok], 1)[0])
+
+
+def net_entropy(reference: xr.Dataset, iso: Grids):
+    d, gas = settled(reference), iso["sphere"]
+    t = (d["eta"] * d["trace"] / (2 * (d.attrs["dim"] - 1))).transpose("seed", "eta").values
+    ours = [entropy_slope(*row) for row in zip(t, d["S"].transpose("seed", "eta").values, strict=True)]
+    cold = gas["T_step"].values.ravel()
+    model = [entropy_slope(cold, s) for s in seeds_first(gas["S"])]
+    right = few_seeds(np.array(ours) / ((d.attrs["dim"] - 1) / 2))
+    return _both(right, few_seeds(np.array(model) / ((gas.attrs["dim"] - 1) / 2)), 0.1, "isotropic model", predicted=1.0)
+
+
+def net_gibbs(net: Grids, iso: Grids):
+    network = few_seeds(np.mean([own_minima(d, "T") for d in net.values()], 0))
+    model = few_seeds(np.mean([own_minima(iso[k], "T_step") for k in ("elr", "lr")], 0))
+    return _both(network, model, SHARE, "isotropic model", predicted=1.0)
+
+
+def net_stationarity(reference: xr.Dataset):
+    slow, fast = reference["drift"].sel(eta=list(SLOW)), reference["drift"].sel(eta=reference["eta"] >= 0.01)
+    drifts = (few_seeds(np.abs(x).mean("eta")) for x in (slow, fast))
+    return _both(*drifts, 0.0, "rates of 0.01 and more", predicted=STATIONARY_DRIFT, relation="above")
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------------
+def _both(measured, control, tolerance: float, name: str, predicted: float = 0.0, relation: str = "equal"):
+    """The check and its control, which differ in the measured number and its error only."""
+    check, other = (Check(m, predicted, tolerance, error, relation) for m, error in (measured, control))
+    return check, name, other
+
+
+def decide(iso: Grids, relax: Grids, hot, aniso, reference, net: Grids, *, settings=None, seconds: float = 0.0) -> list[Result]:
+    """All claims of the notebook, in the register's order.
+
+    iso: datasets of `isotropic.stationary` by protocol; relax: of `isotropic.relaxation` by protocol; hot: of
+    `isotropic.hot_sphere`; aniso: of `isotropic.stationary` with a spectrum; reference: of `network.sphere`;
+    net: of `network.stationary` by protocol. seconds: what the measurements took, shared out evenly.
+    """
+    gas = "ideal-gas."
+    checks = {
+        gas + "iso.energy": lambda: iso_energy(iso),
+        gas + "iso.entropy": lambda: iso_entropy(iso),
+        gas + "iso.radius": lambda: iso_radius(iso),
+        gas + "iso.pressure": lambda: iso_pressure(iso),
+        gas + "iso.slopes": lambda: iso_slopes(iso),
+        gas + "iso.gibbs": lambda: iso_gibbs(iso),
+        gas + "iso.vmf": lambda: iso_vmf(hot),
+        gas + "iso.relaxation": lambda: iso_relaxation(relax),
+        gas + "iso.anisotropic": lambda: iso_anisotropic(aniso),
+        gas + "net.radius": lambda: net_radius(net),
+        gas + "net.pressure": lambda: net_pressure(reference),
+        gas + "net.sigma": lambda: net_sigma(net),
+        gas + "net.spectrum": lambda: net_spectrum(reference),
+        gas + "net.maxwell": lambda: net_maxwell(net),
+        gas + "net.maxwell-is-tautology": lambda: net_tautology(net),
+        gas + "net.entropy": lambda: net_entropy(reference, iso),
+        gas + "net.gibbs": lambda: net_gibbs(net, iso),
+        gas + "net.stationarity": lambda: net_stationarity(reference),
+    }
+    results = []
+    for name, claim in section("03_ideal_gas").items():
+        began = time.perf_counter()
+        check, control_name, control = checks[name]()
+        took = time.perf_counter() - began + seconds / len(checks)
+        n = (reference if ".net." in name else iso["elr"]).sizes["seed"]
+        results.append(Result(claim, check, control_name, control, n, settings or {}, took))
+    return results

@@ -1,0 +1,30 @@
+"""What each preset of notebook 03 measures: keyword arguments of the recipes."""
+
+from __future__ import annotations
+
+SIZES = {
+    "lab": {
+        "stationary": {},
+        "anisotropic": {"eta": (10**-2.5, 0.1, 5), "lam": (1e-3, 0.1, 5)},
+        "relaxation": {},
+        "hot_sphere": {},
+        "sphere": {},
+        "network": {"elr": {}, "lr": {}},
+    },
+    "smoke": {
+        "stationary": {"replicas": 32, "snapshots": 24},
+        "anisotropic": {"eta": (0.01, 0.1, 3), "lam": (0.01, 0.1, 3), "replicas": 32, "snapshots": 24},
+        "relaxation": {"replicas": 64},
+        "hot_sphere": {"replicas": 32, "steps": 10_000},
+        "sphere": {"rates": (1e-4, 3e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05), "burn_in": 300, "window": 512, "samples": 60},
+        "network": {
+            "elr": {"eta": (0.02, 0.06, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 640},
+            "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 640},
+        },
+    },
+}
+
+
+def of(preset: str, recipe: str) -> dict:
+    """Keyword arguments of a recipe at a preset."""
+    return dict(SIZES[preset][recipe])
