@@ -23,7 +23,7 @@ def result(check=HOLDS, control=FAILS, claim=CLAIM, **rest):
 
 
 @pytest.mark.parametrize(
-    "measured, verdict",
+    ("measured", "verdict"),
     [
         (1.0, "holds"),  # distance 0, 0 + 2/8 < 1/2
         (1.25, "holds"),  # 1/4 + 2/8 = 1/2: the boundary belongs to "holds"
@@ -42,7 +42,7 @@ def test_rule_for_equality(measured, verdict):
 
 
 @pytest.mark.parametrize(
-    "relation, measured, distance, verdict",
+    ("relation", "measured", "distance", "verdict"),
     [
         ("above", 3.0, -2.0, "holds"),
         ("above", 0.75, 0.25, "holds"),
@@ -61,14 +61,14 @@ def test_rule_for_one_side(relation, measured, distance, verdict):
     assert (check.distance, check.verdict) == (distance, verdict)
 
 
-@pytest.mark.parametrize("measured, verdict", [(1.0, "holds"), (1.0 + ULP, "fails"), (1.0 - ULP, "fails")])
+@pytest.mark.parametrize(("measured", "verdict"), [(1.0, "holds"), (1.0 + ULP, "fails"), (1.0 - ULP, "fails")])
 def test_exact_identity_without_tolerance(measured, verdict):
     assert Check(measured, predicted=1.0, tolerance=0.0).verdict == verdict
 
 
 @pytest.mark.parametrize("relation", ["equal", "above", "below"])
 @pytest.mark.parametrize(
-    "measured, predicted, error",
+    ("measured", "predicted", "error"),
     [(math.nan, 1, 0), (math.inf, 1, 0), (-math.inf, 1, 0), (1, math.nan, 0), (1, 1, math.inf)],
 )
 def test_what_is_not_a_number_decides_nothing(measured, predicted, error, relation):
@@ -94,7 +94,7 @@ def test_check_rejects_nonsense_by_name_and_value(wrong):
 # --- a claim needs a control that comes out the other way
 
 
-@pytest.mark.parametrize("check, control", list(product([HOLDS, FAILS, OPEN], repeat=2)))
+@pytest.mark.parametrize(("check", "control"), list(product([HOLDS, FAILS, OPEN], repeat=2)))
 def test_control_must_come_out_the_other_way(check, control):
     told_apart = (check, control) in [(HOLDS, FAILS), (FAILS, HOLDS)]
     assert result(check, control).verdict == (check.verdict if told_apart else "inconclusive")
@@ -131,7 +131,7 @@ def test_record_is_strict_json(measured):
 
 # The t quantile that covers 95.45 %, by degrees of freedom: Guide to the Expression of Uncertainty (GUM), table G.2.
 @pytest.mark.parametrize(
-    "values, mean, standard_error, t",
+    ("values", "mean", "standard_error", "t"),
     [
         ([4, 6], 5, 1, 13.97),
         ([5 - math.sqrt(3), 5, 5 + math.sqrt(3)], 5, 1, 4.53),
@@ -247,5 +247,5 @@ def test_section_is_the_register_of_one_notebook():
 
 
 def test_section_of_an_unknown_notebook_lists_the_known_ones():
-    with pytest.raises(KeyError, match="07_magnets.*03_ideal_gas"):
+    with pytest.raises(KeyError, match=r"07_magnets.*03_ideal_gas"):
         section("07_magnets")

@@ -165,7 +165,8 @@ def replicas(values) -> tuple[float, float]:
 def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Largest absolute deviation over a grid, and its standard error by bootstrap over seeds.
 
-    deviations: [n_seeds, ...], signed. The seeds are averaged first; the maximum is over everything else.
+    deviations: [n_seeds, ...], signed. The seeds are averaged first; the maximum is over everything else. NaN, a cell
+    whose run diverged, is left out of the average, and out of the maximum where no seed is left.
     The spread is widened by Student's t as in `few_seeds`. Bias: noise alone gives a positive extreme, so a grid whose
     noise is near the tolerance errs towards "fails" or "inconclusive", never towards "holds".
     """
@@ -175,10 +176,18 @@ def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> tuple[float, fl
         raise ValueError(f"{n} seed(s) give no standard error; use 2 or more")
     deviations = deviations.reshape(n, -1)
     picks = np.random.default_rng(seed).integers(n, size=(n_boot, n))
-    maxima = np.abs(deviations[picks].mean(1)).max(1)
+    maxima = np.array([_largest_mean(deviations[pick]) for pick in picks])
     # A bootstrap over n draws sees the spread of a mean too small by sqrt((n - 1)/n).
     widen = stats.t.ppf((1 + COVERAGE) / 2, n - 1) / 2 * math.sqrt(n / (n - 1))
-    return float(np.abs(deviations.mean(0)).max()), float(maxima.std() * widen)
+    return _largest_mean(deviations), float(np.nanstd(maxima) * widen)
+
+
+def _largest_mean(deviations: np.ndarray) -> float:
+    """Largest |mean over seeds|; NaN if there is nothing to average."""
+    known = np.isfinite(deviations)
+    count = known.sum(0)
+    means = np.where(known, deviations, 0).sum(0)[count > 0] / count[count > 0]
+    return float(np.abs(means).max()) if means.size else math.nan
 
 
 def data_folder() -> Path:

@@ -114,9 +114,7 @@ def test_the_same_in_many_dimensions(estimator):
 def test_radius_does_not_enter_on_the_sphere():
     cloud = normal((100, 5))
     far = cloud * np.random.default_rng(1).uniform(0.1, 10, (100, 1))
-    assert kozachenko_leonenko(far, sphere=True).value == pytest.approx(
-        kozachenko_leonenko(cloud, sphere=True).value, abs=1e-10
-    )
+    assert kozachenko_leonenko(far, sphere=True).value == pytest.approx(kozachenko_leonenko(cloud, sphere=True).value, abs=1e-10)
     assert kozachenko_leonenko(cloud, sphere=True).dim == 4
 
 

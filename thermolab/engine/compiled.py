@@ -19,6 +19,7 @@ NOISE, BATCH, START = 0, 1, 2  # purposes: draws for different ends never share 
 LANES = 32  # replicas worked on side by side: two vector registers of 16 float32
 SEGMENT = 64  # steps summed in float32 before they join a float64 total
 DIVERGED = 1e24  # |w|² past which a replica counts as diverged, while float32 still holds its square
+FASTMATH = {"nsz", "arcp", "contract", "reassoc"}  # all but the promise that nothing is NaN: divergence must show
 
 
 @numba.njit(inline="always")
@@ -87,7 +88,7 @@ def fill_indices(out, seed, streams, first_step, high):
                     out[i, r, j + k] = np.int64((uint64(four[k]) * uint64(high)) >> uint64(32))
 
 
-@numba.njit(cache=True, fastmath={"nsz", "arcp", "contract", "reassoc"}, error_model="numpy", nogil=True)
+@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
 def advance_isotropic(w, first_step, n, eta, lam, sigma, amplitude, protocol, radius, seed, streams, sums, diverged):
     """The steps of `isotropic.IsotropicNoise.advance`, LANES replicas at a time, all of a block's steps before the next block."""
     n_replicas, dim = w.shape
@@ -174,4 +175,3 @@ def advance_isotropic(w, first_step, n, eta, lam, sigma, amplitude, protocol, ra
             diverged[block + j] = bad[j]
             for d in range(dim):
                 w[block + j, d] = x[d, j]
-

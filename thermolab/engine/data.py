@@ -95,7 +95,9 @@ def synthetic_images(
     shift = rng.uniform(-difficulty.shift, difficulty.shift, (n, 2, 1, 1))
     field = difficulty.elastic * _smooth_fields(rng, 2 * n, size, blur=3.0).reshape(n, 2, size, size)
     where = grid + shift + field
-    images = np.stack([ndimage.map_coordinates(templates[k], w, order=1, mode="reflect") for k, w in zip(labels, where, strict=True)])
+    images = np.stack(
+        [ndimage.map_coordinates(templates[k], w, order=1, mode="reflect") for k, w in zip(labels, where, strict=True)]
+    )
     images = images * rng.normal(1, 0.2, (n, 1, 1)) + difficulty.noise * rng.normal(size=images.shape)
     images = (images - images.mean()) / images.std()
     return Dataset(torch.tensor(images[:, None], dtype=torch.float32), torch.tensor(redraw_labels(labels, label_noise, rng)))

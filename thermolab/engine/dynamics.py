@@ -26,8 +26,8 @@ def check_protocol(protocol: str) -> str:
 def update(protocol: str, w, g, eta, lam, radius) -> torch.Tensor:
     """One step, in place.
 
-    w, g: [R, P]; eta, lam, radius (of the fixed sphere): [R]. Returns the pressure [R] measured in the step: (|w| before the projection - r)/(η r³)
-    on the sphere (arXiv:2511.07308), the weight decay λ, which is the pressure set from outside, otherwise.
+    w, g: [R, P]; eta, lam, radius (of the fixed sphere): [R]. Returns the pressure [R] of the step: on the sphere
+    (|w| before the projection - r)/(η r³) (arXiv:2511.07308), otherwise the weight decay λ, which is set from outside.
     """
     if protocol == "lr":
         w.mul_((1 - eta * lam)[:, None]).addcmul_(g, -eta[:, None])

@@ -103,7 +103,10 @@ class Experiment:
                 raise ValueError(f"{name} is no knob of this system; allowed: {', '.join(sorted(allowed))}")
             value = np.asarray(value, float)
             if not np.isfinite(value).all() or (value < 0).any() or (name in ("eta", "batch_size") and (value <= 0).any()):
-                raise ValueError(f"{name}={value} must be finite and {'positive' if name != 'lam' else 'not negative'}")
+                positive = "positive" if name in ("eta", "batch_size") else "not negative"
+                raise ValueError(f"{name}={value} must be finite and {positive}")
+            if name == "batch_size" and (value.ndim or value % 1):
+                raise ValueError(f"batch_size={value} must be one whole number")
             if value.ndim and value.shape != (self.n_replicas,):
                 raise ValueError(f"{name} has shape {value.shape}; allowed: a number or one per replica ({self.n_replicas},)")
         self.events.append([self.state.step, {k: np.asarray(v).tolist() for k, v in knobs.items()}])
@@ -113,6 +116,10 @@ class Experiment:
 
     def advance(self, n: int) -> None:
         """Take n steps. Raises DivergenceError when a run at a single setting, or every replica of a grid, has diverged."""
+        if n < 0:
+            raise ValueError(f"n={n} steps: a run goes forward only")
+        if n == 0:
+            return
         state = self.state
         weights = state.weights.clone()  # a State, once handed out, never changes
         sums, diverged = self.system.advance(weights, state.step, n, self.knobs, self.seed, self.streams, state.radius)
@@ -138,14 +145,14 @@ class Experiment:
     def frames(self, every: int, until: int | None = None) -> Iterator[Frame]:
         """A frame each `every` steps up to step `until` (for ever if None). Closing the generator is Stop."""
         for _ in self._slices(every, until):
-            if self._steps_summed >= every:
+            if self._steps_summed % every == 0:
                 yield self.frame()
 
     async def aframes(self, every: int, until: int | None = None) -> AsyncIterator[Frame]:
         """The same frames, giving way to the event loop every ~10 ms."""
         began = time.perf_counter()
         for _ in self._slices(every, until, slice_seconds=SLICE_SECONDS):
-            if self._steps_summed >= every:
+            if self._steps_summed % every == 0:
                 yield self.frame()
             if time.perf_counter() - began > SLICE_SECONDS:
                 await asyncio.sleep(0)
@@ -155,7 +162,7 @@ class Experiment:
         """Advance up to the next frame, in slices of about slice_seconds where that is given."""
         per_step = None
         while until is None or self.state.step < until:
-            n = every - self._steps_summed
+            n = every - self._steps_summed % every
             if until is not None:
                 n = min(n, until - self.state.step)
             if slice_seconds is not None:
@@ -214,7 +221,13 @@ class Experiment:
         """
         (_, first), *later = log["events"]
         again = Experiment(
-            self.system, seed=log["seed"], streams=log["streams"], weights=self.start.weights, device=self.device, gauges=self.gauges, **first
+            self.system,
+            seed=log["seed"],
+            streams=log["streams"],
+            weights=self.start.weights,
+            device=self.device,
+            gauges=self.gauges,
+            **first,
         )
         for _ in again.follow(later, every or max(1, log["steps"]), log["steps"]):
             pass

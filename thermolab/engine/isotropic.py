@@ -66,7 +66,8 @@ class IsotropicNoise:
         """n steps, in place. weights [R, D]; knobs, streams and radius (of the fixed sphere) [R].
 
         Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step:
-        U = 1 + μ·w/|w|, r2 = |w|², p = pressure, g2 = |g|² at |w| = 1, and the step [R] at which a replica diverged, -1 where none did.
+        U = 1 + μ·w/|w|, r2 = |w|², p = pressure, g2 = |g|² at |w| = 1, and
+        the step [R] at which a replica diverged, -1 where none did.
         """
         if self.choose_backend(weights) == "tensor":
             return self._advance_tensor(weights, first_step, n, knobs, seed, streams, radius)

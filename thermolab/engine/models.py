@@ -5,6 +5,7 @@ Parameters that require no gradient are frozen: they are shared by all replicas 
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -17,7 +18,7 @@ EPSILON = 1e-12  # weights of norm 1 make pre-activations small: the usual 1e-5 
 def mlp(widths, *, activation: str = "relu", bias: bool = True) -> nn.Sequential:
     """A plain multilayer perceptron, widths such as (64, 64, 10)."""
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         layers += [ACTIVATIONS[activation]()] if i else []
         layers += [nn.Linear(n_in, n_out, bias=bias)]
     return nn.Sequential(*layers)
@@ -34,7 +35,7 @@ def scale_invariant_mlp(
     Limit: with "batch" a sample's loss depends on its batch, so per-sample gradients do not exist.
     """
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in itertools.pairwise(widths):
         layers += [nn.Linear(n_in, n_out, bias=False), normalisation(norm, n_out), ACTIVATIONS[activation]()]
     head = nn.Linear(widths[-1], n_classes, bias=False).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)

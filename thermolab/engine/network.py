@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
-from thermolab.engine import dynamics, random
+from thermolab.engine import chain, dynamics, random
 from thermolab.engine.compiled import DIVERGED
 from thermolab.engine.data import Dataset
-from thermolab.engine.replicas import Replicas
+from thermolab.engine.dynamics import PROTOCOLS
+from thermolab.engine.replicas import Replicas, plan
 
 GAUGES = ("U", "r2", "p", "g2")
 INDEX_BLOCK = 2**18  # batch indices drawn at once
@@ -26,14 +28,21 @@ class NetworkOnData:
     gauges = GAUGES
     has_batches = True
 
-    def __init__(self, module: nn.Module, data: Dataset, protocol: str = "lr", loss: str = "cross-entropy", backend: str = "auto"):
-        self.replicas, self.data = Replicas(module, loss, backend), data
+    def __init__(
+        self, module: nn.Module, data: Dataset, protocol: str = "lr", loss: str = "cross-entropy", backend: str = "auto"
+    ):
+        self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
         self.protocol, self.n_parameters = dynamics.check_protocol(protocol), self.replicas.n_parameters
         self.knobs: dict[str, float] = {}
 
     def settings(self) -> dict:
         """Plain values that describe this system."""
-        return {"module": str(self.replicas.module), "n_data": len(self.data), "protocol": self.protocol, "loss": self.replicas.loss}
+        return {
+            "module": str(self.replicas.module),
+            "n_data": len(self.data),
+            "protocol": self.protocol,
+            "loss": self.replicas.loss,
+        }
 
     def to(self, device) -> None:
         """Move data and frozen parameters."""
@@ -42,7 +51,9 @@ class NetworkOnData:
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
-        return self.replicas.backend
+        fits = self.replicas.chain and self.data.x.dim() == 2
+        compiled = self.backend == "auto" and fits and weights.device.type == "cpu" and weights.dtype == torch.float32
+        return "compiled" if compiled else self.replicas.backend
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, P], Gaussian at the usual scale of each layer."""
@@ -57,7 +68,9 @@ class NetworkOnData:
             picks = random.indices(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
             for pick in picks:
                 flat = pick.flatten()
-                yield [torch.index_select(t, 0, flat, out=b).unflatten(0, pick.shape) for t, b in zip(sources, buffers, strict=True)]
+                yield [
+                    torch.index_select(t, 0, flat, out=b).unflatten(0, pick.shape) for t, b in zip(sources, buffers, strict=True)
+                ]
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
         """n steps, in place. weights [R, P]; knobs, streams and radius (of the fixed sphere) [R].
@@ -65,20 +78,35 @@ class NetworkOnData:
         Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step: U = loss of the
         batch, r2 = |w|², p = pressure, g2 = |g|² r², and the step [R] by which a replica diverged, -1 where none did.
         """
+        if self.choose_backend(weights) == "compiled":
+            return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         eta, lam = knobs["eta"].to(weights.dtype), knobs["lam"].to(weights.dtype)
         g = torch.empty_like(weights)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in GAUGES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
         with torch.no_grad():
+            r = torch.linalg.vector_norm(weights, dim=1)
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
                 totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
-                r = torch.linalg.vector_norm(weights, dim=1)
                 totals["r2"] += r * r
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
                 totals["p"] += dynamics.update(self.protocol, weights, g, eta, lam, radius)
+                r = torch.linalg.vector_norm(weights, dim=1)
                 bad = ~(r * r < DIVERGED)
-                diverged = torch.where(bad & (diverged < 0), first_step + i, diverged)
+                diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
+
+    def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
+        sums, diverged = np.zeros((len(GAUGES), len(weights))), np.full(len(weights), -1, np.int64)
+        squared = self.replicas.loss == "squared"
+        y, nothing = self.data.y.numpy(), np.zeros((0, 0), np.float32)
+        rates = [knobs[k].numpy().astype(np.float32) for k in ("eta", "lam")]
+        chain.advance_chain(
+            weights.numpy(), *plan(self.replicas), squared, self.data.x.numpy(), np.zeros(0, np.int64) if squared else y,
+            y if squared else nothing, int(knobs["batch_size"]), first_step, n, *rates, PROTOCOLS.index(self.protocol),
+            radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
+        )  # fmt: skip
+        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, sums, strict=True)}, torch.from_numpy(diverged)
 
     def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
         """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import torch
 from tqdm import tqdm
 
 
@@ -69,6 +68,8 @@ def workers() -> int:
 
 def _one_thread(function: Callable, settings: dict):
     """The call with one torch thread: small tensors gain nothing from more, and results depend on their number."""
+    import torch  # not above: `warm_up` is there to start the workers before this process loads torch itself
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -7,6 +7,7 @@ in `LAYERS`, 5 to 15 times faster at small sizes, and "autograd" (torch.func), f
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
@@ -37,12 +38,16 @@ class Replicas:
     def __init__(self, module: nn.Module, loss: str = "cross-entropy", backend: str = "auto"):
         if loss not in LOSSES:
             raise ValueError(f"loss={loss!r} is unknown; allowed: {', '.join(LOSSES)}")
+        if backend not in ("auto", "batched", "autograd"):
+            raise ValueError(f"backend={backend!r} is unknown; allowed: auto, batched, autograd")
         self.module, self.loss = module, loss
         self.trainable = {k: p for k, p in module.named_parameters() if p.requires_grad}
         self.n_parameters = sum(p.numel() for p in self.trainable.values())
         self.chain = _chain(module)
         if backend == "batched" and self.chain is None:
-            raise ValueError(f"backend='batched' takes an nn.Sequential of {', '.join(k.__name__ for k in LAYERS)} without affine norms")
+            raise ValueError(
+                f"backend='batched' takes an nn.Sequential of {', '.join(k.__name__ for k in LAYERS)} without affine norms"
+            )
         self.backend = ("batched" if self.chain else "autograd") if backend == "auto" else backend
 
     def to(self, device) -> Replicas:
@@ -109,6 +114,26 @@ def _chain(module: nn.Module):
         if type(layer) not in LAYERS or affine or running or mixed:
             return None
     return list(module.named_children())
+
+
+def plan(replicas: Replicas) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `chain.advance_chain` needs to know of a chain: its plan [layers, 6] and eps [layers], its frozen weights, flat."""
+    offsets, begin = {}, 0
+    for name, parameter in replicas.trainable.items():
+        offsets[name], begin = begin, begin + parameter.numel()
+    rows, frozen, width = [], [np.zeros(0, np.float32)], 0
+    for name, layer in replicas.chain:
+        n_in, n_out = (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else (width, width)
+        width = n_out
+        weight, bias = (offsets.get(f"{name}.{kind}", -1) for kind in ("weight", "bias"))
+        start = sum(map(len, frozen))
+        if isinstance(layer, nn.Linear) and weight < 0:
+            own = [layer.weight, *([] if layer.bias is None else [layer.bias])]
+            frozen += [p.detach().cpu().numpy().astype(np.float32).ravel() for p in own]
+            bias = -1 if layer.bias is None else start + layer.weight.numel()
+        rows.append([list(LAYERS).index(type(layer)), n_in, n_out, weight, bias, start])
+    eps = [getattr(layer, "eps", 0.0) for _, layer in replicas.chain]
+    return np.array(rows, np.int64), np.array(eps), np.concatenate(frozen)
 
 
 def _cross_entropy_gradient(outputs, targets):
@@ -187,6 +212,7 @@ def _normalise(dim):
     return forward, backward
 
 
+# in the order of the kinds in `chain`
 LAYERS = {
     nn.Linear: (_linear, _linear_back),
     nn.ReLU: (_relu, _relu_back),

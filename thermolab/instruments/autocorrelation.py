@@ -47,9 +47,7 @@ def integrated_autocorrelation_time(series, *, window_factor: float = 5.0) -> Au
     return _windowed(_autocorrelation(series, axis=-1), series.shape[-1], window_factor)
 
 
-def trajectory_autocorrelation_time(
-    trajectory, *, window_factor: float = 5.0, max_coordinates: int = 256
-) -> AutocorrelationTime:
+def trajectory_autocorrelation_time(trajectory, *, window_factor: float = 5.0, max_coordinates: int = 256) -> AutocorrelationTime:
     """Autocorrelation time of a moving vector: ρ(t) is averaged over the coordinates that move, then summed.
 
     trajectory: [..., T, P]. Of more than `max_coordinates` coordinates, so many are taken, evenly spaced. The

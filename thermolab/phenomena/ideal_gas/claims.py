@@ -55,19 +55,24 @@ def own_minima(data: xr.Dataset, temperature: str, roll: int = 0) -> np.ndarray:
 
 
 def maxwell(data: xr.Dataset, direction: np.ndarray, log_radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(∂S/∂log η - ∂S/∂log λ)/((D - 1)/2) - 1 at each cell [seed, cell] and R² [seed] of the quadratic fit of S.
+    """How far the Maxwell relation of the protocol is missed, from a quadratic fit of S in log η and log λ.
 
     direction, log_radius: [seed, cell], entropy of the direction and log r, from which S = direction + (D - 1) log r.
+    "lr": ∂S/∂log η - ∂S/∂log λ = (D - 1)/2; "elr": -∂S/∂log λ = (D - 1)/2 (arXiv:2511.07308, Sec. 4).
+    Returns the relative error [seed, cell] and R² [seed] of the fit. Cells that are NaN are left out of the fit.
     """
     d = data.attrs["dim"] - 1
     design = _design(data, 2)
-    total = direction + d * log_radius
-    fit = np.linalg.lstsq(design, total.T, rcond=None)[0]
     _, x, y, *_ = design.T
-    slope_eta = fit[1] + np.outer(2 * x, fit[3]) + np.outer(y, fit[5])
-    slope_lam = fit[2] + np.outer(2 * y, fit[4]) + np.outer(x, fit[5])
-    rest = total.T - design @ fit
-    return ((slope_eta - slope_lam) / (d / 2) - 1).T, 1 - rest.var(0) / total.var(1)
+    errors, r2 = [], []
+    for total in direction + d * log_radius:
+        ok = np.isfinite(total)
+        fit = np.linalg.lstsq(design[ok], total[ok], rcond=None)[0]
+        slope_eta, slope_lam = fit[1] + 2 * x * fit[3] + y * fit[5], fit[2] + 2 * y * fit[4] + x * fit[5]
+        relation = slope_eta - slope_lam if data.attrs["protocol"] == "lr" else -slope_lam
+        errors.append(relation / (d / 2) - 1)
+        r2.append(1 - (total[ok] - design[ok] @ fit).var() / total[ok].var())
+    return np.array(errors), np.array(r2)
 
 
 def _design(data: xr.Dataset, order: int) -> np.ndarray:
@@ -131,7 +136,12 @@ def iso_pressure(iso: Grids):
     d = iso["sphere"]
     dim = d.attrs["dim"]
     ratio = d["p"] / d["p_pred"]
-    return _both(extreme(seeds_first(ratio - 1)), extreme(seeds_first(ratio * (dim - 1) / dim - 1)), PRESSURE, "D instead of D - 1")
+    return _both(
+        extreme(seeds_first(ratio - 1)),
+        extreme(seeds_first(ratio * (dim - 1) / dim - 1)),
+        PRESSURE,
+        "D instead of D - 1",
+    )
 
 
 def iso_slopes(iso: Grids):
@@ -227,7 +237,12 @@ def net_maxwell(net: Grids):
     d = net["lr"]
     direction, log_r = seeds_first(d["S"]), np.log(seeds_first(d["r"]))
     shuffled = log_r[:, np.random.default_rng(0).permutation(log_r.shape[1])]
-    return _both(extreme(maxwell(d, direction, log_r)[0]), extreme(maxwell(d, direction, shuffled)[0]), MAXWELL, "radii shuffled over the grid")
+    return _both(
+        extreme(maxwell(d, direction, log_r)[0]),
+        extreme(maxwell(d, direction, shuffled)[0]),
+        MAXWELL,
+        "radii shuffled over the grid",
+    )
 
 
 def net_tautology(net: Grids):
@@ -235,6 +250,19 @@ def net_tautology(net: Grids):
     direction, log_r = seeds_first(d["S"]), np.log(seeds_first(d["r"]))
     nonsense = extreme(maxwell(d, 0 * direction, log_r)[0])
     return _both(nonsense, extreme(maxwell(d, direction, -log_r)[0]), MAXWELL, "a nonsense radius 1/r")
+
+
+def as_cells(values: np.ndarray) -> xr.DataArray:
+    """[seed, cell] with its dims named, for a figure."""
+    return xr.DataArray(values, dims=("seed", "cell"))
+
+
+def entropy_rise(reference: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Temperature [eta] and rise of the entropy of the direction [eta, seed] above the coldest rate that has one."""
+    d = settled(reference)
+    d = d.sel(eta=np.isfinite(d["S"]).all("seed"))
+    t = (d["eta"] * d["trace"] / (2 * (d.attrs["dim"] - 1))).mean("seed")
+    return t, d["S"] - d["S"].isel(eta=0).mean("seed")
 
 
 def entropy_slope(temperature, entropy) -> float:
@@ -263,6 +291,16 @@ def net_stationarity(reference: xr.Dataset):
     slow, fast = reference["drift"].sel(eta=list(SLOW)), reference["drift"].sel(eta=reference["eta"] >= 0.01)
     drifts = (few_seeds(np.abs(x).mean("eta")) for x in (slow, fast))
     return _both(*drifts, 0.0, "rates of 0.01 and more", predicted=STATIONARY_DRIFT, relation="above")
+
+
+def traces(iso: Grids, point: xr.Dataset, reference: xr.Dataset, net: Grids) -> xr.Dataset:
+    """All measured grids as one dataset for results.nc: names carry their source, `point` is the working point."""
+    gauges = ["U", "S", "T", "r", "p", "U_pred", "S_pred", "r_pred", "p_pred"]
+    parts = {f"iso_{k}": d for k, d in iso.items()} | {f"net_{k}": d for k, d in net.items()} | {"sphere": reference}
+    out = point[gauges].squeeze(("eta", "lam"), drop=True).reset_coords(drop=True).rename(seed="point_seed")
+    for name, d in parts.items():
+        out = out.merge(d.rename({k: f"{name}_{k}" for k in (*d.data_vars, *d.dims)}).drop_attrs(), join="exact")
+    return out.assign_attrs({f"point_{k}": point[k].item() for k in ("eta", "lam")} | dict(point.attrs))
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------------

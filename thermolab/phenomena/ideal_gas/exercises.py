@@ -39,10 +39,12 @@ def check_radius_factors(elr: float, lr: float) -> Feedback:
 
 
 def check_temperature(lam: float, *, seed: int = 0) -> Feedback:
-    """Exercise 2: a weight decay for T = 5e-3 at η = 0.05 under fixed LR (D = 3, σ = 1). The answer is tried: a run measures U."""
+    """Exercise 2: a weight decay for T = 5e-3 at η = 0.05 under fixed LR (D = 3, σ = 1): a run measures U."""
     if lam is None or not 1e-5 <= lam <= 0.1:
         return Feedback(False, f"lam={lam}: write a number from 1e-5 to 0.1")
-    found = isotropic.stationary.run("lr", eta=(ETA, ETA, 1), lam=(lam, lam, 1), replicas=256, seed=seed, n_seeds=3)["U"].values.ravel()
+    found = isotropic.stationary.run("lr", eta=(ETA, ETA, 1), lam=(lam, lam, 1), replicas=256, seed=seed, n_seeds=3)[
+        "U"
+    ].values.ravel()
     mean, error = found.mean(), found.std(ddof=1) / np.sqrt(found.size)
     target = theory.energy_vmf(TARGET_TEMPERATURE, 3)
     say = f"measured U = {mean:.5f} ± {error:.5f}, at the wanted temperature it is {target:.5f}"
@@ -57,4 +59,7 @@ def check_spectrum(spectrum: Sequence[float]) -> Feedback:
     if abs(s.mean() - 1) > 1e-3:
         return Feedback(False, f"their mean is {s.mean():.3f}: Tr Σ has changed, and with it T; scale them to mean 1")
     shift = theory.anisotropic_entropy_shift(s)
-    return Feedback(bool(abs(shift - TARGET_SHIFT) <= 0.05), f"the entropy shifts by {shift:.2f} nats, wanted {TARGET_SHIFT:.2f} ± 0.05")
+    return Feedback(
+        bool(abs(shift - TARGET_SHIFT) <= 0.05),
+        f"the entropy shifts by {shift:.2f} nats, wanted {TARGET_SHIFT:.2f} ± 0.05",
+    )

@@ -12,7 +12,6 @@ from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import entropy
 from thermolab.phenomena.ideal_gas import theory
 
-BURN_IN = 6.0  # relaxation times before the window: what is left of the start is e^-6 of it
 START_SPREAD = 0.25  # half of the replicas start this much (in log r) inside r*, half outside
 SPACING = 2.0  # correlation times 1/η_eff between snapshots
 MAX_STEPS = 3_000_000
@@ -35,6 +34,7 @@ def stationary(
     spectrum=None,
     replicas: int = 64,
     snapshots: int = 64,
+    relaxations: float = 6.0,
     seed: int = 0,
     n_seeds: int = 3,
     device: str = "cpu",
@@ -43,23 +43,26 @@ def stationary(
 
     protocol: "elr", "lr" or "sphere" (radius fixed at r*(η, λ), so that the pressure should come out as λ).
     eta, lam: [low, high, n] logarithmic grids; dim D; sigma: noise per component; spectrum: D - 1 variances of mean 1
-    (default isotropic); replicas, snapshots: per cell and seed, their product is the sample of the entropy.
+    (default isotropic); replicas, snapshots: per cell and seed, their product is the sample of the entropy;
+    relaxations: relaxation times before the window (6 leave e^-6 of the start).
 
-    Half of the replicas start inside and half outside the predicted radius, uniform on the sphere; after 6 relaxation
+    Half of the replicas start inside and half outside the predicted radius, uniform on the sphere; after the relaxation
     times, set per cell by the slower of direction (1/η_eff) and radius, follows a window of `snapshots` twice 1/η_eff apart.
 
     Returns a Dataset, dims (eta, lam, seed) unless said otherwise:
     U, p: means over every step of the window and the replicas (p on the "sphere" only, else λ); r: root of the mean of |w|²
     (the volume is r²/2); g2: E|g|² at |w| = 1;
-    S: entropy of the direction (Kozachenko-Leonenko, corrected for its known bias), S_error its standard error; S_full: S + (D - 1) log r;
+    S: entropy of the direction (Kozachenko-Leonenko, corrected for its known bias), S_error its standard error;
+    S_full: S + (D - 1) log r;
     r_gap: relative gap between the two starts at the end; diverged: share of replicas lost; steps (eta, lam);
+    spectrum (coordinate), where one was given;
     predictions (eta, lam): T, T_step, eta_eff, r_pred, p_pred, U_pred, S_pred (`theory.isotropic_state`), U_vmf, S_vmf (at T).
     Raises ValueError for a bad protocol, dimension or spectrum. A cell of a grid whose replicas have all diverged is NaN;
     a grid of one cell raises DivergenceError as soon as a replica diverges.
     """
     eta, lam = grid(eta, lam)
     state = theory.isotropic_state(protocol, eta[:, None], lam[None, :], dim, sigma)
-    burn_in, spacing = _durations(protocol, eta[:, None], lam[None, :], dim, sigma, state)
+    burn_in, spacing = _durations(protocol, eta[:, None], lam[None, :], dim, sigma, state, relaxations)
     common = {
         "protocol": protocol, "dim": dim, "sigma": sigma, "spectrum": None if spectrum is None else list(spectrum),
         "replicas": replicas, "snapshots": snapshots, "device": str(device), "single": len(eta) * len(lam) == 1,
@@ -89,23 +92,51 @@ def stationary(
         attrs={"protocol": protocol, "dim": dim, "sigma": sigma, "replicas": replicas, "snapshots": snapshots},
     )
     out["S_full"] = theory.full_entropy(out["S"], out["r"], dim)
-    predictions = {"T": "T", "T_step": "T_step", "eta_eff": "eta_eff", "r_pred": "r", "p_pred": "p", "U_pred": "U", "S_pred": "S"}
+    predictions = {
+        "T": "T",
+        "T_step": "T_step",
+        "eta_eff": "eta_eff",
+        "r_pred": "r",
+        "p_pred": "p",
+        "U_pred": "U",
+        "S_pred": "S",
+    }
     for name, key in predictions.items():
         out[name] = (dims[:2], np.broadcast_to(state[key], size.shape).copy())
-    out["U_vmf"], out["S_vmf"] = (dims[:2], theory.energy_vmf(out["T"].values, dim)), (dims[:2], theory.entropy_vmf(out["T"].values, dim))
+    out["U_vmf"], out["S_vmf"] = (
+        (dims[:2], theory.energy_vmf(out["T"].values, dim)),
+        (dims[:2], theory.entropy_vmf(out["T"].values, dim)),
+    )
+    if spectrum is not None:
+        out["spectrum"] = ("coordinate", np.asarray(spectrum, float))
     out["steps"] = (dims[:2], burn_in + snapshots * spacing)
     return out
 
 
-def _durations(protocol, eta, lam, dim, sigma, state):
+def _durations(protocol, eta, lam, dim, sigma, state, relaxations):
     """Steps of burn-in and between snapshots for each cell."""
     direction = 1 / state["eta_eff"] + 0 * lam
     slowest = np.maximum(direction, theory.relaxation_time(protocol, eta, lam, dim, sigma))
-    return np.minimum(np.ceil(BURN_IN * slowest), MAX_STEPS), np.ceil(SPACING * direction)
+    return np.minimum(np.ceil(relaxations * slowest), MAX_STEPS), np.ceil(SPACING * direction)
 
 
 def _stationary_cells(
-    *, protocol, dim, sigma, spectrum, replicas, snapshots, device, single, eta, lam, start, cells, seed, burn_in, spacing
+    *,
+    protocol,
+    dim,
+    sigma,
+    spectrum,
+    replicas,
+    snapshots,
+    device,
+    single,
+    eta,
+    lam,
+    start,
+    cells,
+    seed,
+    burn_in,
+    spacing,
 ) -> dict[str, np.ndarray]:
     """Cells [n] of `stationary` with one seed, as one batch of n x replicas. Returns {name: [n]}."""
     system = IsotropicNoise(dim, protocol, spectrum)
@@ -173,8 +204,10 @@ def response(
     Returns a Dataset, dim time: U, r, p (mean over the replicas and the steps since the last frame), S (entropy of the
     direction over the ensemble), their standard errors U_error …, and the closed forms at the present knobs, U_pred ….
     """
-    settings = {"protocol": protocol, "events": [[int(s), dict(k)] for s, k in events], "eta": eta, "lam": lam, "dim": dim,
-                "sigma": sigma, "replicas": replicas, "every": every, "steps": steps, "seed": seed, "device": str(device)}  # fmt: skip
+    settings = {
+        "protocol": protocol, "events": [[int(s), dict(k)] for s, k in events], "eta": eta, "lam": lam, "dim": dim,
+        "sigma": sigma, "replicas": replicas, "every": every, "steps": steps, "seed": seed, "device": str(device),
+    }  # fmt: skip
     (part,) = yield Jobs(_responding, [settings], "turning knobs")
     return part
 
@@ -249,7 +282,9 @@ def relaxation(
     second_moment = (dim - 1) * sigma**2 + theory.isotropic_state(protocol, eta, lam, dim, sigma)["gradient_squared"]
     star = theory.radius(protocol, eta, lam, dim, sigma)
     laws = {
-        name: theory.relaxation(law, time, (star[:, None] * starts)[..., None], eta[:, None, None], lam, second_moment[:, None, None])
+        name: theory.relaxation(
+            law, time, (star[:, None] * starts)[..., None], eta[:, None, None], lam, second_moment[:, None, None]
+        )
         for name, law in (("r_pred", protocol), ("r_other", "lr" if protocol == "elr" else "elr"))
     }
     return xr.Dataset(
@@ -293,7 +328,15 @@ def hot_sphere(
     """
     temperatures = np.asarray(temperatures, float)
     settings = [
-        {"temperatures": temperatures, "dim": dim, "eta": eta, "replicas": replicas, "steps": steps, "seed": s, "device": str(device)}
+        {
+            "temperatures": temperatures,
+            "dim": dim,
+            "eta": eta,
+            "replicas": replicas,
+            "steps": steps,
+            "seed": s,
+            "device": str(device),
+        }
         for s in seeds(seed, n_seeds)
     ]
     parts = yield Jobs(_hot_cells, settings, f"hot end D={dim}")

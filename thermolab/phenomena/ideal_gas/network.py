@@ -22,11 +22,11 @@ WIDTHS = (64, 8, 8)
 SLOW = (1e-4, 3e-4, 1e-3)  # effective rates too low to settle within the reference run
 RATES = (*SLOW, *np.geomspace(2e-3, 0.1, 10).round(5))
 GRIDS = {
-    "elr": {"eta": (6e-3, 0.06, 6), "lam": (1e-3, 0.1, 6)},
+    "elr": {"eta": (5e-3, 0.05, 6), "lam": (1e-3, 0.1, 6)},
     "lr": {"eta": (0.06, 0.6, 6), "lam": (0.01, 0.1, 6)},
 }
 START_SPREAD = 0.25  # the start lies this much (in log r) inside or outside the predicted radius, alternating
-STRIDE = 8  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
+STRIDE = 16  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
 NEIGHBOURS = 50
 
 
@@ -44,6 +44,7 @@ def sphere(
     burn_in: int = 4000,
     window: int = 8000,
     samples: int = 200,
+    moments: int = 64,
     seed: int = 0,
     n_seeds: int = 5,
     device: str = "cpu",
@@ -51,10 +52,10 @@ def sphere(
     """The network on the unit sphere at a range of effective learning rates: the reference of all predictions.
 
     rates: effective learning rates; burn_in, window: steps; samples: weights per entropy window, a quarter of a
-    correlation time (0.25/η) apart.
+    correlation time (0.25/η) apart; moments: of the window at which fresh minibatches probe the gradient.
 
     Returns a Dataset, dims (eta, seed): U, g2 = E|g|² and p over the window; trace Tr Σ, gradient_squared |∇L|²
-    at |w| = 1 from fresh minibatches at 64 moments of the window; effective_dimension of the noise at its end, and
+    at |w| = 1 from fresh minibatches at these moments; effective_dimension of the noise at its end, and
     effective_dimension_isotropic, what the same estimator says of isotropic noise in the same D; S: graph entropy
     of the direction (differences only; NaN where the window is too short for its stride), tau: autocorrelation time
     of the weights in samples; drift: log of U in the second half of the window over U in the first.
@@ -62,7 +63,7 @@ def sphere(
     rates = np.asarray(rates, float)
     settings = [
         {"rates": rates, "batch_size": batch_size, "label_noise": label_noise, "burn_in": burn_in, "window": window,
-         "samples": samples, "seed": s, "device": str(device)}
+         "samples": samples, "moments": moments, "seed": s, "device": str(device)}
         for s in seeds(seed, n_seeds)
     ]  # fmt: skip
     parts = yield Jobs(_sphere_cells, settings, "network on the sphere")
@@ -73,7 +74,7 @@ def sphere(
     )
 
 
-def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, seed, device) -> dict[str, np.ndarray]:
+def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, moments, seed, device) -> dict[str, np.ndarray]:
     net = system("sphere", label_noise=label_noise)
     w = net.start(torch.arange(len(rates)), seed)
     weights = w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
@@ -88,7 +89,7 @@ def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, s
         now = run.state.weights.cpu().numpy()
         for i in np.flatnonzero((k % stride == 0) & (filled < samples)):
             paths[i][filled[i]], filled[i] = now[i], filled[i] + 1
-        if k % (frames // 64) == 0:
+        if k % (frames // moments) == 0:
             probes.append(_probe(run, batch_size, 16))
     history = {name: np.stack([f.gauges[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
     out = {name: h.mean(0) for name, h in history.items()}
@@ -104,7 +105,7 @@ def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, s
 
 def _fresh_gradients(run: Experiment, batch_size: int, n: int) -> torch.Tensor:
     """Gradients [n, R, D] at |w| = 1 of n fresh minibatches at the weights of this moment."""
-    unit = run.state.weights / torch.linalg.vector_norm(run.state.weights, dim=1, keepdim=True)
+    unit = torch.nan_to_num(run.state.weights / torch.linalg.vector_norm(run.state.weights, dim=1, keepdim=True))
     # another seed for each moment, none of which the training draws from
     return run.system.gradients(unit, n, batch_size, run.seed + 2**32 * (1 + run.state.step), run.streams)
 
@@ -121,7 +122,10 @@ def _directions(run: Experiment, batch_size: int, n: int = 128) -> dict[str, np.
     xi = random.normals(run.seed, run.streams.cpu(), 0, n, run.system.n_parameters, purpose=random.NOISE)
     isotropic = noise.gradient_noise(xi[:, :1], eigenvalues=0).effective_dimension
     ones = np.ones(len(run.streams))
-    return {"effective_dimension": np.asarray(found.effective_dimension), "effective_dimension_isotropic": isotropic * ones}
+    return {
+        "effective_dimension": np.asarray(found.effective_dimension),
+        "effective_dimension_isotropic": isotropic * ones,
+    }
 
 
 @Recipe
@@ -133,8 +137,8 @@ def stationary(
     lam=None,
     batch_size: int = 32,
     label_noise: float = 0.3,
-    burn_in: int = 6000,
-    window: int = 8000,
+    burn_in: int = 10_000,
+    window: int = 16_000,
     seed: int = 0,
     n_seeds: int = 4,
     device: str = "cpu",
@@ -145,7 +149,8 @@ def stationary(
     Each run starts in a random direction, a quarter (in log r) inside or outside its predicted radius, in turn.
 
     Returns a Dataset, dims (eta, lam, seed): U, r (root of the mean of |w|²), g2 over the window; trace, gradient_squared
-    from fresh minibatches at |w| = 1; S: graph entropy of the direction at a fixed stride of 8 steps; S_full: S + (D - 1) log r;
+    from fresh minibatches at |w| = 1; S: graph entropy of the direction at a fixed stride of 16 steps; S_full: S + (D - 1) log r;
+    diverged: 1 for a run that was lost, whose other entries are NaN;
     dims (eta, lam): r_pred, r_pred_without (Tr Σ alone), eta_eff, T = η_eff Tr Σ/(2 (D - 1)), p = λ,
     relaxed: whether burn_in lasts 3 relaxation times of the radius.
     """
@@ -194,7 +199,9 @@ def predicted_radius(protocol: str, eta, lam, reference: xr.Dataset, name: str) 
     return r
 
 
-def _stationary_cells(*, protocol, eta, lam, radius, batch_size, label_noise, burn_in, window, seed, device) -> dict[str, np.ndarray]:
+def _stationary_cells(
+    *, protocol, eta, lam, radius, batch_size, label_noise, burn_in, window, seed, device
+) -> dict[str, np.ndarray]:
     net = system(protocol, label_noise=label_noise)
     n = len(eta)
     side = np.where((np.arange(n) + seed) % 2, 1.0, -1.0)
@@ -212,5 +219,8 @@ def _stationary_cells(*, protocol, eta, lam, radius, batch_size, label_noise, bu
     out["r"] = np.sqrt(out.pop("r2"))
     out |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
     path /= np.linalg.norm(path, axis=-1, keepdims=True)
-    out["S"] = np.array([entropy.knn_graph(path[:, i], dim=net.n_parameters - 1, k=NEIGHBOURS).value for i in range(n)])
-    return out
+    out["diverged"] = run.state.diverged.cpu().numpy() >= 0
+    out["S"] = np.full(n, np.nan)
+    for i in np.flatnonzero(~out["diverged"]):
+        out["S"][i] = entropy.knn_graph(path[:, i], dim=net.n_parameters - 1, k=NEIGHBOURS).value
+    return {k: np.where(out["diverged"] & (k != "diverged"), np.nan, v) for k, v in out.items()}

@@ -12,14 +12,20 @@ SIZES = {
         "network": {"elr": {}, "lr": {}},
     },
     "smoke": {
-        "stationary": {"replicas": 32, "snapshots": 24},
+        "stationary": {"replicas": 32, "snapshots": 24, "relaxations": 3.0},
         "anisotropic": {"eta": (0.01, 0.1, 3), "lam": (0.01, 0.1, 3), "replicas": 32, "snapshots": 24},
         "relaxation": {"replicas": 64},
         "hot_sphere": {"replicas": 32, "steps": 10_000},
-        "sphere": {"rates": (1e-4, 3e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05), "burn_in": 300, "window": 512, "samples": 60},
+        "sphere": {
+            "rates": (1e-4, 3e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05),
+            "burn_in": 300,
+            "window": 512,
+            "samples": 60,
+            "moments": 16,
+        },
         "network": {
-            "elr": {"eta": (0.02, 0.06, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 640},
-            "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 640},
+            "elr": {"eta": (0.02, 0.06, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 960},
+            "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 960},
         },
     },
 }

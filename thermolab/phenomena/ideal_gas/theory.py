@@ -51,7 +51,7 @@ def full_entropy(entropy_of_direction, radius, dim):
 
 
 def slopes(protocol: str, dim) -> dict[str, float]:
-    """Slopes of the full entropy in log η and log λ ("elr", "lr"), in log η and log r on the "sphere". Maxwell relations, Sec. 4."""
+    """Slopes of the full entropy in log η and log λ ("elr", "lr"), in log η and log r ("sphere"): Maxwell relations, Sec. 4."""
     d = dim - 1
     return {"elr": {"eta": d, "lam": -d / 2}, "lr": {"eta": d / 2, "lam": 0.0}, "sphere": {"eta": d / 2, "radius": d}}[protocol]
 
@@ -167,4 +167,3 @@ def relaxation_time(protocol: str, eta, lam, dim, sigma):
     if protocol == "lr":
         return 1 / (4 * np.asarray(eta * lam, float))
     return 1 / (eta**2 * sigma**2 * (dim - 1)) + 0 * np.asarray(lam, float)
-

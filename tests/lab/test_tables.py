@@ -1,0 +1,128 @@
+import json
+import re
+
+import pytest
+
+from thermolab import claims
+from thermolab.claims import Check, Claim, Result
+from thermolab.lab import tables
+from thermolab.lab.params import UserError
+
+NOTEBOOK = "03_ideal_gas"
+GOOD, BAD, VAGUE = Check(1.0, 1.0, 0.1, 0.01), Check(2.0, 1.0, 0.1, 0.01), Check(1.0, 1.0, 0.1, 0.3)
+
+
+def result(check, expected="holds", name="ideal-gas.x", control=None):
+    claim = Claim(name, NOTEBOOK, "a statement", "003", expected, "a control")
+    control = control or (BAD if check.verdict == "holds" else GOOD)
+    return Result(claim, check, "another arm", control, 3)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """finished(key, results, **run) writes the folder of a finished run and returns the results folder."""
+
+    def finished(key, results, preset="lab", default_settings=True, notebook=NOTEBOOK):
+        folder = tmp_path / notebook / key
+        folder.mkdir(parents=True)
+        run = {"status": "finished", "parameters": {"preset": preset}, "default_settings": default_settings}
+        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "claims.json").write_text(json.dumps([r.as_dict() for r in results]))
+        return tmp_path
+
+    return finished
+
+
+@pytest.mark.parametrize(
+    ("check", "expected", "run", "contradicts"),
+    [
+        (GOOD, "holds", {}, False),
+        (BAD, "holds", {}, True),
+        (BAD, "fails", {}, False),
+        (GOOD, "fails", {}, True),
+        (BAD, "open", {}, False),
+        (VAGUE, "holds", {}, True),
+        (VAGUE, "holds", {"preset": "smoke"}, False),
+        (BAD, "holds", {"preset": "smoke"}, True),
+        (BAD, "holds", {"default_settings": False}, False),
+    ],
+)
+def test_what_contradicts_the_register(finished, check, expected, run, contradicts):
+    rows = tables.scorecard(finished("key", [result(check, expected)], **run))
+    assert [row["id"] for row in tables.contradictions(rows)] == ["ideal-gas.x"] * contradicts
+
+
+def test_a_check_that_its_control_passes_too_contradicts(finished):
+    rows = tables.scorecard(finished("key", [result(GOOD, control=GOOD)]))
+    assert tables.contradictions(rows)[0]["verdict"] == "inconclusive"
+
+
+def test_registered_claims_that_no_run_measured_are_listed(finished):
+    names = list(claims.section(NOTEBOOK))
+    finished("one", [result(GOOD, name=names[0])])
+    rows = tables.scorecard(finished("two", [result(GOOD, name=names[1])]))
+    assert [row["run"] for row in rows[:2]] == ["one", "two"]
+    assert [row["id"] for row in rows if row["verdict"] == "not measured"] == names[2:]
+
+
+def test_unfinished_and_foreign_folders_do_not_count(finished, tmp_path):
+    folder = finished("key", [result(GOOD)])
+    for name in (".other.partial-1", "other.failed"):
+        (folder / NOTEBOOK / name).mkdir()
+        (folder / NOTEBOOK / name / "claims.json").write_text("[]")
+    assert {row["run"] for row in tables.scorecard(folder)} == {"key", None}
+    with pytest.raises(UserError, match="holds no finished run"):
+        tables.scorecard(tmp_path / "nosuch")
+
+
+def test_every_format_has_every_claim(finished):
+    rows = tables.scorecard(finished("key", [result(GOOD)]))
+    assert json.loads(tables.as_text(rows, "json")) == rows
+    for style in ("table", "markdown"):
+        text = tables.as_text(rows, style)
+        assert all(row["id"] in text for row in rows)
+        assert "✓ holds" in text
+    assert len({line.count("|") - line.count("\\|") for line in tables.as_text(rows, "markdown").splitlines()}) == 1
+
+
+def test_exit_code_of_claims(finished, capsys):
+    from thermolab import cli
+
+    def call(folder):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["claims", str(folder)])
+        return end.value.code
+
+    assert call(finished("good", [result(GOOD)])) == 0
+    assert call(finished("bad", [result(BAD)])) == 1
+    assert "ideal-gas.x fails, registered: holds (bad)" in capsys.readouterr().err
+    assert call("nosuch") == 2
+
+
+def test_verdicts_are_text_that_does_not_depend_on_the_numbers(capsys):
+    tables.verdicts([result(GOOD), result(BAD, "fails", "ideal-gas.longer")])
+    first = capsys.readouterr().out
+    tables.verdicts([result(Check(1.02, 1.0, 0.1, 0.011)), result(BAD, "fails", "ideal-gas.longer")])
+    assert capsys.readouterr().out == first
+    assert first.splitlines()[1] == "ideal-gas.x       holds     holds"
+
+
+def test_numbers_have_errors_and_controls():
+    text = re.sub(r"<[^>]+>", " ", tables.numbers([result(GOOD)]).to_html())
+    for cell in ("1.000 ± 0.010", "✓ holds", "another arm: 2 (fails)"):
+        assert cell in text
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "text"),
+    [
+        (0.50312, 0.0021, "0.5031 ± 0.0021"),
+        (1234.5, 56.0, "1234 ± 56"),
+        (1e-14, 0.0, "1e-14"),
+        (0.5, 3e-9, "0.5 ± 3e-09"),
+        (None, None, "–"),
+        (2.0, None, "2"),
+    ],
+)
+def test_measurement(x, error, text):
+    assert tables.measurement(x, error) == text

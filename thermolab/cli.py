@@ -1,0 +1,126 @@
+"""The command line: `thermolab run`, `claims`, `lab`, `book`, `bench`, `test` and `doctor`.
+
+A user's mistake gets one line on stderr and exit code 2. Commands import what they need when they are called.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import thermolab
+
+PARAMETER = "Set a parameter. 0.1,0.3 is a sweep with one run for each value, JSON such as [2,1,0.6] is one value."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(thermolab.__version__)
+def app():
+    """Thermolab: a lab book on the thermodynamics of stochastic gradient descent."""
+
+
+@app.command()
+@click.argument("notebooks", nargs=-1, required=True)
+@click.option("--preset", help="smoke: a first look; lab: every verdict decided; paper: published sizes.")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help=PARAMETER)
+@click.option("--seed", type=int, help="Seed of all random numbers.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.option("--out", help="Folder of the results; THERMOLAB_OUT, else results.", show_default=False)
+@click.option("--jobs", type=int, default=1, help="How many notebooks at once.")
+@click.option("--force", is_flag=True, help="Repeat finished runs.")
+def run(**options):
+    """Execute NOTEBOOKS: stems such as 03_ideal_gas, paths, or all.
+
+    Each run writes notebook.ipynb, claims.json, results.nc and run.json to OUT/NOTEBOOK/KEY. Finished runs are
+    skipped, so the same command goes on where it was stopped. Exit 1 if a run fails.
+    """
+    from thermolab.lab import runner
+
+    outcomes = runner.run(**options)
+    sys.exit(any(outcome.state == "failed" for outcome in outcomes))
+
+
+@app.command()
+@click.argument("folder", metavar="DIR")
+@click.option("--format", "style", type=click.Choice(["table", "json", "markdown"]), default="table")
+def claims(folder, style):
+    """Print the scorecard of the results in DIR. Exit 1 if a verdict contradicts the register."""
+    from thermolab.lab import tables
+
+    rows = tables.scorecard(folder)
+    click.echo(tables.as_text(rows, style))
+    wrong = tables.contradictions(rows)
+    for row in wrong:
+        click.echo(f"{row['id']} {row['verdict']}, registered: {row['expected']} ({row['run']})", err=True)
+    sys.exit(bool(wrong))
+
+
+@app.command()
+def doctor():
+    """Show versions, device and threads, and what is missing. Exit 1 if something needed is missing."""
+    from thermolab.lab import doctor
+
+    sys.exit(doctor.main())
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def lab(options):
+    """Open JupyterLab on the start page. OPTIONS go to JupyterLab, such as --no-browser."""
+    from thermolab.lab import start
+
+    sys.exit(start.lab(options))
+
+
+@app.command()
+@click.option("--out", default="build/book", help="Folder of the pages.")
+@click.option("--results", default="build/results", help="Folder of the results; finished runs are used again.")
+@click.option("--jobs", type=int, default=2, help="How many notebooks at once.")
+@click.option("--preset", default="lab", help="smoke, lab or paper.")
+def book(**options):
+    """Run every notebook and build the book as HTML pages. Exit 1 if a notebook fails."""
+    from thermolab.lab import book
+
+    sys.exit(not book.build(**options))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def bench(options):
+    """Measure the speed ratios of benchmarks/. OPTIONS go to benchmarks/run.py."""
+    from thermolab.lab import start
+
+    sys.exit(start.bench(options))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def test(options):
+    """Check style and run all tests: unit, doctests, notebooks, browser. OPTIONS go to pytest."""
+    from thermolab.lab import start
+
+    sys.exit(start.test(options))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every mistake of a user ends as one line."""
+    try:
+        sys.exit(app.main(arguments, prog_name="thermolab", standalone_mode=False))
+    except click.ClickException as error:
+        _leave(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _leave("stopped; finished runs are kept, the same command goes on from there", 130)
+    except OSError as error:
+        _leave(str(error), 1)
+    except Exception as error:
+        from thermolab.lab.params import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        _leave(str(error), 2)
+
+
+def _leave(message: str, code: int) -> None:
+    click.echo("thermolab: " + " ".join(message.split()), err=True)
+    sys.exit(code)

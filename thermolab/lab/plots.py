@@ -1,0 +1,150 @@
+"""Figures: theory as a line, measurement as markers with error bars, colours that a colour-blind reader can tell apart.
+
+A plot function takes labelled data and axes and returns the figure; `show` puts a figure on the page with its alt text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from thermolab.claims import few_seeds
+
+COLOURS = sns.color_palette("colorblind").as_hex()
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def style() -> None:
+    """The look of all figures: white ground in both themes of the lab, labels that can be read at half size."""
+    sns.set_theme(context="notebook", style="ticks", palette=COLOURS, rc={"figure.constrained_layout.use": True})
+    plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.dpi": 100})
+
+
+def panels(n: int, *, width: float = 4.6, height: float = 3.4) -> tuple[Figure, Sequence[Axes]]:
+    """A row of n axes."""
+    with plt.ioff():
+        figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False)
+    return figure, axes[0]
+
+
+def show(figure: Figure, alt: str):
+    """The figure as a picture with alt text, for the last line of a cell. Closes the figure."""
+    from IPython.display import HTML
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, facecolor="white")
+    width = int(figure.get_figwidth() * 100)
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return HTML(f'<img alt="{escape(alt)}" style="width: {width}px; max-width: 100%" src="data:image/png;base64,{data}">')
+
+
+def mean_and_error(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mean over the dim "seed" and two standard errors (Student's t), or no error where there are no seeds."""
+    if "seed" not in values.dims or values.sizes["seed"] < 2:
+        return values.squeeze("seed").values if "seed" in values.dims else values.values, None
+    rows = values.transpose(..., "seed").values
+    pairs = np.array([few_seeds(row) for row in rows.reshape(-1, rows.shape[-1])]).reshape(*rows.shape[:-1], 2)
+    return pairs[..., 0], 2 * pairs[..., 1]
+
+
+def points(ax: Axes, x, values: xr.DataArray, *, index: int = 0, label: str | None = None, **settings) -> None:
+    """Markers with error bars (two standard errors over seeds) in colour and marker number `index`."""
+    y, error = mean_and_error(values)
+    look = {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": "none",
+        "markersize": 5,
+        "markerfacecolor": "none",  # hollow: series that agree stay visible behind each other
+        "markeredgewidth": 1.3,
+    }
+    ax.errorbar(
+        np.ravel(x),
+        np.ravel(y),
+        None if error is None else np.ravel(error),
+        label=label,
+        capsize=2,
+        **(look | settings),
+    )
+
+
+def line(ax: Axes, x, y, *, index: int | None = None, label: str | None = None, **settings) -> None:
+    """A theory line, in colour number `index` or black."""
+    order = np.argsort(np.ravel(x))
+    look = {"color": "0.15" if index is None else COLOURS[index % len(COLOURS)], "linewidth": 1.3}
+    ax.plot(np.ravel(x)[order], np.ravel(y)[order], label=label, **(look | settings))
+
+
+def panel(
+    ax: Axes | None, points_of: dict, lines: dict | None = None, *, x: str, y: str, log: str = "", title: str = ""
+) -> Figure:
+    """One panel: {label: (x, values)} as markers with error bars, {label: (x, y)} as theory lines, axes with units.
+
+    A line has the colour of the markers of the same name, and otherwise is black with a dash of its own.
+    Without axes it becomes a figure of its own.
+    """
+    ax = panels(1, width=6)[1][0] if ax is None else ax
+    for i, (name, (where, values)) in enumerate(points_of.items()):
+        points(ax, where, values, index=i, label=name)
+    for i, (name, (where, value)) in enumerate((lines or {}).items()):
+        if name in points_of:
+            line(ax, where, value, index=list(points_of).index(name))
+        else:
+            line(ax, where, value, label=name, linestyle=("-", "--", ":")[i % 3])
+    label(ax, x, y, log=log, title=title)
+    return ax.figure
+
+
+def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: bool = True) -> None:
+    """Axis labels with their units, logarithmic axes ("x", "y" or "xy"), title and legend."""
+    ax.set(xlabel=x, ylabel=y, title=title)
+    for name in log:
+        getattr(ax, f"set_{name}scale")("log")
+        axis = getattr(ax, f"{name}axis")
+        low, high = axis.get_view_interval()
+        # below two decades 1, 2, 5 are labelled too; minor labels would run into each other
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    if legend and ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="small")
+
+
+def traces(
+    data: xr.Dataset, names: dict[str, str], *, marks: Sequence[tuple[float, str]] = (), log: Sequence[str] = ()
+) -> Figure:
+    """Gauges over time, one panel each: band of two standard errors, theory at the present knobs as a line.
+
+    data: dim time, with NAME, NAME_error and NAME_pred; names: {name: axis label with unit}; marks: (step, what was turned);
+    log: names on a logarithmic axis.
+    """
+    figure, axes = panels(len(names), width=3.6)
+    for ax, (name, text) in zip(axes, names.items(), strict=True):
+        time, y, error = data["time"], data[name], 2 * data[f"{name}_error"]
+        ax.fill_between(time, y - error, y + error, color=COLOURS[0], alpha=0.3, linewidth=0)
+        ax.plot(time, y, ".", color=COLOURS[0], markersize=4, label="measured")
+        ax.step(time, data[f"{name}_pred"], where="pre", color="0.15", linewidth=1.3, label="theory at these knobs")
+        for step, what in marks:
+            ax.axvline(step, color=COLOURS[3], linestyle=":", linewidth=1)
+            ax.annotate(
+                what,
+                (step, 1),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                va="top",
+                ha="right",
+                fontsize="x-small",
+            )
+        label(ax, "step", text, log="y" if name in log else "", legend=ax is axes[0])
+    return figure

@@ -1,0 +1,153 @@
+"""The scorecard: claims with their verdicts, of one notebook or of a whole results folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thermolab import claims as register
+from thermolab.lab.params import UserError
+
+if TYPE_CHECKING:
+    from thermolab.claims import Result
+
+SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not measured": "–"}
+COLUMNS = ("id", "expected", "verdict", "measured", "predicted", "tolerance", "control", "run")
+
+
+def verdicts(results: Iterable[Result]) -> None:
+    """Print id, expected verdict and verdict, one claim a line: text that stays the same on every machine."""
+    rows = [(r.claim.id, r.claim.expected, r.verdict) for r in results]
+    width = max((len(row[0]) for row in rows), default=0)
+    for name, expected, verdict in [("claim", "expected", "verdict"), *rows]:
+        print(f"{name:<{width}}  {expected:<8}  {verdict}")
+
+
+def numbers(results: Iterable[Result]):
+    """The numbers behind the verdicts, as a styled pandas table."""
+    import pandas as pd
+
+    rows = [texts(r.as_dict()) for r in results]
+    frame = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in ("expected", "run")])
+    left = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
+    style = frame.style.hide(axis="index").set_properties(**left).map(_weight, subset=["verdict"])
+    style.set_table_styles([{"selector": "th", "props": "text-align: left"}]).set_uuid("numbers")
+    return style
+
+
+def scorecard(folder) -> list[dict]:
+    """One row for each claim of each finished run below `folder`, and for each claim that no run measured.
+
+    A row is the claim's record in claims.json with `notebook`, `run` (its key), `preset` and `default_settings`.
+    Raises UserError where there is no finished run.
+    """
+    runs = sorted(path.parent for path in Path(folder).glob("*/[!.]*/run.json"))
+    if not runs:
+        raise UserError(f"{folder} holds no finished run; make some with: thermolab run all --out {folder}")
+    rows = measured(runs)
+    return rows + missing({run.parent.name for run in runs}, {row["id"] for row in rows})
+
+
+def measured(runs: Iterable[Path]) -> list[dict]:
+    """The rows of some finished runs, given by their folders."""
+    return [row for folder in runs for row in _rows(folder)]
+
+
+def missing(notebooks: set[str], ids: set[str]) -> list[dict]:
+    """A blank row for each claim that is registered for one of the notebooks and not among `ids`."""
+    claims = [c for c in register.register().values() if c.notebook in notebooks and c.id not in ids]
+    blank = dict.fromkeys(("measured", "error", "predicted", "tolerance", "control", "run", "preset"))
+    blank |= {"verdict": "not measured", "default_settings": False}
+    facts = ("id", "statement", "source", "expected", "notebook")
+    return [{**{name: getattr(c, name) for name in facts}, **blank} for c in claims]
+
+
+def contradictions(rows: Iterable[dict]) -> list[dict]:
+    """The rows whose verdict is not the registered one, where that binds: at a notebook's default settings.
+
+    An open claim has no verdict to contradict, and at preset smoke inconclusive contradicts nothing.
+    """
+    return [row for row in rows if row["default_settings"] and _contradicts(row)]
+
+
+def as_text(rows: list[dict], style: str = "table") -> str:
+    """The scorecard as a "table" for the terminal, as "json" or as "markdown"."""
+    if style == "json":
+        return json.dumps(rows, indent=1, ensure_ascii=False)
+    lines = [texts(row) for row in rows]
+    if style == "markdown":
+        cells = [COLUMNS, ["---"] * len(COLUMNS), *([line[c] for c in COLUMNS] for line in lines)]
+        return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in cells)
+    return _terminal(lines)
+
+
+def _rows(folder: Path) -> list[dict]:
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    path = folder / "claims.json"
+    claims = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    facts = {"notebook": folder.parent.name, "run": folder.name, "preset": run["parameters"].get("preset")}
+    return [{**claim, **facts, "default_settings": run["default_settings"]} for claim in claims]
+
+
+def _contradicts(row: dict) -> bool:
+    if row["expected"] == "open" or row["verdict"] == row["expected"]:
+        return False
+    return not (row["verdict"] == "inconclusive" and row["preset"] == "smoke")
+
+
+def texts(row: dict) -> dict[str, str]:
+    """The columns of one row of the scorecard as short texts."""
+    control = row["control"]
+    sign = {"above": "≥ ", "below": "≤ "}.get(row.get("relation"), "")
+    return {
+        "id": row["id"],
+        "expected": row["expected"],
+        "verdict": f"{SYMBOLS[row['verdict']]} {row['verdict']}",
+        "measured": measurement(row["measured"], row["error"]),
+        "predicted": sign + short(row["predicted"]),
+        "tolerance": short(row["tolerance"]),
+        "control": f"{control['name']}: {short(control['measured'])} ({control['verdict']})" if control else "–",
+        "run": row.get("run") or "–",
+    }
+
+
+def short(x: float | None) -> str:
+    """A number in three significant digits."""
+    return "–" if x is None else f"{x:.3g}"
+
+
+def measurement(x: float | None, error: float | None) -> str:
+    """Measured ± standard error, both in the error's decimals.
+
+    >>> measurement(0.50312, 0.0021)
+    '0.5031 ± 0.0021'
+    """
+    if x is None or not error:
+        return short(x)
+    from math import floor, log10
+
+    decimals = 1 - floor(log10(error))
+    if not -1 <= decimals <= 6:
+        return f"{x:.3g} ± {error:.2g}"
+    return f"{round(x, decimals):.{max(decimals, 0)}f} ± {round(error, decimals):.{max(decimals, 0)}f}"
+
+
+def _weight(verdict: str) -> str:
+    return "" if verdict.endswith("holds") else "font-weight: bold"
+
+
+def _terminal(lines: list[dict[str, str]]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(*(line[name] for name in COLUMNS))
+    console = Console(width=None if Console().is_terminal else 200, highlight=False, markup=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip()
