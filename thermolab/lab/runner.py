@@ -125,7 +125,9 @@ def _execute(runs: list[Run], jobs: int, force: bool) -> list[Outcome]:
 
     skipped = [run for run in runs if run.finished and not force]
     outcomes = [Outcome(run, "skipped", "finished before; --force repeats it") for run in skipped]
-    todo = [Job(run, jobs) for run in runs if run not in skipped]
+    left = [run for run in runs if run not in skipped]
+    jobs = max(1, min(jobs, len(left)))  # few runs share all the cores among them
+    todo = [Job(run, jobs) for run in left]
     total = sum(_cells(job.run) for job in todo)
     with tqdm(total=total, unit="cell", disable=None, leave=False) as bar, ThreadPoolExecutor(jobs) as pool:
         for outcome in outcomes:

@@ -266,9 +266,9 @@ def entropy_rise(reference: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def entropy_slope(temperature, entropy) -> float:
-    """Slope of S in log T over the finite entries."""
+    """Slope of S in log T over the finite entries; NaN if there are fewer than two."""
     ok = np.isfinite(entropy)
-    return float(np.polyfit(np.log(temperature[ok]), entropy[ok], 1)[0])
+    return float(np.polyfit(np.log(temperature[ok]), entropy[ok], 1)[0]) if ok.sum() > 1 else np.nan
 
 
 def net_entropy(reference: xr.Dataset, iso: Grids):

@@ -13,6 +13,7 @@ from thermolab.instruments import entropy
 from thermolab.phenomena.ideal_gas import theory
 
 START_SPREAD = 0.25  # half of the replicas start this much (in log r) inside r*, half outside
+DIRECTION_TIMES = 6.0  # correlation times 1/η_eff before the window: directions start anywhere on the sphere, at U near 1
 SPACING = 2.0  # correlation times 1/η_eff between snapshots
 MAX_STEPS = 3_000_000
 CELL = ("U", "r", "p", "g2", "r_gap", "diverged", "S", "S_error")  # what is measured in a cell
@@ -44,10 +45,11 @@ def stationary(
     protocol: "elr", "lr" or "sphere" (radius fixed at r*(η, λ), so that the pressure should come out as λ).
     eta, lam: [low, high, n] logarithmic grids; dim D; sigma: noise per component; spectrum: D - 1 variances of mean 1
     (default isotropic); replicas, snapshots: per cell and seed, their product is the sample of the entropy;
-    relaxations: relaxation times before the window (6 leave e^-6 of the start).
+    relaxations: relaxation times of the radius before the window (6 leave e^-6 of the start).
 
     Half of the replicas start inside and half outside the predicted radius, uniform on the sphere; after the relaxation
-    times, set per cell by the slower of direction (1/η_eff) and radius, follows a window of `snapshots` twice 1/η_eff apart.
+    times of the radius or six of the direction (1/η_eff), per cell whichever takes longer, follows a window of
+    `snapshots` twice 1/η_eff apart.
 
     Returns a Dataset, dims (eta, lam, seed) unless said otherwise:
     U, p: means over every step of the window and the replicas (p on the "sphere" only, else λ); r: root of the mean of |w|²
@@ -116,8 +118,9 @@ def stationary(
 def _durations(protocol, eta, lam, dim, sigma, state, relaxations):
     """Steps of burn-in and between snapshots for each cell."""
     direction = 1 / state["eta_eff"] + 0 * lam
-    slowest = np.maximum(direction, theory.relaxation_time(protocol, eta, lam, dim, sigma))
-    return np.minimum(np.ceil(relaxations * slowest), MAX_STEPS), np.ceil(SPACING * direction)
+    radius = relaxations * theory.relaxation_time(protocol, eta, lam, dim, sigma)
+    burn_in = np.maximum(DIRECTION_TIMES * direction, radius)
+    return np.minimum(np.ceil(burn_in), MAX_STEPS), np.ceil(SPACING * direction)
 
 
 def _stationary_cells(

@@ -27,7 +27,7 @@ GRIDS = {
 }
 START_SPREAD = 0.25  # the start lies this much (in log r) inside or outside the predicted radius, alternating
 STRIDE = 16  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
-NEIGHBOURS = 50
+NEIGHBOURS = 50  # of the k-NN graph, or a quarter of a shorter window
 
 
 def system(protocol: str, *, label_noise: float = 0.3, norm: str = "batch", n_data: int = 256) -> NetworkOnData:
@@ -98,7 +98,7 @@ def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, m
     out |= _directions(run, batch_size)
     out["S"], out["tau"] = np.full((2, len(rates)), np.nan)
     for i in np.flatnonzero(filled == samples):
-        s = entropy.knn_graph(paths[i], dim=net.n_parameters - 1, k=NEIGHBOURS, time_ordered=True)
+        s = entropy.knn_graph(paths[i], dim=net.n_parameters - 1, k=min(NEIGHBOURS, samples // 4), time_ordered=True)
         out["S"][i], out["tau"][i] = s.value, s.autocorrelation_time
     return out
 
@@ -222,5 +222,5 @@ def _stationary_cells(
     out["diverged"] = run.state.diverged.cpu().numpy() >= 0
     out["S"] = np.full(n, np.nan)
     for i in np.flatnonzero(~out["diverged"]):
-        out["S"][i] = entropy.knn_graph(path[:, i], dim=net.n_parameters - 1, k=NEIGHBOURS).value
+        out["S"][i] = entropy.knn_graph(path[:, i], dim=net.n_parameters - 1, k=min(NEIGHBOURS, len(path) // 4)).value
     return {k: np.where(out["diverged"] & (k != "diverged"), np.nan, v) for k, v in out.items()}

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import xarray as xr
+from pandas.io.formats.style import Styler
 
 from thermolab.claims import data_folder, extreme, few_seeds
 from thermolab.phenomena.ideal_gas.claims import maxwell, plane, seeds_first
 
 
-def table(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+def table(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> Styler:
     """Published and measured slopes, R² and largest relative errors, a row each; ours with one standard error.
 
     iso, net: the datasets of the isotropic model and of the network by protocol. Slopes are compared at D = 3 only.
@@ -26,9 +27,10 @@ def table(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> pd.Da
         "error": "±",
         "ours": "ours",
         "our error": "± ",
-        "setting": "their setting",
+        "setting": "theirs",
     }
-    return rows.rename(columns=columns)[list(columns.values())].reset_index(drop=True).round(4)
+    shown = rows.rename(columns=columns)[list(columns.values())]
+    return shown.style.hide().format(precision=4, na_rep="")
 
 
 def measured(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> dict[str, tuple[float, float]]:

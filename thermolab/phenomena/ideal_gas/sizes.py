@@ -19,8 +19,8 @@ SIZES = {
         "sphere": {
             "rates": (1e-4, 3e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05),
             "burn_in": 300,
-            "window": 512,
-            "samples": 60,
+            "window": 1024,
+            "samples": 40,
             "moments": 16,
         },
         "network": {

@@ -131,7 +131,8 @@ def step_temperature(protocol: str, eta, lam, eta_eff, second_moment, dim):
     a = np.asarray(eta_eff**2 * second_moment, float)
     if protocol == "sphere":
         return (np.sqrt(1 + a) - 1) / eta_eff / (dim - 1)
-    shrink = eta * lam if protocol == "lr" else 1 - np.sqrt(1 - a)
+    with np.errstate(invalid="ignore"):
+        shrink = eta * lam if protocol == "lr" else 1 - np.sqrt(1 - a)
     return shrink / eta_eff / (dim - 1)
 
 
