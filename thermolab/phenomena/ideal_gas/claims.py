@@ -313,7 +313,7 @@ def _both(measured, control, tolerance: float, name: str, predicted: float = 0.0
 def decide(iso: Grids, relax: Grids, hot, aniso, reference, net: Grids, *, settings=None, seconds: float = 0.0) -> list[Result]:
     """All claims of the notebook, in the register's order.
 
-    iso: datasets of `isotropic.stationary` by protocol; relax: of `isotropic.relaxation` by protocol; hot: of
+    iso: datasets of `isotropic.stationary` by protocol; relax: of `transients.relaxation` by protocol; hot: of
     `isotropic.hot_sphere`; aniso: of `isotropic.stationary` with a spectrum; reference: of `network.sphere`;
     net: of `network.stationary` by protocol. seconds: what the measurements took, shared out evenly.
     """

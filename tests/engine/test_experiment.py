@@ -1,0 +1,386 @@
+"""The one loop: knobs, frames, logs and replays, the async driver, divergence."""
+
+import asyncio
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from thermolab.engine import data, models
+from thermolab.engine.experiment import DivergenceError, Experiment
+from thermolab.engine.isotropic import IsotropicNoise
+from thermolab.engine.network import NetworkOnData
+
+SUMS = 64 * 2.0**-24  # gauges add up to 64 float32 before they join a float64 total
+
+
+def gas(replicas=5, protocol="elr", **settings):
+    settings = {"eta": 0.05, "lam": 0.02, "seed": 3} | settings
+    return Experiment(IsotropicNoise(4, protocol), replicas=replicas, **settings)
+
+
+def net(replicas=3, **settings):
+    system = NetworkOnData(models.scale_invariant_mlp((64, 6)), data.digits(40), settings.pop("protocol", "elr"))
+    return Experiment(system, replicas=replicas, **{"eta": 0.05, "lam": 0.02, "batch_size": 8, "seed": 3} | settings)
+
+
+def equal(a, b):
+    """Two runs are where they are to the bit."""
+    return a.state.step == b.state.step and torch.equal(a.state.weights, b.state.weights)
+
+
+class Clock:
+    """A system that only takes time: a number of seconds a step. It keeps the lengths of its slices."""
+
+    name, protocol, gauges, has_batches, n_parameters = "clock", "lr", ("U",), False, 1
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.knobs, self.slices = seconds, {}, []
+
+    def start(self, streams, seed):
+        return torch.zeros(len(streams), 1)
+
+    def advance(self, weights, first_step, n, knobs, seed, streams, radius):
+        time.sleep(n * self.seconds)
+        self.slices.append(n)
+        weights += n
+        steps = torch.arange(first_step, first_step + n, dtype=torch.float64)
+        return {"U": steps.mean().expand(len(weights))}, torch.full((len(weights),), -1)
+
+
+# --- knobs ----------------------------------------------------------------------------------------------------------
+def test_knobs_take_effect_from_the_next_step_and_are_logged():
+    run = gas()
+    run.advance(7)
+    run.set(eta=0.1, sigma=0.5)
+    assert run.events == [[0, {"eta": 0.05, "lam": 0.02, "sigma": 1.0}], [7, {"eta": 0.1, "sigma": 0.5}]]
+    assert run.knobs["eta"].tolist() == [0.1] * 5
+    other = gas()
+    other.advance(7)
+    assert equal(run, other)
+    run.advance(1)
+    other.advance(1)
+    assert not equal(run, other)
+
+
+@pytest.mark.parametrize("make", [gas, net])
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"nosuch": 1}, r"nosuch is no knob of this system; allowed: (batch_size, )?eta, lam"),
+        ({"eta": float("nan")}, r"eta=nan must be finite and positive"),
+        ({"eta": float("inf")}, r"eta=inf must be finite"),
+        ({"eta": 0.0}, r"eta=0.0 must be finite and positive"),
+        ({"lam": -1.0}, r"lam=-1.0 must be finite and not negative"),
+        ({"lam": [0.1, 0.2]}, r"lam has shape \(2,\); allowed: a number or one per replica \((5|3),\)"),
+        ({"lam": [[0.1]]}, r"lam has shape \(1, 1\)"),
+    ],
+)
+def test_bad_knobs_change_nothing(make, knobs, message):
+    run = make()
+    before = {k: np.asarray(v).tolist() for k, v in run.knobs.items()}
+    with pytest.raises(ValueError, match=message):
+        run.set(**{"lam": 0.5} | knobs)
+    assert {k: np.asarray(v).tolist() for k, v in run.knobs.items()} == before
+    assert len(run.events) == 1
+
+
+@pytest.mark.parametrize("size", [0, -4, float("nan"), 2.5, [8, 8, 8]])
+def test_bad_batch_sizes(size):
+    run = net()
+    with pytest.raises(ValueError, match="batch_size"):
+        run.set(batch_size=size)
+    assert run.knobs["batch_size"] == 8
+    assert len(run.events) == 1
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="batch_size is missing"):
+        Experiment(net().system, eta=0.1)
+    with pytest.raises(ValueError, match=r"batch_size is no knob .*allowed: eta, lam, sigma"):
+        gas().set(batch_size=3)
+    with pytest.raises(ValueError, match=r"disagree on the number of replicas: \[2, 3\]"):
+        Experiment(IsotropicNoise(3), eta=[0.1, 0.1], lam=[0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match=r"disagree on the number of replicas: \[2, 4\]"):
+        Experiment(IsotropicNoise(3), eta=0.1, streams=[0, 1], weights=torch.ones(4, 3))
+    with pytest.raises(ValueError, match="sigma"):
+        gas(sigma=-1.0)
+
+
+def test_the_number_of_replicas():
+    assert Experiment(IsotropicNoise(3), eta=0.1).n_replicas == 1
+    assert Experiment(IsotropicNoise(3), eta=0.1, sigma=[1.0, 2.0]).n_replicas == 2
+    assert Experiment(IsotropicNoise(3), eta=0.1, weights=torch.ones(4, 3)).n_replicas == 4
+    assert Experiment(IsotropicNoise(3), eta=0.1, streams=[7, 8, 9]).state.weights.shape == (3, 3)
+
+
+# --- states ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("make", [gas, net])
+def test_a_state_never_changes(make):
+    own = make().state.weights.clone()
+    run = make(weights=own)
+    states, copies = [], []
+    for _ in range(3):
+        states.append(run.state)
+        copies.append((run.state.weights.clone(), run.state.step, run.state.diverged.clone(), run.state.radius.clone()))
+        run.advance(5)
+        run.set(eta=0.07)
+    for state, (weights, step, diverged, radius) in zip(states, copies, strict=True):
+        assert torch.equal(state.weights, weights)
+        assert (state.step, state.diverged.tolist(), state.radius.tolist()) == (step, diverged.tolist(), radius.tolist())
+    assert torch.equal(own, states[0].weights)  # nor do the weights that it was started from
+    assert run.start is states[0]
+
+
+# --- frames ---------------------------------------------------------------------------------------------------------
+def test_frames_come_at_their_steps_with_means_since_the_last():
+    run = Experiment(Clock(), eta=1.0, replicas=2)
+    frames = list(run.frames(10, until=40))
+    assert [f.step for f in frames] == [10, 20, 30, 40]
+    assert [f.gauges["U"].tolist() for f in frames] == [[t + 4.5] * 2 for t in (0, 10, 20, 30)]
+    assert run.history == frames
+    assert [f.step for f in run.frames(10, until=65)] == [50, 60]
+    assert run.state.step == 65
+    assert [f.step for f in run.frames(10, until=75)] == [70]  # the five steps before count
+
+
+def test_frames_after_steps_without_one():
+    """Steps taken by `advance` since the last frame count, however many they are: a run never goes backwards."""
+    run = Experiment(Clock(), eta=1.0)
+    run.advance(13)
+    assert [(f.step, f.gauges["U"].item()) for f in run.frames(5, until=25)] == [(15, 7.0), (20, 17.0), (25, 22.0)]
+    run.advance(10)
+    assert [f.step for f in run.frames(5, until=45)] == [40, 45]
+
+
+def test_no_steps_change_nothing():
+    run = gas()
+    before = run.state
+    run.advance(0)
+    assert run.state is before
+    with pytest.raises(ValueError, match="n=-3 steps"):
+        run.advance(-3)
+
+
+def test_closing_the_generator_is_stop():
+    run = gas()
+    frames = run.frames(10)  # for ever
+    next(frames), next(frames)
+    frames.close()
+    assert run.state.step == 20
+    with pytest.raises(StopIteration):
+        next(frames)
+    run.advance(3)
+    straight = gas()
+    straight.advance(23)
+    assert equal(run, straight)
+
+
+def test_gauges_handed_in_are_read_at_every_frame():
+    def height(system, state, knobs):
+        return state.weights[:, 0] + 0 * knobs["eta"]
+
+    run = gas(gauges={"height": height, "step": lambda system, state, knobs: np.full(5, state.step)})
+    frame = run.frame()
+    assert set(frame.gauges) == {"height", "step"}  # no step yet, no means
+    for frame in run.frames(4, until=8):
+        np.testing.assert_array_equal(frame.gauges["height"], run.state.weights[:, 0])
+        assert frame.gauges["step"].tolist() == [frame.step] * 5
+        assert set(frame.gauges) == {"U", "r2", "p", "g2", "height", "step"}
+
+
+def test_record_is_the_frames_as_a_dataset():
+    run = gas()
+    with pytest.raises(ValueError, match=r"no frames yet: call frames\(\) or frame\(\)"):
+        run.record()
+    frames = list(run.frames(10, until=30))
+    record = run.record()
+    assert isinstance(record, xr.Dataset)
+    assert dict(record.sizes) == {"time": 3, "replica": 5}
+    assert record["time"].values.tolist() == [10, 20, 30]
+    np.testing.assert_array_equal(record["U"], [f.gauges["U"] for f in frames])
+    assert record.attrs["seed"] == 3
+
+
+def test_follow_turns_knobs_at_their_steps():
+    run = gas()
+    frames = list(run.follow([[15, {"eta": 0.1}], [20, {"lam": 0.5}]], 10, 42))
+    assert [f.step for f in frames] == [10, 20, 30, 40]
+    assert [f.knobs["eta"][0] for f in frames] == [0.05, 0.1, 0.1, 0.1]
+    assert [f.knobs["lam"][0] for f in frames] == [0.02, 0.02, 0.5, 0.5]
+    assert [step for step, _ in run.events] == [0, 15, 20]
+    by_hand = gas()
+    by_hand.advance(15)
+    by_hand.set(eta=0.1)
+    by_hand.advance(5)
+    by_hand.set(lam=0.5)
+    by_hand.advance(22)
+    assert equal(run, by_hand)
+
+
+# --- logs -----------------------------------------------------------------------------------------------------------
+TURNS = [
+    (gas, "elr", {"sigma": 0.5, "eta": 0.1}),
+    (gas, "lr", {"lam": [0.1, 0.2, 0.3, 0.4, 0.5]}),
+    (gas, "sphere", {"sigma": 2.0}),
+    (net, "elr", {"batch_size": 5, "eta": 0.02}),
+    (net, "lr", {"lam": [0.1, 0.2, 0.3]}),
+    (net, "sphere", {"batch_size": 16}),
+]
+
+
+@pytest.mark.parametrize(("make", "protocol", "turn"), TURNS)
+def test_a_log_replays_to_the_bit(make, protocol, turn):
+    run = make(protocol=protocol)
+    run.advance(13)
+    run.set(**turn)
+    list(run.frames(7, until=70))
+    run.set(eta=0.03)
+    run.advance(11)
+    log = run.log
+    assert log["events"][1] == [13, turn]
+    again = run.replay(json.loads(json.dumps(log)))
+    assert equal(again, run)
+    assert again.log == log
+    list(run.frames(5, until=100))
+    again.advance(100 - again.state.step)
+    assert equal(again, run)  # and goes on as the first did
+
+
+def test_a_replay_reads_the_same_frames_in_the_same_slices():
+    run = gas()
+    for _ in run.follow([[15, {"eta": 0.1}]], 10, 60):
+        pass
+    again = run.replay(run.log, every=10)
+    assert again.state.step == 60
+    xr.testing.assert_identical(again.record(), run.record())
+
+
+def test_a_replay_starts_from_given_weights_and_streams():
+    w = torch.eye(3, 4)
+    run = Experiment(IsotropicNoise(4), eta=[0.1, 0.2, 0.3], seed=2**40 + 1, streams=[5, 1, 2**32 - 1], weights=w)
+    run.advance(20)
+    again = run.replay(json.loads(json.dumps(run.log)))
+    assert equal(again, run)
+    assert not torch.equal(again.state.weights, w)
+
+
+def test_the_log_says_what_ran():
+    run = net()
+    log = run.log
+    assert {"thermolab", "system", "settings", "seed", "backend", "device", "threads", "events", "steps", "streams"} <= set(log)
+    assert (log["system"], log["backend"], log["device"], log["threads"]) == (
+        "network", run.system.choose_backend(run.state.weights), "cpu", torch.get_num_threads(),
+    )  # fmt: skip
+    assert gas().log["settings"] == {"dim": 4, "protocol": "elr"}
+
+
+# --- async ----------------------------------------------------------------------------------------------------------
+async def beside(frames):
+    """Frames of an async generator, and how often another task got its turn meanwhile."""
+    ticks, done = 0, False
+
+    async def ticker():
+        nonlocal ticks
+        while not done:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(ticker())
+    found = [f async for f in frames]
+    done = True
+    await task
+    return found, ticks
+
+
+@pytest.mark.parametrize("make", [gas, net])
+def test_async_frames_are_the_same(make):
+    run, other = make(), make()
+    frames, _ = asyncio.run(beside(run.aframes(100, until=400)))
+    expected = list(other.frames(100, until=400))
+    assert equal(run, other)
+    assert [f.step for f in frames] == [f.step for f in expected] == [100, 200, 300, 400]
+    for a, b in zip(frames, expected, strict=True):
+        for name in b.gauges:
+            np.testing.assert_allclose(a.gauges[name], b.gauges[name], rtol=SUMS, err_msg=name)
+
+
+def test_async_frames_give_way_to_others():
+    """0.2 s of steps in slices of 10 ms: without giving way the other task would not run before the end."""
+    clock = Clock(seconds=1e-3)
+    frames, ticks = asyncio.run(beside(Experiment(clock, eta=1.0).aframes(100, until=200)))
+    assert [f.step for f in frames] == [100, 200]
+    assert [f.gauges["U"].item() for f in frames] == [49.5, 149.5]
+    assert max(clock.slices) <= 10
+    assert ticks >= 10
+
+
+def test_closing_the_async_generator_is_stop():
+    async def two():
+        run = Experiment(Clock(), eta=1.0)
+        frames = run.aframes(10)
+        found = [await anext(frames), await anext(frames)]
+        await frames.aclose()
+        return run.state.step, [f.step for f in found]
+
+    assert asyncio.run(two()) == (20, [10, 20])
+
+
+# --- divergence -----------------------------------------------------------------------------------------------------
+def hot(replicas=64, **settings):
+    return Experiment(IsotropicNoise(10, "elr"), **{"eta": 0.4, "lam": 0.01, "replicas": replicas} | settings)
+
+
+def test_a_single_setting_that_diverges_stops_with_one_line():
+    run = hot()
+    with pytest.raises(DivergenceError) as error:
+        list(run.frames(1, until=2500))
+    message = str(error.value)
+    lost = int((run.state.diverged >= 0).sum())
+    assert 0 < lost < 64  # one is enough
+    assert f"in {lost} of 64 replicas" in message
+    step = int(run.state.diverged[run.state.diverged >= 0].min())
+    assert message.startswith("eta=0.4, lam=0.01 (elr): ")
+    assert f"at step {step} " in message
+    assert "try eta=0.1" in message
+    assert "\n" not in message
+    assert error.value._render_traceback_() == [f"DivergenceError: {message}"]
+    assert run.state.step == step
+
+
+def test_one_replica_stops_too():
+    with pytest.raises(DivergenceError, match=r"eta=4.*in 1 of 1 replicas"):
+        list(hot(1, eta=4.0).frames(20, until=100))
+
+
+def test_in_a_grid_the_lost_are_masked_and_the_others_stay():
+    eta = np.array([0.05, 4.0, 0.02, 3.0, 0.05])
+    run, alone = hot(None, eta=eta), hot(None, eta=eta[[0, 2, 4]], streams=[0, 2, 4])
+    frames, expected = (list(r.frames(100, until=300)) for r in (run, alone))
+    lost = np.array([False, True, False, True, False])
+    assert ((run.state.diverged.numpy() >= 0) == lost).all()
+    assert torch.equal(run.state.weights[~lost], alone.state.weights)
+    for a, b in zip(frames, expected, strict=True):
+        for name in a.gauges:
+            assert np.isnan(a.gauges[name][lost]).all()
+            np.testing.assert_array_equal(a.gauges[name][~lost], b.gauges[name])
+    first = run.state.diverged.clone()
+    run.advance(50)
+    assert torch.equal(run.state.diverged, first)  # the step of divergence is the first one
+
+
+def test_a_grid_without_a_survivor_stops():
+    with pytest.raises(DivergenceError, match="2 of 2"):
+        list(hot(None, eta=[4.0, 3.0]).frames(100, until=300))
+
+
+def test_a_network_diverges_likewise():
+    """r² grows by η²E|g|² r² a step until λ η r² > 2."""
+    run = net(protocol="elr", replicas=None, eta=[0.05, 500.0], lam=0.5)
+    frame = list(run.frames(50, until=100))[-1]
+    assert np.isnan(frame.gauges["U"]).tolist() == [False, True]
+    with pytest.raises(DivergenceError, match="step"):
+        list(net(protocol="elr", eta=500.0, lam=0.5).frames(50, until=100))

@@ -1,0 +1,153 @@
+"""Figures: alt text, error bars, labels, marks."""
+
+import base64
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+from thermolab.claims import few_seeds
+from thermolab.lab import plots
+
+
+@pytest.fixture(autouse=True)
+def _no_window():
+    """Pictures go to memory, and none is left over."""
+    before = plt.get_backend()
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+@pytest.fixture
+def axes():
+    return plots.panels(1)[1][0]
+
+
+def seeds(rows):
+    return xr.DataArray(np.asarray(rows, float), dims=("eta", "seed"))
+
+
+def test_show_gives_a_picture_with_alt_text_and_closes_the_figure():
+    figure, (ax,) = plots.panels(1)
+    ax.plot([0, 1], [0, 1])
+    html = plots.show(figure, 'r < r* & "late"').data
+    (tag,) = re.findall(r"<img [^>]*>", html)
+    assert 'alt="r &lt; r* &amp; &quot;late&quot;"' in tag
+    picture = base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', tag)[1])
+    assert picture.startswith(b"\x89PNG")
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_panels_are_a_row():
+    figure, axes = plots.panels(3, width=2.0, height=1.5)
+    assert len(axes) == 3
+    assert figure.get_size_inches().tolist() == [6.0, 1.5]
+
+
+def test_points_have_error_bars_of_two_standard_errors(axes):
+    values = seeds([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]])
+    plots.points(axes, [0.1, 0.2], values, index=1, label="measured")
+    (container,) = axes.containers
+    markers, _, (bars,) = container
+    np.testing.assert_allclose(markers.get_xydata(), [[0.1, 2.0], [0.2, 4.0]])
+    mean, error = few_seeds([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(bars.get_segments()[0], [[0.1, mean - 2 * error], [0.1, mean + 2 * error]])
+    np.testing.assert_allclose(bars.get_segments()[1], [[0.2, 4.0], [0.2, 4.0]])
+    assert markers.get_color() == plots.COLOURS[1]
+    assert markers.get_marker() == plots.MARKERS[1]
+    assert markers.get_linestyle() == "None"
+    assert container.get_label() == "measured"
+
+
+@pytest.mark.parametrize("values", [seeds([[1.0], [2.0]]), xr.DataArray([1.0, 2.0], dims="eta")])
+def test_one_seed_has_no_error_bars(axes, values):
+    plots.points(axes, [1, 2], values)
+    markers, _, bars = axes.containers[0]
+    assert markers.get_ydata().tolist() == [1.0, 2.0]
+    assert bars == ()
+
+
+def test_mean_and_error_over_a_grid():
+    values = xr.DataArray(np.random.default_rng(0).normal(size=(3, 4, 2)), dims=("seed", "eta", "lam"))
+    mean, error = plots.mean_and_error(values)
+    assert mean.shape == error.shape == (4, 2)
+    np.testing.assert_allclose(mean, values.mean("seed"))
+    assert error[2, 1] == pytest.approx(2 * few_seeds(values.values[:, 2, 1])[1])
+
+
+def test_a_line_is_drawn_from_left_to_right(axes):
+    plots.line(axes, [3, 1, 2], [30, 10, 20])
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 10], [2, 20], [3, 30]])
+
+
+def test_a_panel_is_labelled_and_lines_have_the_colour_of_their_points(axes):
+    values = seeds([[1.0, 1.1], [2.0, 2.1]])
+    figure = plots.panel(
+        axes, {"lr": ([1, 2], values), "elr": ([1, 2], 2 * values)}, {"elr": ([1, 2], [2, 4]), "bound": ([1, 2], [5, 5])},
+        x="η", y="U (loss)", log="xy", title="Energy",
+    )  # fmt: skip
+    assert figure is axes.figure
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("η", "U (loss)", "Energy")
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["bound", "lr", "elr"]
+    theory, bound = (line for line in axes.lines if line.get_linestyle() != "None" and len(line.get_xdata()) == 2)
+    assert theory.get_color() == plots.COLOURS[1]  # elr is the second of the points
+    assert bound.get_color() == "0.15"
+    colours = [c.lines[0].get_color() for c in axes.containers]
+    assert colours == plots.COLOURS[:2]
+
+
+def test_a_panel_without_axes_is_a_figure_of_its_own():
+    figure = plots.panel(None, {"a": ([1], xr.DataArray([1.0], dims="eta"))}, x="x", y="y")
+    (ax,) = figure.axes
+    assert (ax.get_xlabel(), ax.get_xscale()) == ("x", "linear")
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a"]
+
+
+def test_labels(axes):
+    axes.plot([0.01, 0.1], [1, 2], label="theory")
+    plots.label(axes, "η", "U", log="x", legend=False)
+    assert axes.get_legend() is None
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("η", "U")
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    labels = [t.get_text() for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
+    assert labels == ["0.01", "0.02", "0.05", "0.1"]
+
+
+def test_traces_have_bands_theory_and_marks():
+    time = [10, 20, 30]
+    data = xr.Dataset(
+        {k: ("time", v) for k, v in {
+            "U": [1.0, 2.0, 3.0], "U_error": [0.1, 0.1, 0.2], "U_pred": [1.0, 2.0, 2.0],
+            "r": [5.0, 5.0, 5.0], "r_error": [0.5, 0.5, 0.5], "r_pred": [5.0, 5.0, 5.0],
+        }.items()}, coords={"time": time},
+    )  # fmt: skip
+    figure = plots.traces(data, {"U": "U (loss)", "r": "r"}, marks=[(20, "η = 0.1"), (25, "λ = 1")], log=["r"])
+    left, right = figure.axes
+    assert (left.get_ylabel(), right.get_ylabel(), left.get_xlabel()) == ("U (loss)", "r", "step")
+    assert (left.get_yscale(), right.get_yscale()) == ("linear", "log")
+    for ax in (left, right):
+        assert [t.get_text() for t in ax.texts] == ["η = 0.1", "λ = 1"]
+        assert [t.xy[0] for t in ax.texts] == [20, 25]
+        verticals = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert verticals == [20, 25]
+    band = left.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(0.8)
+    assert band[:, 1].max() == pytest.approx(3.4)
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(left.lines[1].get_ydata(), [1.0, 2.0, 2.0])
+    assert left.get_legend() is not None
+    assert right.get_legend() is None
+    plots.show(figure, "two gauges")
+
+
+def test_style_leaves_legible_figures():
+    with plt.rc_context():
+        plots.style()
+        assert plt.rcParams["axes.spines.top"] is False
+        assert plots.panels(1)[0].get_layout_engine() is not None
