@@ -241,11 +241,11 @@ def test_traces_keep_every_grid(everything):
 
 
 def test_published_numbers_stand_beside_ours(everything):
-    table = published.table(everything["iso"], everything["net"]).data
-    assert {"quantity", "published", "ours"} <= set(table.columns)
-    row = table[table["quantity"] == "slope of S in log λ, fixed ELR"].iloc[0]
-    assert row["published"] == -0.9989
-    assert row["ours"] == pytest.approx(-1, abs=0.01)
+    assert "−0.9989" in published.table(everything["iso"], everything["net"]).to_html().replace("-", "−")
+    ours = published.measured(everything["iso"], everything["net"])
+    assert ours["slope.elr.lam"][0] == pytest.approx(-1, abs=0.01)
+    assert ours["slope.lr.eta"][0] == pytest.approx(1, abs=0.01)
+    assert {"maxwell.lr", "maxwell.elr", "r2.lr", "r2.elr"} <= set(ours)
     assert published.measured({"elr": gas("elr", 4)}, {}) == {}  # theirs are at D = 3
 
 
