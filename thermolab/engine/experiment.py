@@ -75,6 +75,8 @@ class Experiment:
         sizes |= {replicas} if replicas is not None else set()
         if len(sizes) > 1:
             raise ValueError(f"knobs, streams and weights disagree on the number of replicas: {sorted(sizes)}")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed={seed} is out of range; allowed: 0 to 2^64 - 1")
         self.n_replicas = sizes.pop() if sizes else 1
         self.system, self.seed, self.device, self.gauges = system, int(seed), str(device), dict(gauges or {})
         if hasattr(system, "to"):
@@ -115,7 +117,7 @@ class Experiment:
             self.knobs[name] = int(value) if name == "batch_size" else full
 
     def advance(self, n: int) -> None:
-        """Take n steps. Raises DivergenceError when a run at a single setting, or every replica of a grid, has diverged."""
+        """Take n steps, 0 or more. Divergence shows in `state.diverged`, and at the next frame."""
         if n < 0:
             raise ValueError(f"n={n} steps: a run goes forward only")
         if n == 0:
@@ -130,7 +132,10 @@ class Experiment:
         self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged)
 
     def frame(self) -> Frame:
-        """What the gauges read now; the system's own are means over the steps since the last frame."""
+        """What the gauges read now; the system's own are means over the steps since the last frame.
+
+        Raises DivergenceError when a run at a single setting, or every replica of a grid, has diverged.
+        """
         alive = self._check_divergence()
         gauges = {k: (v / max(1, self._steps_summed)).cpu().numpy() for k, v in self._sums.items()}
         for name, gauge in self.gauges.items():
@@ -217,8 +222,10 @@ class Experiment:
     def replay(self, log: Mapping, every: int | None = None) -> Experiment:
         """A new experiment from this one's start, with its system and gauges, driven by the events of a log to its last step.
 
-        every: steps between frames (default: one frame at most).
+        every: steps between frames (default: one frame at most). Raises ValueError for the log of another system.
         """
+        if log["settings"] != self.system.settings():
+            raise ValueError(f"the log is of another system: {log['settings']}; this one is {self.system.settings()}")
         (_, first), *later = log["events"]
         again = Experiment(
             self.system,

@@ -11,6 +11,8 @@ import asyncio
 import functools
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -89,17 +91,19 @@ def _progress(items, label: str, total: int | None = None):
 
 @functools.cache
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers(), mp_context=multiprocessing.get_context("spawn"))
+    # a fork server imports once for all workers; where there is none (Windows), each worker imports for itself
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    # Interrupt reaches the whole group of processes: the workers leave it to the kernel, which then ends them
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    return ProcessPoolExecutor(workers(), multiprocessing.get_context(method), initializer=signal.signal, initargs=ignore)
 
 
-def warm_up() -> None:
-    """Start the worker processes, which takes seconds, while the reader is still reading."""
-    for _ in range(workers()):
-        _pool().submit(_import_engine)
-
-
-def _import_engine() -> None:
-    import thermolab.engine.isotropic  # noqa: F401
+def warm_up(*modules: str) -> None:
+    """Start the worker processes, which takes seconds, while the reader is still reading; modules: what jobs will import."""
+    multiprocessing.set_forkserver_preload(["thermolab.engine.network", "thermolab.engine.isotropic", *modules])
+    pool = _pool()
+    # in a thread, for the first submit waits until the fork server has imported all that
+    threading.Thread(target=lambda: [pool.submit(os.getpid) for _ in range(workers())], daemon=True).start()
 
 
 async def _elsewhere(jobs: Jobs) -> list:

@@ -12,7 +12,7 @@ SIZES = {
         "network": {"elr": {}, "lr": {}},
     },
     "smoke": {
-        "stationary": {"replicas": 32, "snapshots": 24, "relaxations": 3.0},
+        "stationary": {"replicas": 32, "snapshots": 16, "relaxations": 3.0},
         "anisotropic": {"eta": (0.01, 0.1, 3), "lam": (0.01, 0.1, 3), "replicas": 32, "snapshots": 24},
         "relaxation": {"replicas": 64},
         "hot_sphere": {"replicas": 32, "steps": 10_000},
@@ -21,7 +21,7 @@ SIZES = {
             "burn_in": 300,
             "window": 1024,
             "samples": 40,
-            "moments": 16,
+            "moments": 8,
         },
         "network": {
             "elr": {"eta": (0.02, 0.06, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 960},
