@@ -65,8 +65,8 @@ class Check:
     def __post_init__(self):
         if self.relation not in ("equal", "above", "below"):
             raise ValueError(f"relation={self.relation!r} is none of 'equal', 'above', 'below'")
-        if not self.tolerance >= 0 or not self.error >= 0:
-            raise ValueError(f"tolerance={self.tolerance} and error={self.error} must not be negative or NaN")
+        if not self.tolerance >= 0 or self.error < 0:
+            raise ValueError(f"tolerance={self.tolerance} and error={self.error} must not be negative; NaN only for the error")
 
     @property
     def distance(self) -> float:

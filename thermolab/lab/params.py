@@ -127,9 +127,9 @@ def preset(*options: str) -> Rule:
     return choice(*(options or PRESETS))
 
 
-def device() -> Rule:
-    """Where to compute: "auto" becomes "cuda" where there is one, else "cpu"."""
-    return Rule("one of " + ", ".join(DEVICES), lambda x: resolve_device(_one_of(x, DEVICES)))
+def device(auto: str | None = None) -> Rule:
+    """Where to compute: "auto" becomes `auto`, or if that is not given "cuda" where there is one, else "cpu"."""
+    return Rule("one of " + ", ".join(DEVICES), lambda x: auto if x == "auto" and auto else resolve_device(_one_of(x, DEVICES)))
 
 
 def resolve_device(name: str) -> str:

@@ -27,6 +27,16 @@ class Feedback:
         return f"{'✓' if self.right else '✗'} {self.message}"
 
 
+def check_predictions(temperature: float | None, radius_factor: float | None, energy_factor: float | None) -> Feedback:
+    """The predictions written down at the start: fixed ELR, η = 0.03, σ = 1, D = 3; then ten times the weight decay."""
+    exact = {"T": theory.temperature("elr", 0.03, 0.01, 3, 1.0), "the radius factor": 10**-0.5, "the energy factor": 1.0}
+    given = dict(zip(exact, (temperature, radius_factor, energy_factor), strict=True))
+    if None in given.values():
+        return Feedback(False, "not written down; there is still time")
+    wrong = [name for name, value in given.items() if not np.isclose(value, exact[name], rtol=0.02)]
+    return Feedback(not wrong, f"look again at {' and '.join(wrong)}" if wrong else "all three agree with the theory")
+
+
 def check_radius_factors(elr: float, lr: float) -> Feedback:
     """Exercise 1: by what factor r changes when λ is made four times as large, under each protocol."""
     for name, given in (("elr", elr), ("lr", lr)):

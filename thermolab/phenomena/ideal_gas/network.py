@@ -14,6 +14,7 @@ import xarray as xr
 
 from thermolab.engine import data, models, random
 from thermolab.engine.experiment import Experiment
+from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import entropy, noise
@@ -23,13 +24,14 @@ from thermolab.phenomena.ideal_gas.isotropic import grid
 WIDTHS = (64, 8, 8)
 DIM = sum(a * b for a, b in itertools.pairwise(WIDTHS))
 SLOW = (1e-4, 3e-4, 1e-3)  # effective rates too low to settle within the reference run
-RATES = (*SLOW, *np.geomspace(2e-3, 0.1, 10).round(5))
+RATES = (*SLOW, *np.geomspace(3e-3, 0.1, 9).round(5))
 GRIDS = {
     "elr": {"eta": (5e-3, 0.05, 6), "lam": (1e-3, 0.1, 6)},
     "lr": {"eta": (0.06, 0.6, 6), "lam": (0.01, 0.1, 6)},
 }
 START_SPREAD = 0.25  # the start lies this much (in log r) inside or outside the predicted radius, alternating
 STRIDE = 16  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
+FRAME = 4  # steps between the frames of a run on the sphere
 NEIGHBOURS = 50  # of the k-NN graph, or a quarter of a shorter window
 
 
@@ -47,7 +49,7 @@ def sphere(
     burn_in: int = 4000,
     window: int = 8000,
     samples: int = 200,
-    moments: int = 64,
+    moments: int = 250,
     seed: int = 0,
     n_seeds: int = 5,
     device: str = "cpu",
@@ -58,7 +60,7 @@ def sphere(
     correlation time (0.25/η) apart; moments: of the window at which fresh minibatches probe the gradient.
 
     Returns a Dataset, dims (eta, seed): U, g2 = E|g|² and p over the window; trace Tr Σ, gradient_squared |∇L|²
-    at |w| = 1 from fresh minibatches at these moments; effective_dimension of the noise at its end, and
+    at |w| = 1 from fresh minibatches at these moments, snr = |∇L|/√Tr Σ; effective_dimension of the noise at its end, and
     effective_dimension_isotropic, what the same estimator says of isotropic noise in the same D; S: graph entropy
     of the direction (differences only; NaN where the window is too short for its stride), tau: autocorrelation time
     of the weights in samples; drift: log of U in the second half of the window over U in the first.
@@ -73,7 +75,7 @@ def sphere(
     return xr.Dataset(
         {k: (("eta", "seed"), np.stack([p[k] for p in parts], -1)) for k in parts[0]},
         coords={"eta": rates, "seed": seeds(seed, n_seeds)},
-        attrs={"protocol": "sphere", "dim": DIM, "batch_size": batch_size, "window": window},
+        attrs={"protocol": "sphere", "dim": DIM, "batch_size": batch_size, "burn_in": burn_in, "window": window},
     )
 
 
@@ -82,26 +84,39 @@ def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, m
     w = net.start(torch.arange(len(rates)), seed)
     weights = w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
     run = Experiment(net, eta=rates, batch_size=batch_size, seed=seed, weights=weights, device=device)
+    frames, probes = window // FRAME, []
+
+    def probe(k):
+        if k % max(1, frames // moments) == 0:
+            probes.append(_probe(run, batch_size, 16))
+
+    found = _slow_windows(run, rates, burn_in, window, samples, probe)
+    history = {name: np.stack([f.gauges[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
+    found |= {name: h.mean(0) for name, h in history.items()}
+    found["drift"] = np.log(history["U"][frames // 2 :].mean(0) / history["U"][: frames // 2].mean(0))
+    found |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
+    found["snr"] = np.sqrt(np.maximum(found["gradient_squared"], 0) / found["trace"])
+    return found | _directions(run, batch_size)
+
+
+def _slow_windows(run: Experiment, rates, burn_in: int, window: int, samples: int, each=lambda k: None) -> dict[str, np.ndarray]:
+    """Entropy S and autocorrelation time tau [rate] of windows whose weights lie a quarter of a correlation time apart.
+
+    The run goes on by burn_in and window steps with a frame each FRAME steps; each(k) is called at frame k.
+    """
     run.advance(burn_in)
     run.frame()
-    every = 4
-    stride = np.maximum(1, np.round(0.25 / rates / every)).astype(int)
-    paths = [np.empty((samples, net.n_parameters), np.float32) for _ in rates]
-    filled, probes, frames = np.zeros(len(rates), int), [], window // every
-    for k, _ in enumerate(run.frames(every, until=burn_in + window)):
+    stride = np.maximum(1, np.round(0.25 / rates / FRAME)).astype(int)
+    dim = run.system.n_parameters
+    paths, filled = [np.empty((samples, dim), np.float32) for _ in rates], np.zeros(len(rates), int)
+    for k, _ in enumerate(run.frames(FRAME, until=burn_in + window)):
         now = run.state.weights.cpu().numpy()
         for i in np.flatnonzero((k % stride == 0) & (filled < samples)):
             paths[i][filled[i]], filled[i] = now[i], filled[i] + 1
-        if k % (frames // moments) == 0:
-            probes.append(_probe(run, batch_size, 16))
-    history = {name: np.stack([f.gauges[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
-    out = {name: h.mean(0) for name, h in history.items()}
-    out["drift"] = np.log(history["U"][frames // 2 :].mean(0) / history["U"][: frames // 2].mean(0))
-    out |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
-    out |= _directions(run, batch_size)
-    out["S"], out["tau"] = np.full((2, len(rates)), np.nan)
+        each(k)
+    out = {"S": np.full(len(rates), np.nan), "tau": np.full(len(rates), np.nan)}
     for i in np.flatnonzero(filled == samples):
-        s = entropy.knn_graph(paths[i], dim=net.n_parameters - 1, k=min(NEIGHBOURS, samples // 4), time_ordered=True)
+        s = entropy.knn_graph(paths[i], dim=dim - 1, k=min(NEIGHBOURS, samples // 4), time_ordered=True)
         out["S"][i], out["tau"][i] = s.value, s.autocorrelation_time
     return out
 
@@ -122,12 +137,12 @@ def _probe(run: Experiment, batch_size: int, n: int) -> dict[str, np.ndarray]:
 def _directions(run: Experiment, batch_size: int, n: int = 128) -> dict[str, np.ndarray]:
     """Effective dimension of the noise from n gradients, and of isotropic noise of the same dimension by the same estimator."""
     found = noise.gradient_noise(_fresh_gradients(run, batch_size, n), eigenvalues=0)
-    xi = random.normals(run.seed, run.streams.cpu(), 0, n, run.system.n_parameters, purpose=random.NOISE)
-    isotropic = noise.gradient_noise(xi[:, :1], eigenvalues=0).effective_dimension
+    xi = random.normals(run.seed, run.streams[:1].cpu(), 0, n, run.system.n_parameters, purpose=random.NOISE)
+    isotropic = noise.gradient_noise(xi, eigenvalues=0).effective_dimension
     ones = np.ones(len(run.streams))
     return {
         "effective_dimension": np.asarray(found.effective_dimension),
-        "effective_dimension_isotropic": isotropic * ones,
+        "effective_dimension_isotropic": float(np.squeeze(isotropic)) * ones,
     }
 
 
@@ -187,9 +202,9 @@ def stationary(
 
 def second_moment(reference: xr.Dataset, name: str, eta_eff) -> np.ndarray:
     """E|g|² ("g2") or Tr Σ ("trace") at |w| = 1 at any effective learning rate: a cubic in logarithms through the reference."""
-    settled = reference.sel(eta=reference["eta"] > 1.01 * max(SLOW))
-    known = np.log(settled[name].mean("seed").values)
-    fit = np.polynomial.Polynomial.fit(np.log(settled["eta"].values), known, min(3, len(known) - 1))
+    kept = settled(reference)
+    known = np.log(kept[name].mean("seed").values)
+    fit = np.polynomial.Polynomial.fit(np.log(kept["eta"].values), known, min(3, len(known) - 1))
     return np.exp(fit(np.log(eta_eff)))
 
 
@@ -205,25 +220,105 @@ def predicted_radius(protocol: str, eta, lam, reference: xr.Dataset, name: str) 
 def _stationary_cells(
     *, protocol, eta, lam, radius, batch_size, label_noise, burn_in, window, seed, device
 ) -> dict[str, np.ndarray]:
-    net = system(protocol, label_noise=label_noise)
+    run = _spread_start(system(protocol, label_noise=label_noise), eta, lam, radius, seed, device, batch_size=batch_size)
+    probes, frames = [], window // STRIDE
+
+    def probe(k):
+        if (k + 1) % max(1, frames // 16) == 0:
+            probes.append(_probe(run, batch_size, 12))
+
+    found = _fixed_stride_window(run, burn_in, window, probe)
+    found |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
+    return {k: np.where((found["diverged"] > 0) & (k != "diverged"), np.nan, v) for k, v in found.items()}
+
+
+def _spread_start(net, eta, lam, radius, seed: int, device: str, **knobs) -> Experiment:
+    """A run from random directions, inside and outside the predicted radius in turn."""
     n = len(eta)
     side = np.where((np.arange(n) + seed) % 2, 1.0, -1.0)
     w = net.start(torch.arange(n), seed)
     w *= (torch.as_tensor(radius * np.exp(START_SPREAD * side), dtype=w.dtype) / torch.linalg.vector_norm(w, dim=1))[:, None]
-    run = Experiment(net, eta=eta, lam=lam, batch_size=batch_size, seed=seed, weights=w, device=device)
+    return Experiment(net, eta=eta, lam=lam, seed=seed, weights=w, device=device, **knobs)
+
+
+def _fixed_stride_window(run: Experiment, burn_in: int, window: int, each=lambda k: None) -> dict[str, np.ndarray]:
+    """U, r, g2, S and diverged [R] over the window after burn_in; S from weights STRIDE steps apart."""
     run.advance(burn_in)
     run.frame()
-    path, probes = np.empty((window // STRIDE, n, net.n_parameters), np.float32), []
+    n, dim = run.state.weights.shape
+    path = np.empty((window // STRIDE, n, dim), np.float32)
     for k, _ in enumerate(run.frames(STRIDE, until=burn_in + window)):
         path[k] = run.state.weights.cpu().numpy()
-        if (k + 1) % (len(path) // 16) == 0:
-            probes.append(_probe(run, batch_size, 12))
+        each(k)
     out = {name: np.mean([f.gauges[name] for f in run.history[1:]], 0) for name in ("U", "r2", "g2")}
     out["r"] = np.sqrt(out.pop("r2"))
-    out |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
     path /= np.linalg.norm(path, axis=-1, keepdims=True)
-    out["diverged"] = run.state.diverged.cpu().numpy() >= 0
-    out["S"] = np.full(n, np.nan)
-    for i in np.flatnonzero(~out["diverged"]):
-        out["S"][i] = entropy.knn_graph(path[:, i], dim=net.n_parameters - 1, k=min(NEIGHBOURS, len(path) // 4)).value
-    return {k: np.where(out["diverged"] & (k != "diverged"), np.nan, v) for k, v in out.items()}
+    out["diverged"], out["S"] = (run.state.diverged.cpu().numpy() >= 0).astype(float), np.full(n, np.nan)
+    for i in np.flatnonzero(out["diverged"] == 0):
+        out["S"][i] = entropy.knn_graph(path[:, i], dim=dim - 1, k=min(NEIGHBOURS, len(path) // 4)).value
+    return out
+
+
+@Recipe
+def gas(
+    reference: xr.Dataset,
+    *,
+    eta=None,
+    lam=None,
+    burn_in: int = 10_000,
+    window: int = 16_000,
+    samples: int = 200,
+    seed: int = 0,
+    n_seeds: int = 4,
+    device: str = "cpu",
+):
+    """A perfect gas measured as the network is: the isotropic model in the same D = 576, one path a cell, same estimators.
+
+    reference: the network on the sphere, whose rates, window and mean Tr Σ the gas takes over. eta, lam: as in `stationary`,
+    protocol "elr". What the network misses and this gas meets is no artefact of the estimators.
+
+    Returns a Dataset: sphere_S (rate, seed), entropy of the direction on the sphere at noise so low that its slope in
+    log T is (D - 1)/2; U, r, S, S_full, diverged (eta, lam, seed) and T, p (eta, lam) of the free gas.
+    """
+    eta, lam = grid(eta or GRIDS["elr"]["eta"], lam or GRIDS["elr"]["lam"])
+    h, ld = np.meshgrid(eta, lam, indexing="ij")
+    sigma = float(np.sqrt(settled(reference)["trace"].mean() / (DIM - 1)))
+    state = theory.isotropic_state("elr", h, ld, DIM, sigma)
+    common = {"window": window, "device": str(device)}
+    free = [
+        common
+        | {"eta": h.ravel(), "lam": ld.ravel(), "sigma": sigma, "radius": state["r"].ravel(), "burn_in": burn_in, "seed": s}
+        for s in seeds(seed, n_seeds)
+    ]
+    rates = settled(reference)["eta"].values
+    bound = [
+        {"rates": rates, "burn_in": reference.attrs["burn_in"], "window": reference.attrs["window"], "samples": samples,
+         "seed": s, "device": str(device)}
+        for s in seeds(seed, n_seeds)
+    ]  # fmt: skip
+    parts = yield Jobs(_free_gas, free, "isotropic gas, D = 576")
+    entropies = yield Jobs(_bound_gas, bound, "isotropic gas on the sphere, D = 576")
+    dims = ("eta", "lam", "seed")
+    out = xr.Dataset(
+        {k: (dims, np.stack([p[k].reshape(h.shape) for p in parts], -1)) for k in parts[0]},
+        coords={"eta": eta, "lam": lam, "seed": seeds(seed, n_seeds), "rate": rates},
+        attrs={"protocol": "elr", "dim": DIM, "sigma": sigma},
+    )
+    out["S_full"] = theory.full_entropy(out["S"], out["r"], DIM)
+    out["T"], out["p"], out["sphere_S"] = (dims[:2], state["T"]), (dims[:2], ld), (("rate", "seed"), np.stack(entropies, -1))
+    return out
+
+
+def _free_gas(*, eta, lam, sigma, radius, burn_in, window, seed, device) -> dict[str, np.ndarray]:
+    run = _spread_start(IsotropicNoise(DIM, "elr"), eta, lam, radius, seed, device, sigma=sigma)
+    return _fixed_stride_window(run, burn_in, window)
+
+
+def _bound_gas(*, rates, burn_in, window, samples, seed, device) -> np.ndarray:
+    run = Experiment(IsotropicNoise(DIM, "sphere"), eta=rates, sigma=1 / np.sqrt(DIM - 1), seed=seed, device=device)
+    return _slow_windows(run, rates, burn_in, window, samples)["S"]
+
+
+def settled(reference: xr.Dataset) -> xr.Dataset:
+    """The reference without its slow rates."""
+    return reference.sel(eta=reference["eta"] > 1.01 * max(SLOW))

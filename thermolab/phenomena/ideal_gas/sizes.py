@@ -5,15 +5,16 @@ from __future__ import annotations
 SIZES = {
     "lab": {
         "stationary": {},
-        "anisotropic": {"eta": (10**-2.5, 0.1, 5), "lam": (1e-3, 0.1, 5)},
+        "anisotropic": {"eta": (10**-2.5, 0.03, 5), "lam": (1e-3, 0.1, 5)},
         "relaxation": {},
         "hot_sphere": {},
         "sphere": {},
         "network": {"elr": {}, "lr": {}},
+        "gas": {},
     },
     "smoke": {
         "stationary": {"replicas": 32, "snapshots": 16, "relaxations": 3.0},
-        "anisotropic": {"eta": (0.01, 0.1, 3), "lam": (0.01, 0.1, 3), "replicas": 32, "snapshots": 24},
+        "anisotropic": {"eta": (0.01, 0.03, 3), "lam": (0.01, 0.1, 3), "replicas": 32, "snapshots": 24},
         "relaxation": {"replicas": 64},
         "hot_sphere": {"replicas": 32, "steps": 10_000},
         "sphere": {
@@ -24,9 +25,10 @@ SIZES = {
             "moments": 8,
         },
         "network": {
-            "elr": {"eta": (0.02, 0.06, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 960},
+            "elr": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 960},
             "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 960},
         },
+        "gas": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 960, "samples": 40},
     },
 }
 
