@@ -69,7 +69,7 @@ def test_exact_identity_without_tolerance(measured, verdict):
 @pytest.mark.parametrize("relation", ["equal", "above", "below"])
 @pytest.mark.parametrize(
     ("measured", "predicted", "error"),
-    [(math.nan, 1, 0), (math.inf, 1, 0), (-math.inf, 1, 0), (1, math.nan, 0), (1, 1, math.inf)],
+    [(math.nan, 1, 0), (math.inf, 1, 0), (-math.inf, 1, 0), (1, math.nan, 0), (1, 1, math.inf), (1, 1, math.nan)],
 )
 def test_what_is_not_a_number_decides_nothing(measured, predicted, error, relation):
     assert Check(measured, predicted, 0.5, error, relation).verdict == "inconclusive"
@@ -82,7 +82,7 @@ def test_what_is_not_a_number_decides_nothing(measured, predicted, error, relati
         {"tolerance": -0.1},
         {"tolerance": math.nan},
         {"error": -0.1},
-        {"error": math.nan},
+        {"error": -math.inf},
     ],
 )
 def test_check_rejects_nonsense_by_name_and_value(wrong):
@@ -124,6 +124,13 @@ def test_record_is_strict_json(measured):
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert record["measured"] == (measured if math.isfinite(measured) else None)
     assert (record["control"]["measured"], record["verdict"]) == (None, "inconclusive")
+
+
+def test_an_error_that_is_not_a_number_leaves_the_claim_open():
+    unknown = Check(1, 1, 0.5, error=math.nan)
+    assert result(unknown, FAILS).verdict == result(HOLDS, unknown).verdict == result(FAILS, unknown).verdict == "inconclusive"
+    record = result(unknown).as_dict()
+    assert json.loads(json.dumps(record, allow_nan=False))["error"] is None
 
 
 # --- standard errors

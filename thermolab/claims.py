@@ -179,7 +179,8 @@ def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> tuple[float, fl
     maxima = _largest_mean(deviations[picks])
     # A bootstrap over n draws sees the spread of a mean too small by sqrt((n - 1)/n).
     widen = special.stdtrit(n - 1, (1 + COVERAGE) / 2) / 2 * math.sqrt(n / (n - 1))
-    return float(_largest_mean(deviations)), float(np.nanstd(maxima) * widen)
+    maxima = maxima[np.isfinite(maxima)]
+    return float(_largest_mean(deviations)), float(maxima.std() * widen) if maxima.size else math.nan
 
 
 def _largest_mean(deviations: np.ndarray) -> np.ndarray:

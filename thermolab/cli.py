@@ -22,7 +22,7 @@ def app():
 
 @app.command()
 @click.argument("notebooks", nargs=-1, required=True)
-@click.option("--preset", help="smoke: a first look; lab: every verdict decided; paper: published sizes.")
+@click.option("--preset", help="smoke: a first look; lab: every verdict decided; (later) paper: published sizes.")
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help=PARAMETER)
 @click.option("--seed", type=int, help="Seed of all random numbers.")
 @click.option("--device", help="auto, cpu or cuda.")
@@ -77,7 +77,7 @@ def lab(options):
 @click.option("--out", default="build/book", help="Folder of the pages.")
 @click.option("--results", default="build/results", help="Folder of the results; finished runs are used again.")
 @click.option("--jobs", type=int, default=2, help="How many notebooks at once.")
-@click.option("--preset", default="lab", help="smoke, lab or paper.")
+@click.option("--preset", default="lab", help="smoke or lab; (later) paper.")
 def book(**options):
     """Run every notebook and build the book as HTML pages. Exit 1 if a notebook fails."""
     from thermolab.lab import book

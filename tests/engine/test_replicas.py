@@ -217,15 +217,6 @@ def test_start_has_the_usual_scale_and_depends_on_stream_and_seed_alone():
     assert not torch.equal(system.start(torch.tensor([2]), 0)[0], w[2])
 
 
-def test_outputs():
-    module = double(models.mlp((3, 5, 2)))
-    w, x, _ = case(module, "squared")
-    found = Replicas(module, "squared")
-    expected = torch.stack([with_weights(module, row)(x[i]) for i, row in enumerate(w)]).detach()
-    torch.testing.assert_close(found.outputs(w, x), expected, rtol=DOUBLE, atol=DOUBLE)
-    torch.testing.assert_close(found.outputs(w, x[1])[1], expected[1], rtol=DOUBLE, atol=DOUBLE)
-
-
 class Residual(nn.Module):
     """No chain."""
 

@@ -120,6 +120,19 @@ def test_cuda_without_cuda_is_one_line(monkeypatch):
     assert RULES["device"]("device", "auto") == RULES["device"]("device", "cuda") == "cuda"
 
 
+@pytest.mark.parametrize("cuda", [True, False])
+def test_auto_can_be_told_what_it_means(monkeypatch, cuda):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    rule = params.device(auto="cpu")
+    assert rule("device", "auto") == rule("device", "cpu") == "cpu"
+    if cuda:
+        assert rule("device", "cuda") == "cuda"
+    for bad in ("tpu", None, ["auto"], *([] if cuda else ["cuda"])):
+        with pytest.raises(ParameterError, match=r"^device="):
+            rule("device", bad)
+
+
 def test_defaults_from_outside(monkeypatch):
     assert (params.default_preset(), params.default_device(), params.default_out()) == ("lab", "auto", "results")
     for name, value in {"PRESET": "smoke", "DEVICE": "cpu", "OUT": "there"}.items():

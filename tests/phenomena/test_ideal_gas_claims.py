@@ -30,6 +30,7 @@ def gas(protocol, dim=3, shift=0.0, scale=1e-4):
     state = {k: np.broadcast_to(v, (5, 5)) for k, v in state.items()}
     names = {"T": "T", "T_step": "T_step", "eta_eff": "eta_eff", "r_pred": "r", "p_pred": "p", "U_pred": "U", "S_pred": "S"}
     data = grid({k: (DIMS[:2], state[v]) for k, v in names.items()}, protocol=protocol, dim=dim, sigma=1.0)
+    data["relaxed"] = (DIMS[:2], np.ones((5, 5), bool))
     for name, key in {"U": "U", "r": "r", "p": "p"}.items():
         data[name] = (DIMS, noisy(state[key], scale))
     data["S"] = (DIMS, state["S"][..., None] + shift + noisy(np.ones((5, 5)), scale) - 1)
@@ -93,6 +94,24 @@ def net(protocol, known):
     return data
 
 
+def twin(known, dim=576, scale=1e-4):
+    """What `network.gas` would return if theory were exact and noise small."""
+    rates = network.settled(known)["eta"].values
+    sigma = float(np.sqrt(network.settled(known)["trace"].mean() / (dim - 1)))
+    cells = {k: np.geomspace(*limits) for k, limits in network.GRIDS["elr"].items()}  # at η = 0.1 this noise is near divergence
+    shape = tuple(map(len, cells.values()))
+    state = theory.isotropic_state("elr", cells["eta"][:, None], cells["lam"], dim, sigma)
+    state = {k: np.broadcast_to(v, shape) for k, v in state.items()}
+    data = xr.Dataset({k: (DIMS[:2], state[k]) for k in ("T", "p")}, coords=cells | {"seed": np.arange(3)})
+    data = data.assign_attrs(protocol="elr", dim=dim, sigma=sigma)
+    data["U"], data["r"] = (DIMS, noisy(state["U"], scale)), (DIMS, noisy(state["r"], scale))
+    data["S"] = (DIMS, state["S"][..., None] + noisy(np.ones(shape), scale) - 1)
+    data["S_full"] = theory.full_entropy(data["S"], data["r"], dim)
+    data["diverged"] = (DIMS, np.zeros((*shape, 3)))
+    cold = theory.entropy_vmf(rates / 2 / (dim - 1), dim)  # on the sphere Tr Σ = 1
+    return data.assign_coords(rate=rates).assign(sphere_S=(("rate", "seed"), noisy(cold, scale)))
+
+
 @pytest.fixture(scope="module")
 def everything():
     known = reference()
@@ -105,6 +124,7 @@ def everything():
         "aniso": aniso,
         "reference": known,
         "net": {k: net(k, known) for k in ("elr", "lr")},
+        "twin": twin(known),
     }
 
 
@@ -117,6 +137,31 @@ def test_a_plane_is_recovered():
     data["S_full"][1, 2, 0] = np.nan  # a lost cell is left out
     np.testing.assert_allclose(claims.plane(data)[0], [2.0, -1.0], atol=1e-12)
     assert claims.seeds_first(data["S_full"]).shape == (3, 25)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_too_few_cells_have_no_plane(n):
+    data = grid({}, protocol="lr", dim=3)
+    x, y = np.log(GRID["eta"])[:, None], np.log(GRID["lam"])
+    data["S_full"] = (DIMS, np.repeat((2 * x - y)[..., None], 3, -1))
+    data["S_full"][..., 0] = np.where(np.isin(np.arange(25), [0, 7, 23][:n]).reshape(5, 5), data["S_full"][..., 0], np.nan)
+    found = claims.plane(data)
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1:], [[2, -1]] * 2, atol=1e-12)  # the other seeds keep theirs
+
+
+@pytest.mark.parametrize("n", [1, 6])
+def test_too_few_cells_decide_no_maxwell_relation(n):
+    data = grid({}, protocol="lr", dim=3)
+    total = np.log(GRID["eta"])[:, None] + 0 * np.log(GRID["lam"])
+    full = np.stack([total.ravel()] * 3)
+    few = np.where(np.isin(np.arange(25), [0, 3, 7, 13, 19, 22][:n]), full, np.nan)
+    error, r2 = claims.maxwell(data, few, 0 * full)
+    assert np.isnan(error).all()
+    assert np.isnan(r2).all()
+    measured, spread = register.extreme(error)
+    assert math.isnan(measured)
+    assert register.Check(measured, 0, 0.1, spread).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(("protocol", "slopes"), [("lr", (0.8, -0.2)), ("elr", (2.0, -1.0))])
@@ -151,12 +196,22 @@ def test_in_an_exact_gas_every_state_is_its_own_minimum(dim):
     assert claims.own_minimum(u, s, t, 4 * p, r) < 0.5
     lost = np.where(np.arange(36) % 5 == 0, np.nan, u)
     assert claims.own_minimum(lost, s, t, p, r) == 1
+    for name in ("u", "s", "r"):  # nothing left to compare
+        cells = {"u": u, "s": s, "r": r} | {name: np.full(36, np.nan)}
+        assert math.isnan(claims.own_minimum(cells["u"], cells["s"], t, p, cells["r"]))
 
 
-def test_own_minima_by_seed(everything):
-    d = everything["iso"]["elr"]
+@pytest.mark.parametrize("protocol", ["elr", "lr"])
+@pytest.mark.parametrize("dim", [3, 10])
+def test_own_minima_by_seed(protocol, dim):
+    """A gas at the temperatures of the diagonal neighbours has its minimum elsewhere, under both protocols."""
+    d = gas(protocol, dim)
     assert claims.own_minima(d, "T_step").tolist() == [1, 1, 1]
-    assert (claims.own_minima(d, "T_step", 1) < 0.9).all()
+    assert (claims.own_minima(d, "T_step", swap=True) <= 0.04).all()  # one cell of 25
+    d["U"][..., 1] = np.nan
+    found = claims.own_minima(d, "T_step")
+    assert found[[0, 2]].tolist() == [1, 1]
+    assert math.isnan(found[1])
 
 
 def test_idle_exponents():
@@ -169,13 +224,22 @@ def test_idle_exponents():
 
 
 def test_settled_leaves_out_the_slow_rates(everything):
-    d = claims.settled(everything["reference"])
+    d = network.settled(everything["reference"])
     assert set(d["eta"].values) == set(everything["reference"]["eta"].values) - set(network.SLOW)
 
 
 def test_slope_of_the_entropy():
     t = np.array([0.01, 0.1, 1.0, 10.0])
     assert claims.entropy_slope(t, np.array([1.0, np.nan, 5.0, 7.0])) == pytest.approx(2 / math.log(10))
+    assert math.isnan(claims.entropy_slope(t, np.array([1.0, np.nan, np.nan, np.nan])))
+
+
+def test_rise_of_the_entropy_starts_where_every_seed_has_one():
+    t = xr.DataArray([0.1, 0.2, 0.4, 0.8], dims="eta", coords={"eta": [1, 2, 3, 4]})
+    s = xr.DataArray([[np.nan, 1.0], [2.0, 4.0], [5.0, 7.0], [np.nan, 9.0]], dims=("eta", "seed"), coords={"eta": [1, 2, 3, 4]})
+    where, rise = claims.entropy_rise(t, s)
+    assert where.values.tolist() == [0.2, 0.4]
+    assert rise.values.tolist() == [[-1, 1], [2, 4]]
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -221,6 +285,62 @@ def test_spoilt_data_do_not_hold(everything, name):
     assert verdicts[f"ideal-gas.{name}"] == "fails"
 
 
+def test_a_radius_still_on_its_way_is_left_out(everything):
+    late = {k: d.copy(deep=True) for k, d in everything["iso"].items()}
+    late["elr"]["r"][0, 0] *= 1.5
+    assert claims.iso_radius(late)[0].verdict == "fails"
+    late["elr"]["relaxed"][0, 0] = False
+    assert claims.iso_radius(late)[0].verdict == "holds"
+    late["elr"]["relaxed"][:], late["lr"]["relaxed"][:] = False, False
+    assert claims.iso_radius(late)[0].verdict == "inconclusive"
+
+
+SPOILT_TWINS = {
+    "net.entropy": lambda d: d.update({"sphere_S": 1.3 * d["sphere_S"]}),
+    "net.gibbs": lambda d: d.update({"T": 3 * d["T"]}),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT_TWINS)
+def test_a_gas_that_is_not_perfect_leaves_the_claim_undecided(everything, name):
+    spoilt = everything["twin"].copy(deep=True)
+    SPOILT_TWINS[name](spoilt)
+    before, after = (
+        {r.claim.id: r for r in claims.decide(**everything | {"twin": t})}[f"ideal-gas.{name}"]
+        for t in (everything["twin"], spoilt)
+    )
+    assert (before.verdict, before.control.verdict) == ("fails", "holds")
+    assert (after.verdict, after.control.verdict) == ("inconclusive", "fails")
+    assert after.check == before.check
+
+
+def test_a_network_like_the_gas_would_have_its_entropy_and_minima(everything):
+    """The checks that fail on the network hold on data of a perfect gas: they can come out either way."""
+    known, perfect = everything["reference"].copy(deep=True), everything["twin"]
+    known["S"] = (("eta", "seed"), noisy(287.5 * np.log(known["eta"] * known["trace"].mean("seed")), 1e-4))
+    assert claims.net_entropy(known, perfect)[0].verdict == "holds"
+    assert claims.net_gibbs({"elr": perfect}, perfect)[0].verdict == "holds"
+
+
+def test_a_network_without_entropies_decides_nothing(everything):
+    known = everything["reference"].copy(deep=True)
+    known["S"][:] = np.nan
+    check, _, control = claims.net_entropy(known, everything["twin"])
+    assert (check.verdict, control.verdict) == ("inconclusive", "holds")
+    lost = everything["net"]["elr"].assign(S_full=everything["net"]["elr"]["S_full"] * np.nan)
+    check, _, control = claims.net_gibbs({"elr": lost}, everything["twin"])
+    assert (check.verdict, control.verdict) == ("inconclusive", "holds")
+
+
+def test_the_nonsense_entropy_knows_of_the_product_only(everything):
+    nonsense = claims.nonsense_entropy(everything["net"]["lr"]).reshape(5, 5)
+    square = {"eta": np.geomspace(0.01, 0.16, 5), "lam": np.geomspace(0.001, 0.016, 5)}  # equal products on antidiagonals
+    found = claims.nonsense_entropy(xr.Dataset(coords=square, attrs={"dim": 576})).reshape(5, 5)
+    np.testing.assert_allclose(found[1:, :-1], found[:-1, 1:])
+    assert np.ptp(found) > 100
+    assert np.ptp(nonsense) > 100
+
+
 def test_the_tautology_does_not_see_the_entropy(everything):
     """Any entropy passes the Maxwell relation: only the radius is tested."""
     d = everything["net"]
@@ -250,6 +370,32 @@ def test_published_numbers_stand_beside_ours(everything):
 
 
 # --- exercises --------------------------------------------------------------------------------------------------------
+# T = η σ²/2, r ~ λ^(-1/2), and an energy that does not know of λ
+PREDICTIONS = (0.015, 0.31623, 1.0)
+
+
+def test_predictions_right():
+    answer = exercises.check_predictions(*PREDICTIONS)
+    assert answer
+    assert repr(answer).startswith("✓")
+    assert exercises.check_predictions(0.0151, 0.32, 1)
+
+
+@pytest.mark.parametrize(("k", "name"), [(0, "T"), (1, "the radius factor"), (2, "the energy factor")])
+@pytest.mark.parametrize("factor", [1.04, 0.96, 10, 0, -1, math.nan, math.inf])
+def test_predictions_wrong(k, name, factor):
+    answer = exercises.check_predictions(*(factor * x if i == k else x for i, x in enumerate(PREDICTIONS)))
+    assert not answer
+    assert repr(answer) == f"✗ look again at {name}"  # which one, and no number
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (2,), (0, 1, 2)])
+def test_predictions_not_written_down(missing):
+    answer = exercises.check_predictions(*(None if i in missing else x for i, x in enumerate(PREDICTIONS)))
+    assert not answer
+    assert "not written down" in answer.message
+
+
 def test_exercise_1_right():
     answer = exercises.check_radius_factors(0.5, 1 / math.sqrt(2))
     assert answer

@@ -241,6 +241,48 @@ def test_a_small_network_grid(reference, protocol):
     assert abs(np.log(data["r"] / data["r_pred"])).max() < 0.25  # nearer than it started
 
 
+@pytest.fixture(scope="module")
+def twin():
+    """A perfect gas with the rates and the window of a made-up reference, whose Tr Σ is 40."""
+    rates = np.array([1e-3, 1 / 64, 1 / 32, 1 / 16])  # a quarter of whose correlation time is a whole number of frames
+    known = xr.Dataset({"trace": (("eta", "seed"), np.full((4, 2), 40.0))}, coords={"eta": rates, "seed": [0, 1]})
+    known = known.assign_attrs(burn_in=500, window=16 * 120, dim=576)
+    return network.gas.run(
+        known, eta=(0.02, 0.05, 2), lam=(0.05, 0.1, 3), burn_in=300, window=64 * network.STRIDE, samples=120, n_seeds=2
+    )
+
+
+def test_a_small_twin_is_a_perfect_gas(twin):
+    assert twin.sizes == {"eta": 2, "lam": 3, "seed": 2, "rate": 3}
+    for name in ("U", "r", "S", "S_full", "diverged"):
+        assert twin[name].dims == ("eta", "lam", "seed"), name
+    assert twin["T"].dims == twin["p"].dims == ("eta", "lam")
+    assert twin["sphere_S"].dims == ("rate", "seed")
+    for name in twin.data_vars:
+        assert np.isfinite(twin[name]).all(), name
+    assert (twin["diverged"] == 0).all()
+    assert (twin["sphere_S"][:, 0] != twin["sphere_S"][:, 1]).all()
+    # the slow rate is left out, and the noise has the trace of the reference
+    assert twin["rate"].values.tolist() == [1 / 64, 1 / 32, 1 / 16]
+    assert twin.attrs["sigma"] ** 2 * 575 == pytest.approx(40)
+    np.testing.assert_allclose(twin["T"], np.broadcast_to(twin["eta"] * 40 / 2 / 575, (3, 2)).T, rtol=1e-9)
+    np.testing.assert_allclose(twin["p"], np.broadcast_to(twin["lam"], (2, 3)))
+    np.testing.assert_allclose(twin["S_full"], twin["S"] + 575 * np.log(twin["r"]), rtol=1e-9)
+    state = [[finite_step("elr", h, k, 576, twin.attrs["sigma"])[0] for k in twin["lam"].values] for h in twin["eta"].values]
+    assert abs(np.log(twin["r"].mean("seed") / state)).max() < 0.25 / 2  # nearer than it started
+    for s in twin["sphere_S"].transpose("seed", "rate").values:
+        assert np.polyfit(np.log(twin["rate"]), s, 1)[0] / (575 / 2) == pytest.approx(1, abs=0.1)
+
+
+def test_a_twin_whose_window_is_too_short_has_no_entropy():
+    known = xr.Dataset({"trace": (("eta", "seed"), np.full((2, 2), 40.0))}, coords={"eta": [1 / 64, 1 / 16], "seed": [0, 1]})
+    known = known.assign_attrs(burn_in=8, window=160, dim=576)
+    tiny = {"eta": (0.05, 0.05, 1), "lam": (0.1, 0.1, 1), "burn_in": 8, "window": 8 * network.STRIDE, "n_seeds": 2}
+    data = network.gas.run(known, **tiny, samples=40)
+    assert np.isnan(data["sphere_S"].isel(rate=0)).all()
+    assert np.isfinite(data["sphere_S"].isel(rate=1)).all()
+
+
 def test_the_moment_between_measured_rates_is_interpolated(reference):
     """A power law comes out exactly, also where the reference did not measure; rates too slow to settle are left out."""
     power = reference.copy()
@@ -258,7 +300,7 @@ def documented(recipe):
     return recipe.__doc__.split("Returns a Dataset")[1]
 
 
-def test_docstrings_list_what_the_datasets_hold(reference):
+def test_docstrings_list_what_the_datasets_hold(reference, twin):
     tiny = {"eta": (0.1, 0.1, 1), "lam": (0.1, 0.1, 1), "replicas": 4, "snapshots": 4, "n_seeds": 2}
     grids = {"eta": (0.05, 0.05, 1), "lam": (0.1, 0.1, 1), "burn_in": 8, "window": 64 * network.STRIDE, "n_seeds": 2}
     made = {
@@ -268,15 +310,17 @@ def test_docstrings_list_what_the_datasets_hold(reference):
         isotropic.hot_sphere: isotropic.hot_sphere.run((0.1,), dim=3, replicas=4, steps=10, n_seeds=2),
         network.sphere: reference,
         network.stationary: network.stationary.run("elr", reference=reference, **grids),
+        network.gas: twin,
     }
     needed = {
-        isotropic.stationary: "U p r g2 S S_error S_full r_gap diverged steps T T_step eta_eff r_pred p_pred U_pred S_pred "
-        "U_vmf S_vmf",
+        isotropic.stationary: "U p r g2 S S_error S_full r_gap diverged steps relaxed T T_step eta_eff r_pred p_pred U_pred "
+        "S_pred U_vmf S_vmf",
         transients.response: "U r p S U_error r_error p_error S_error U_pred r_pred p_pred S_pred",
         transients.relaxation: "r r_pred r_other r_star",
         isotropic.hot_sphere: "U U_vmf U_small",
-        network.sphere: "U g2 p trace gradient_squared effective_dimension effective_dimension_isotropic S tau drift",
+        network.sphere: "U g2 p trace gradient_squared effective_dimension effective_dimension_isotropic S tau drift snr",
         network.stationary: "U r g2 trace gradient_squared S S_full diverged r_pred r_pred_without eta_eff T p relaxed",
+        network.gas: "sphere_S U r S S_full diverged T p",
     }
     for recipe, data in made.items():
         assert set(needed[recipe].split()) <= set(data.data_vars), recipe.__name__

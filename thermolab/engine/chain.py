@@ -109,6 +109,8 @@ def advance_chain(
 @numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
 def _forward(layer, eps, weights, frozen, h, out, scale, batch):
     kind, n_in, n_out = layer[KIND], layer[N_IN], layer[N_OUT]
+    # an integer divisor would turn these loops into float64
+    inverse_batch, inverse_width = float32(1) / float32(batch), float32(1) / float32(n_out)
     if kind == LINEAR:
         source, o = (frozen, layer[FROZEN]) if layer[WEIGHT] < 0 else (weights, layer[WEIGHT])
         matrix = source[o : o + n_in * n_out].reshape(n_out, n_in)
@@ -130,12 +132,12 @@ def _forward(layer, eps, weights, frozen, h, out, scale, batch):
         scale[:n_out] = 0
         for j in range(batch):
             for k in range(n_out):
-                mean[k] += h[j * n_out + k] / batch
+                mean[k] += h[j * n_out + k] * inverse_batch
         for j in range(batch):
             for k in range(n_out):
                 c = h[j * n_out + k] - mean[k]
                 out[j * n_out + k] = c
-                scale[k] += c * c / batch
+                scale[k] += c * c * inverse_batch
         for k in range(n_out):
             scale[k] = float32(1) / math.sqrt(scale[k] + float32(eps))
         for j in range(batch):
@@ -145,11 +147,11 @@ def _forward(layer, eps, weights, frozen, h, out, scale, batch):
         for j in range(batch):
             mean, square = float32(0), float32(0)
             for k in range(n_out):
-                mean += h[j * n_out + k] / n_out
+                mean += h[j * n_out + k] * inverse_width
             for k in range(n_out):
                 c = h[j * n_out + k] - mean
                 out[j * n_out + k] = c
-                square += c * c / n_out
+                square += c * c * inverse_width
             scale[j] = float32(1) / math.sqrt(square + float32(eps))
             for k in range(n_out):
                 out[j * n_out + k] *= scale[j]
@@ -159,6 +161,8 @@ def _forward(layer, eps, weights, frozen, h, out, scale, batch):
 def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on):
     """From d, the gradient of the layer's output, its own gradients into g and that of its input into `below`."""
     kind, n_in, n_out = layer[KIND], layer[N_IN], layer[N_OUT]
+    # an integer divisor would turn these loops into float64
+    inverse_batch, inverse_width = float32(1) / float32(batch), float32(1) / float32(n_out)
     if kind == LINEAR:
         error = d[: batch * n_out].reshape(batch, n_out)
         source, o = (frozen, layer[FROZEN]) if layer[WEIGHT] < 0 else (weights, layer[WEIGHT])
@@ -184,8 +188,8 @@ def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on
         for j in range(batch):
             for k in range(n_out):
                 q = j * n_out + k
-                mean[k] += d[q] / batch
-                along[k] += d[q] * out[q] / batch
+                mean[k] += d[q] * inverse_batch
+                along[k] += d[q] * out[q] * inverse_batch
         for j in range(batch):
             for k in range(n_out):
                 q = j * n_out + k
@@ -194,8 +198,8 @@ def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on
         for j in range(batch):
             mean, along = float32(0), float32(0)
             for q in range(j * n_out, (j + 1) * n_out):
-                mean += d[q] / n_out
-                along += d[q] * out[q] / n_out
+                mean += d[q] * inverse_width
+                along += d[q] * out[q] * inverse_width
             for q in range(j * n_out, (j + 1) * n_out):
                 below[q] = scale[j] * (d[q] - mean - out[q] * along)
 
@@ -203,7 +207,7 @@ def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on
 @numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
 def _cross_entropy_back(z, y, pick, d, batch, classes):
     """Mean cross-entropy of logits z, its gradient into d."""
-    loss = 0.0
+    loss, inverse_batch = 0.0, float32(1) / float32(batch)
     for j in range(batch):
         top = z[j * classes]
         for q in range(j * classes + 1, (j + 1) * classes):
@@ -218,20 +222,20 @@ def _cross_entropy_back(z, y, pick, d, batch, classes):
         for q in range(j * classes, (j + 1) * classes):
             total += d[q]
         loss += math.log(total)
-        inverse = float32(1) / (total * batch)
+        inverse = inverse_batch / total
         for q in range(j * classes, (j + 1) * classes):
             d[q] *= inverse
-        d[j * classes + y[pick[j]]] -= float32(1) / batch
+        d[j * classes + y[pick[j]]] -= float32(1) * inverse_batch
     return loss / batch
 
 
 @numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
 def _squared_back(z, targets, pick, d, batch, size):
     """Mean of |z - y|², its gradient into d."""
-    loss = 0.0
+    loss, inverse_batch = 0.0, float32(1) / float32(batch)
     for j in range(batch):
         for k in range(size):
             off = z[j * size + k] - targets[pick[j], k]
-            d[j * size + k] = 2 * off / batch
+            d[j * size + k] = float32(2) * off * inverse_batch
             loss += off * off
     return loss / batch

@@ -189,14 +189,13 @@ class Experiment:
             eta, lam = (float(self.knobs[k][first]) for k in ("eta", "lam"))
             raise DivergenceError(
                 f"eta={eta:.3g}, lam={lam:.3g} ({self.system.protocol}): |w| grew past 1e12 at step {diverged[first]} in "
-                f"{(diverged >= 0).sum()} of {len(diverged)} replicas; a step shrinks w only while eta*lam*r² < 2: "
-                f"try eta={eta / 4:.3g} or a larger batch (less noise)"
+                f"{(diverged >= 0).sum()} of {len(diverged)} replicas; try eta={eta / 4:.3g} or {self.system.less_noise}"
             )
         return diverged < 0
 
     @property
     def log(self) -> dict:
-        """All that rebuilds this run: plain values, JSON-ready."""
+        """What drove this run, JSON-ready: `replay` needs it and an experiment with the same system and start."""
         from thermolab import __version__
 
         return {

@@ -33,6 +33,7 @@ class IsotropicNoise:
     name = "isotropic"
     gauges = GAUGES
     has_batches = False
+    less_noise = "a smaller sigma"  # what helps against divergence
 
     def __init__(self, dim: int = 3, protocol: str = "elr", spectrum=None, backend: str = "auto"):
         if dim < 3:
@@ -59,8 +60,12 @@ class IsotropicNoise:
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
-        compiled = weights.device.type == "cpu" and weights.dtype == torch.float32
-        return ("compiled" if compiled else "tensor") if self.backend == "auto" else self.backend
+        fits = weights.device.type == "cpu" and weights.dtype == torch.float32
+        if self.backend == "compiled" and not fits:
+            raise ValueError(
+                f"backend='compiled' takes float32 on the CPU, not {weights.dtype} on {weights.device}; allowed: auto, tensor"
+            )
+        return ("compiled" if fits else "tensor") if self.backend == "auto" else self.backend
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
         """n steps, in place. weights [R, D]; knobs, streams and radius (of the fixed sphere) [R].

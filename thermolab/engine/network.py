@@ -27,6 +27,7 @@ class NetworkOnData:
     name = "network"
     gauges = GAUGES
     has_batches = True
+    less_noise = "a larger batch_size"  # what helps against divergence
 
     def __init__(
         self, module: nn.Module, data: Dataset, protocol: str = "lr", loss: str = "cross-entropy", backend: str = "auto"

@@ -77,15 +77,6 @@ class Replicas:
             view.copy_(gradients[name])
         return losses
 
-    def outputs(self, weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """What R copies answer to inputs [R, B, ...] or shared inputs [B, ...]."""
-        shared = x.dim() == self.module_input_dims + 1
-        call = vmap(lambda p, x: functional_call(self.module, p, (x,)), in_dims=(0, None if shared else 0))
-        with torch.no_grad():
-            return call(self.views(weights), x)
-
-    module_input_dims = 1
-
     def _loss_of_one(self, parameters, x, y):
         return LOSSES[self.loss](functional_call(self.module, parameters, (x,)), y)
 

@@ -8,6 +8,7 @@ of the cell tagged `check-parameters`. Texts from a command line are parsed and 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import itertools
 import json
@@ -17,13 +18,14 @@ from pathlib import Path
 
 import nbformat
 
+from thermolab.claims import data_folder
 from thermolab.lab import params
 from thermolab.lab.params import Rule, UserError
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """The parameters of one notebook: default values and rules by name; a hash of all its code."""
+    """The parameters of one notebook: default values and rules by name; a hash of it and of the package behind it."""
 
     notebook: str
     source: str
@@ -49,8 +51,16 @@ def read(path: Path) -> Declaration:
         raise UserError(f"{path} is not a notebook: {str(error).splitlines()[0]}") from None
     defaults = _evaluate(path, _assignments(_source(notebook, "parameters")))
     rules = _evaluate(path, _keywords(_source(notebook, "check-parameters")))
-    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    return Declaration(path.stem, hashlib.sha256(code.encode()).hexdigest()[:16], defaults, rules)
+    cells = "\0".join(cell.source for cell in notebook.cells)
+    return Declaration(path.stem, hashlib.sha256(cells.encode() + _package()).hexdigest()[:16], defaults, rules)
+
+
+@functools.cache
+def _package() -> bytes:
+    """A digest of what a run depends on beside its notebook: the package's code and its data."""
+    code, data = Path(params.__file__).parents[1], data_folder()
+    files = sorted([*code.glob("**/*.py"), *data.glob("**/*.toml"), *data.glob("**/*.csv")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
 
 
 def combinations(declaration: Declaration, given: Iterable[tuple[str, str]]) -> list[dict[str, object]]:

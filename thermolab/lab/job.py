@@ -35,7 +35,7 @@ class Run:
     parameters: dict[str, object]
     folder: Path
     default_settings: bool
-    source: str  # hash of the notebook's code
+    source: str  # hash of the notebook and of the package
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether its folder is there, written by the notebook as it is now."""
+        """Whether its folder is there, written by notebook and package as they are now."""
         record = self.folder / "run.json"
         return record.is_file() and json.loads(record.read_text(encoding="utf-8")).get("source") == self.source
 
@@ -173,10 +173,15 @@ def _failed(folder: Path) -> Path:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what runners that are gone have left of this run."""
-    for partial in folder.parent.glob(f".{folder.name}.partial-*"):
-        if not psutil.pid_exists(int(partial.name.rpartition("-")[2])):
-            shutil.rmtree(partial, ignore_errors=True)
+    """Remove what runners that are gone have left of this run, and put back a finished run caught in between two names."""
+    for left in folder.parent.glob(f".{folder.name}.*-*"):
+        owner = int(left.name.rpartition("-")[2])
+        if owner != os.getpid() and psutil.pid_exists(owner):  # in a new container an old runner may have had our number
+            continue
+        if left.name.startswith(f".{folder.name}.old-") and not folder.exists():
+            os.replace(left, folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _replace(partial: Path, folder: Path) -> None:

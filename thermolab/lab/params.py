@@ -129,7 +129,7 @@ def preset(*options: str) -> Rule:
 
 def device(auto: str | None = None) -> Rule:
     """Where to compute: "auto" becomes `auto`, or if that is not given "cuda" where there is one, else "cpu"."""
-    return Rule("one of " + ", ".join(DEVICES), lambda x: auto if x == "auto" and auto else resolve_device(_one_of(x, DEVICES)))
+    return Rule("one of " + ", ".join(DEVICES), lambda x: resolve_device(auto or x if x == "auto" else _one_of(x, DEVICES)))
 
 
 def resolve_device(name: str) -> str:

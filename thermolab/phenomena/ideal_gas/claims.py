@@ -78,7 +78,7 @@ def maxwell(data: xr.Dataset, direction: np.ndarray, log_radius: np.ndarray) -> 
         slope_eta, slope_lam = fit[1] + 2 * x * fit[3] + y * fit[5], fit[2] + 2 * y * fit[4] + x * fit[5]
         relation = slope_eta - slope_lam if data.attrs["protocol"] == "lr" else -slope_lam
         errors.append(relation / (d / 2) - 1)
-        r2.append(1 - (total[ok] - design[ok] @ fit).var() / total[ok].var())
+        r2.append(1 - (total[ok] - design[ok] @ fit).var() / total[ok].var() if np.isfinite(fit).all() else np.nan)
     return np.array(errors), np.array(r2)
 
 
@@ -128,7 +128,7 @@ def _vmf(form, temperature: xr.DataArray, dim: int) -> xr.DataArray:
 
 def iso_radius(iso: Grids):
     free = [iso["elr"], iso["lr"]]
-    right = extreme(seeds_first(*(d["r"] / d["r_pred"] - 1 for d in free)))
+    right = extreme(seeds_first(*((d["r"] / d["r_pred"] - 1).where(d["relaxed"]) for d in free)))
     doubled = [_state(d, 2.0)["r"] for d in free]
     wrong = extreme(seeds_first(*(d["r"] / r[..., None] - 1 for d, r in zip(free, doubled, strict=True))))
     return _both(right, wrong, RADIUS, "weight decay doubled in the prediction")
@@ -274,7 +274,7 @@ def entropy_rise(where: xr.DataArray, entropy: xr.DataArray) -> tuple[xr.DataArr
     """Temperature or rate and rise of the entropy above the coldest one, where every seed has an entropy."""
     known = np.isfinite(entropy).all("seed")
     entropy = entropy.where(known, drop=True)
-    return where.where(known, drop=True), entropy - entropy[0].mean("seed")
+    return where.where(known, drop=True), entropy - entropy[:1].mean()
 
 
 def entropy_slope(temperature, entropy) -> float:
@@ -358,6 +358,6 @@ def decide(
         check, control_name, control = checks[name]()
         took = time.perf_counter() - began + seconds / len(checks)
         on_sphere = name.removeprefix(gas) in ("net.pressure", "net.spectrum", "net.entropy", "net.stationarity")
-        n = (reference if on_sphere else iso["elr"]).sizes["seed"]
+        n = (reference if on_sphere else net["lr"] if ".net." in name else iso["elr"]).sizes["seed"]
         results.append(Result(claim, check, control_name, control, n, settings or {}, took))
     return results

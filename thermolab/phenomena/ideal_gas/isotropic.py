@@ -57,10 +57,11 @@ def stationary(
     S: entropy of the direction (Kozachenko-Leonenko, corrected for its known bias), S_error its standard error;
     S_full: S + (D - 1) log r;
     r_gap: relative gap between the two starts at the end; diverged: share of replicas lost; steps (eta, lam);
+    relaxed (eta, lam): whether the burn-in, cut at 3 million steps, lasts 3 relaxation times of the radius;
     spectrum (coordinate), where one was given;
     predictions (eta, lam): T, T_step, eta_eff, r_pred, p_pred, U_pred, S_pred (`theory.isotropic_state`), U_vmf, S_vmf (at T).
     Raises ValueError for a bad protocol, dimension or spectrum. A cell of a grid whose replicas have all diverged is NaN;
-    a grid of one cell raises DivergenceError as soon as a replica diverges.
+    a grid of one cell raises DivergenceError, after a fiftieth of the burn-in at the earliest.
     """
     eta, lam = grid(eta, lam)
     state = theory.isotropic_state(protocol, eta[:, None], lam[None, :], dim, sigma)
@@ -100,6 +101,7 @@ def stationary(
     if spectrum is not None:
         out["spectrum"] = ("coordinate", np.asarray(spectrum, float))
     out["steps"] = (dims[:2], burn_in + snapshots * spacing)
+    out["relaxed"] = (dims[:2], burn_in >= 3 * theory.relaxation_time(protocol, eta[:, None], lam[None, :], dim, sigma))
     return out
 
 
@@ -143,7 +145,8 @@ def _stationary_cells(
     )  # fmt: skip
     samples, sums = np.empty((snapshots, n, replicas, dim), np.float32), {}
     try:
-        run.advance(burn_in)
+        for _ in run.frames(max(1, burn_in // 50), until=burn_in):  # a frame is where divergence shows
+            pass
         run.frame()
         for k, frame in enumerate(run.frames(spacing, until=burn_in + snapshots * spacing)):
             samples[k] = run.state.weights.cpu().numpy().reshape(n, replicas, dim)

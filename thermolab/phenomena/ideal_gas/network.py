@@ -26,8 +26,8 @@ DIM = sum(a * b for a, b in itertools.pairwise(WIDTHS))
 SLOW = (1e-4, 3e-4, 1e-3)  # effective rates too low to settle within the reference run
 RATES = (*SLOW, *np.geomspace(3e-3, 0.1, 9).round(5))
 GRIDS = {
-    "elr": {"eta": (5e-3, 0.05, 6), "lam": (1e-3, 0.1, 6)},
-    "lr": {"eta": (0.06, 0.6, 6), "lam": (0.01, 0.1, 6)},
+    "elr": {"eta": (5e-3, 0.05, 5), "lam": (1e-3, 0.1, 5)},
+    "lr": {"eta": (0.06, 0.6, 5), "lam": (0.01, 0.1, 5)},
 }
 START_SPREAD = 0.25  # the start lies this much (in log r) inside or outside the predicted radius, alternating
 STRIDE = 16  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
@@ -278,7 +278,7 @@ def gas(
     protocol "elr". What the network misses and this gas meets is no artefact of the estimators.
 
     Returns a Dataset: sphere_S (rate, seed), entropy of the direction on the sphere at noise so low that its slope in
-    log T is (D - 1)/2; U, r, S, S_full, diverged (eta, lam, seed) and T, p (eta, lam) of the free gas.
+    log T is (D - 1)/2; U, r, g2, S, S_full, diverged (eta, lam, seed) and T, p (eta, lam) of the free gas.
     """
     eta, lam = grid(eta or GRIDS["elr"]["eta"], lam or GRIDS["elr"]["lam"])
     h, ld = np.meshgrid(eta, lam, indexing="ij")

@@ -43,4 +43,6 @@ def measured(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> di
     for protocol, d in net.items():
         off, r2 = maxwell(d, seeds_first(d["S"]), np.log(seeds_first(d["r"])))
         out[f"maxwell.{protocol}"], out[f"r2.{protocol}"] = extreme(off), few_seeds(r2)
+        if protocol == "lr":
+            out["ratio.lr"] = few_seeds(plane(d) @ [1, -1] / ((d.attrs["dim"] - 1) / 2))
     return out

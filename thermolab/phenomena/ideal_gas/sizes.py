@@ -33,6 +33,14 @@ SIZES = {
 }
 
 
+SMOKE_SEEDS = 3
+
+
+def n_seeds(preset: str, wanted: int) -> int:
+    """Independent repetitions: those wanted, at smoke three at the most."""
+    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
+
+
 def of(preset: str, recipe: str) -> dict:
     """Keyword arguments of a recipe at a preset."""
     return dict(SIZES[preset][recipe])
