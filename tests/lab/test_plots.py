@@ -110,7 +110,7 @@ def test_a_panel_without_axes_is_a_figure_of_its_own():
 
 def test_labels(axes):
     axes.plot([0.01, 0.1], [1, 2], label="theory")
-    plots.label(axes, "η", "U", log="x", legend=False)
+    plots.label(axes, "η", "U", log="x", legend="")
     assert axes.get_legend() is None
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("η", "U")
     axes.figure.canvas.draw()

@@ -87,12 +87,20 @@ def line(ax: Axes, x, y, *, index: int | None = None, label: str | None = None, 
 
 
 def panel(
-    ax: Axes | None, points_of: dict, lines: dict | None = None, *, x: str, y: str, log: str = "", title: str = ""
+    ax: Axes | None,
+    points_of: dict,
+    lines: dict | None = None,
+    *,
+    x: str,
+    y: str,
+    log: str = "",
+    title: str = "",
+    legend: str = "best",
 ) -> Figure:
     """One panel: {label: (x, values)} as markers with error bars, {label: (x, y)} as theory lines, axes with units.
 
     A line has the colour of the markers of the same name, and otherwise is black with a dash of its own.
-    Without axes it becomes a figure of its own.
+    Without axes it becomes a figure of its own. log: "x", "y" or "xy"; legend: its place, "" for none.
     """
     ax = panels(1, width=6)[1][0] if ax is None else ax
     for i, (name, (where, values)) in enumerate(points_of.items()):
@@ -102,11 +110,11 @@ def panel(
             line(ax, where, value, index=list(points_of).index(name))
         else:
             line(ax, where, value, label=name, linestyle=("-", "--", ":")[i % 3])
-    label(ax, x, y, log=log, title=title)
+    label(ax, x, y, log=log, title=title, legend=legend)
     return ax.figure
 
 
-def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: bool = True) -> None:
+def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: str = "best") -> None:
     """Axis labels with their units, logarithmic axes ("x", "y" or "xy"), title and legend."""
     ax.set(xlabel=x, ylabel=y, title=title)
     for name in log:
@@ -118,7 +126,7 @@ def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: b
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     if legend and ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", loc=legend)
 
 
 def traces(
@@ -146,5 +154,5 @@ def traces(
                 ha="right",
                 fontsize="x-small",
             )
-        label(ax, "step", text, log="y" if name in log else "", legend=ax is axes[0])
+        label(ax, "step", text, log="y" if name in log else "", legend="best" if ax is axes[0] else "")
     return figure
