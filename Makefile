@@ -33,6 +33,7 @@ clean:  ## remove the environment and everything that was built
 .venv/%.stamp: pyproject.toml constraints.txt | .venv/venv.stamp
 	@echo "Setting up .venv with [$(EXTRAS)]: a few minutes the first time"
 	@$(INSTALL) -e ".[$(EXTRAS)]"
+	@$(BIN)/python -m thermolab.engine.precompile
 	@touch $@
 
 # PYTHON=... chooses another interpreter than the first of these that is 3.11 or newer.
