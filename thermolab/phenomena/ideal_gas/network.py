@@ -158,7 +158,7 @@ def stationary(
     burn_in: int = 10_000,
     window: int = 16_000,
     seed: int = 0,
-    n_seeds: int = 4,
+    n_seeds: int = 5,
     device: str = "cpu",
 ):
     """The stationary state of the network over a grid, free radius ("elr" or "lr").
@@ -269,7 +269,7 @@ def gas(
     window: int = 16_000,
     samples: int = 200,
     seed: int = 0,
-    n_seeds: int = 4,
+    n_seeds: int = 5,
     device: str = "cpu",
 ):
     """A perfect gas measured as the network is: the isotropic model in the same D = 576, one path a cell, same estimators.

@@ -10,7 +10,7 @@ import xarray as xr
 from pandas.io.formats.style import Styler
 
 from thermolab.claims import data_folder, extreme, few_seeds
-from thermolab.phenomena.ideal_gas.claims import maxwell, plane, seeds_first
+from thermolab.phenomena.ideal_gas.compare import maxwell, plane, seeds_first
 
 
 def table(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> Styler:
