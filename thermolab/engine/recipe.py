@@ -112,10 +112,16 @@ async def _elsewhere(jobs: Jobs) -> list:
         return [await asyncio.to_thread(_one_thread, jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
     bar = _progress(None, jobs.label, total=len(jobs.settings))
     futures = [asyncio.wrap_future(_pool().submit(_one_thread, jobs.function, s)) for s in jobs.settings]
+
+    def done(future):
+        bar.update()
+        future.exception()  # looked at: those of ended workers are no news
+
     for future in futures:
-        future.add_done_callback(lambda _: bar.update())
+        future.add_done_callback(done)
     try:
-        return list(await asyncio.gather(*futures))
+        # shielded: a job cancelled in the pool would trip over the end of its worker
+        return list(await asyncio.gather(*map(asyncio.shield, futures)))
     except BaseException:
         _stop_workers()
         raise
@@ -127,7 +133,7 @@ def _stop_workers() -> None:
     """Interrupt, or a job that failed: end the jobs at once; the next recipe starts fresh workers."""
     pool = _pool()
     processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
+    pool.shutdown(wait=False)
     for process in processes:
         process.terminate()
     _pool.cache_clear()
