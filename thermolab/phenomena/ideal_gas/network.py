@@ -26,11 +26,11 @@ DIM = sum(a * b for a, b in itertools.pairwise(WIDTHS))
 SLOW = (1e-4, 3e-4, 1e-3)  # effective rates too low to settle within the reference run
 RATES = (*SLOW, *np.geomspace(3e-3, 0.1, 9).round(5))
 GRIDS = {
-    "elr": {"eta": (5e-3, 0.05, 5), "lam": (1e-3, 0.1, 5)},
-    "lr": {"eta": (0.06, 0.6, 5), "lam": (0.01, 0.1, 5)},
+    "elr": {"eta": (6e-3, 0.05, 5), "lam": (1e-3, 0.1, 5)},
+    "lr": {"eta": (0.08, 0.6, 5), "lam": (0.012, 0.1, 5)},
 }
 START_SPREAD = 0.25  # the start lies this much (in log r) inside or outside the predicted radius, alternating
-STRIDE = 16  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
+STRIDE = 24  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
 FRAME = 4  # steps between the frames of a run on the sphere
 NEIGHBOURS = 50  # of the k-NN graph, or a quarter of a shorter window
 
@@ -155,8 +155,8 @@ def stationary(
     lam=None,
     batch_size: int = 32,
     label_noise: float = 0.3,
-    burn_in: int = 10_000,
-    window: int = 16_000,
+    burn_in: int = 8_000,
+    window: int = 24_000,
     seed: int = 0,
     n_seeds: int = 5,
     device: str = "cpu",
@@ -167,7 +167,7 @@ def stationary(
     Each run starts in a random direction, a quarter (in log r) inside or outside its predicted radius, in turn.
 
     Returns a Dataset, dims (eta, lam, seed): U, r (root of the mean of |w|²), g2 over the window; trace, gradient_squared
-    from fresh minibatches at |w| = 1; S: graph entropy of the direction at a fixed stride of 16 steps; S_full: S + (D - 1) log r;
+    from fresh minibatches at |w| = 1; S: graph entropy of the direction at a fixed stride of 24 steps; S_full: S + (D - 1) log r;
     diverged: 1 for a run that was lost, whose other entries are NaN;
     dims (eta, lam): r_pred, r_pred_without (Tr Σ alone), eta_eff, T = η_eff Tr Σ/(2 (D - 1)), p = λ,
     relaxed: whether burn_in lasts 3 relaxation times of the radius.
@@ -265,8 +265,8 @@ def gas(
     *,
     eta=None,
     lam=None,
-    burn_in: int = 10_000,
-    window: int = 16_000,
+    burn_in: int = 8_000,
+    window: int = 24_000,
     samples: int = 200,
     seed: int = 0,
     n_seeds: int = 5,
