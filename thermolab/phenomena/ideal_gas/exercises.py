@@ -52,7 +52,7 @@ def check_temperature(lam: float, *, seed: int = 0) -> Feedback:
     """Exercise 2: a weight decay for T = 5e-3 at η = 0.05 under fixed LR (D = 3, σ = 1): a run measures U."""
     if lam is None or not 1e-5 <= lam <= 0.1:
         return Feedback(False, f"lam={lam}: write a number from 1e-5 to 0.1")
-    found = isotropic.stationary.run("lr", eta=(ETA, ETA, 1), lam=(lam, lam, 1), replicas=256, seed=seed, n_seeds=3)[
+    found = isotropic.stationary.run("lr", eta=(ETA, ETA, 1), lam=(lam, lam, 1), replicas=64, seed=seed, n_seeds=3)[
         "U"
     ].values.ravel()
     mean, error = found.mean(), found.std(ddof=1) / np.sqrt(found.size)

@@ -15,8 +15,8 @@ SIZES = {
     "smoke": {
         "stationary": {"replicas": 32, "snapshots": 16, "relaxations": 3.0},
         "anisotropic": {"eta": (0.01, 0.03, 3), "lam": (0.01, 0.1, 3), "replicas": 32, "snapshots": 24},
-        "relaxation": {"replicas": 64},
-        "hot_sphere": {"replicas": 32, "steps": 10_000},
+        "relaxation": {"replicas": 32, "points": 40},
+        "hot_sphere": {"replicas": 32, "steps": 6_000},
         "sphere": {
             "rates": (1e-4, 3e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05),
             "burn_in": 300,
