@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-PROTOCOLS = ("elr", "lr", "sphere")
+from thermolab.engine.dynamics import PROTOCOLS as PROTOCOLS
 
 
 # --- the leading order, as printed in the paper -------------------------------------------------------------------
