@@ -1,6 +1,7 @@
 """The one loop: knobs, frames, logs and replays, the async driver, divergence."""
 
 import asyncio
+import dataclasses
 import json
 import time
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models
+from thermolab.engine import data, experiment, models
 from thermolab.engine.experiment import DivergenceError, Experiment
 from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.network import NetworkOnData
@@ -56,7 +57,8 @@ def test_knobs_take_effect_from_the_next_step_and_are_logged():
     run = gas()
     run.advance(7)
     run.set(eta=0.1, sigma=0.5)
-    assert run.events == [[0, {"eta": 0.05, "lam": 0.02, "sigma": 1.0}], [7, {"eta": 0.1, "sigma": 0.5}]]
+    first = {"eta": 0.05, "lam": 0.02, "sigma": 1.0, "protocol": "elr"}
+    assert run.events == [[0, first], [7, {"eta": 0.1, "sigma": 0.5}]]
     assert run.knobs["eta"].tolist() == [0.1] * 5
     other = gas()
     other.advance(7)
@@ -100,7 +102,7 @@ def test_bad_batch_sizes(size):
 def test_bad_settings():
     with pytest.raises(ValueError, match="batch_size is missing"):
         Experiment(net().system, eta=0.1)
-    with pytest.raises(ValueError, match=r"batch_size is no knob .*allowed: eta, lam, sigma"):
+    with pytest.raises(ValueError, match=r"batch_size is no knob .*allowed: eta, lam, protocol, sigma"):
         gas().set(batch_size=3)
     with pytest.raises(ValueError, match=r"disagree on the number of replicas: \[2, 3\]"):
         Experiment(IsotropicNoise(3), eta=[0.1, 0.1], lam=[0.0, 0.0, 0.0])
@@ -250,13 +252,83 @@ def test_a_log_replays_to_the_bit(make, protocol, turn):
     assert equal(again, run)  # and goes on as the first did
 
 
-def test_a_replay_reads_the_same_frames_in_the_same_slices():
-    run = gas()
-    for _ in run.follow([[15, {"eta": 0.1}]], 10, 60):
-        pass
-    again = run.replay(run.log, every=10)
-    assert again.state.step == 60
+@pytest.mark.parametrize("make", [gas, net])
+def test_a_replay_reads_the_same_frames_whatever_their_cadence(make):
+    run = make()
+    for every, until in ((10, 60), (7, 81), (1, 83), (10, 95)):
+        list(run.frames(every, until=until))
+    run.set(eta=0.1)
+    run.advance(3)
+    run.frame()
+    assert [f.step for f in run.history] == list(experiment.frame_steps(run.cadence))
+    assert len(run.cadence) < len(run.history)
+    again = run.replay(json.loads(json.dumps(run.log)))
     xr.testing.assert_identical(again.record(), run.record())
+
+
+def test_the_weights_of_a_log_tell_two_runs_apart():
+    one, other = gas(), gas(seed=4)
+    one.advance(5)
+    other.advance(5)
+    assert one.log["weights"] != other.log["weights"]
+    assert one.log["weights"] == one.replay(one.log).log["weights"]
+
+
+# --- a choice, a second value before the next step, another device, the last step ------------------------------------
+@pytest.mark.parametrize("make", [gas, net])
+def test_a_protocol_is_turned_like_a_knob(make):
+    run, fixed = make(protocol="elr"), make(protocol="lr")
+    run.set(protocol="lr")
+    for r in (run, fixed):
+        r.advance(30)
+    assert equal(run, fixed)
+    run.set(protocol="sphere")
+    held = torch.linalg.vector_norm(run.state.weights, dim=1)
+    run.advance(64)
+    torch.testing.assert_close(torch.linalg.vector_norm(run.state.weights, dim=1), held, rtol=1e-5, atol=0)
+    assert run.frame().knob("protocol") == "sphere"
+    with pytest.raises(ValueError, match="protocol='warp' is unknown; allowed: elr, lr, sphere"):
+        run.set(protocol="warp")
+    assert equal(run.replay(json.loads(json.dumps(run.log))), run)
+
+
+def test_only_the_last_value_before_a_step_is_logged():
+    run = gas()
+    run.advance(5)
+    for eta in (0.1, 0.2, 0.3):
+        run.set(eta=eta, lam=eta)
+    run.set(lam=0.5)
+    assert run.events[1:] == [[5, {"eta": 0.3, "lam": 0.5}]]
+
+
+def test_a_moved_run_keeps_its_weights_and_goes_on_as_before():
+    run, still = net(), net()
+    for r in (run, still):
+        list(r.frames(10, until=25))
+    run.move("cpu")
+    for r in (run, still):
+        list(r.frames(10, until=50))
+    assert equal(run, still)
+    assert run.events[-1] == [25, {"device": "cpu"}]
+    assert equal(run.replay(run.log), run)
+
+
+def test_a_run_ends_before_its_random_numbers_repeat():
+    run = gas()
+    run.state = dataclasses.replace(run.state, step=experiment.LAST_STEP - 3)
+    run.advance(3)
+    with pytest.raises(ValueError, match=f"step {2**31} is the last one.*start a new run"):
+        run.advance(1)
+
+
+def test_a_gauge_may_return_several_readings():
+    run = gas()
+    run.gauges["both"] = lambda system, state, knobs: {"S": 1.5, "norm": state.weights.norm(dim=1)}
+    run.advance(1)
+    gauges = run.frame().gauges
+    assert gauges["S"].tolist() == [1.5] * 5
+    assert gauges["norm"].shape == (5,)
+    assert "both" not in gauges
 
 
 def test_a_replay_starts_from_given_weights_and_streams():
@@ -276,6 +348,24 @@ def test_the_log_says_what_ran():
         "network", run.system.choose_backend(run.state.weights), "cpu", torch.get_num_threads(),
     )  # fmt: skip
     assert gas().log["settings"] == {"dim": 4, "protocol": "elr"}
+
+
+def test_before_each_slice_knobs_may_be_turned_or_the_run_be_held():
+    run = Experiment(Clock(seconds=1e-3), eta=1.0)
+
+    def before():
+        if run.state.step > 20 and len(run.events) == 1:
+            run.set(eta=0.5)
+        return run.state.step < 60
+
+    async def held():
+        return [f.step async for f in run.aframes(25, until=100, before=before)]
+
+    assert asyncio.run(held()) == [25, 50]
+    assert 20 < run.events[1][0] <= 31  # slices of 10 ms: the knob did not wait for the frame
+    assert 60 <= run.state.step < 75
+    rest = [f.step for f in run.frames(25, until=100)]
+    assert rest == [75, 100]  # a frame that was held is finished later
 
 
 # --- async ----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ on the same backend, device and number of threads, because every random number i
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 import xarray as xr
 
 SLICE_SECONDS = 0.01  # how long the async driver computes before the event loop gets its turn
+LAST_STEP = 2**31  # steps have one number each; those above belong to probes that are never trained on
 
 
 class DivergenceError(RuntimeError):
@@ -38,19 +40,28 @@ class State:
 
 @dataclass(frozen=True)
 class Frame:
-    """What the gauges read at `step`: {name: [R] array}. Means since the last frame, NaN where a replica diverged."""
+    """What the gauges read at `step`: {name: [R] array}. Means since the last frame, NaN where a replica diverged.
+
+    knobs: {name: [R] array, or the text of a choice}.
+    """
 
     step: int
-    knobs: dict[str, np.ndarray]
+    knobs: dict[str, np.ndarray | str]
     gauges: dict[str, np.ndarray]
+
+    def knob(self, name: str) -> float | str:
+        """The value of a knob that is the same for all replicas."""
+        value = self.knobs[name]
+        return value if isinstance(value, str) else float(np.ravel(value)[0])
 
 
 class Experiment:
     """R replicas of a system under knobs.
 
-    eta, lam and the system's own knobs: a number or one per replica [R]. batch_size: one number. streams: [R] integers
-    that name the replicas' random numbers (default 0 … R - 1). weights: [R, P] to start from (default: the system's
-    start). gauges: {name: function of (system, State, knobs) -> [R]}, instruments read at every frame beside the system's own.
+    eta, lam and the system's own knobs: a number or one per replica [R], or a text where the system has `choices`.
+    batch_size: one number. streams: [R] integers that name the replicas' random numbers (default 0 … R - 1).
+    weights: [R, P] to start from (default: the system's start). gauges: {name: function of (system, State, knobs)},
+    instruments read at every frame beside the system's own; they return [R] or a number, or a dict of these by name.
     """
 
     def __init__(
@@ -91,6 +102,8 @@ class Experiment:
         self.start = self.state
         self.events: list[list] = []
         self.history: list[Frame] = []
+        self.cadence: list[list[int]] = []  # the steps of all frames, as rows (first step, stride, how many)
+        self._seconds_per_step: float | None = None
         self._sums: dict[str, torch.Tensor] = {}
         self._steps_summed = 0
         self.knobs: dict = {}
@@ -98,23 +111,57 @@ class Experiment:
         self.set(**{"eta": eta, "lam": lam, **batch, **system.knobs, **knobs})
 
     def set(self, **knobs) -> None:
-        """Turn knobs. Takes effect from the next step on, and goes into the log with the present step."""
+        """Turn knobs. Takes effect from the next step on, and goes into the log with the present step.
+
+        A new protocol finds the present radius: "sphere" holds the weights at the |w| that they have.
+        """
+        knobs = {name: self._checked(name, value) for name, value in knobs.items()}
+        self._note({k: v if isinstance(v, str) else v.tolist() for k, v in knobs.items()})
+        for name, value in knobs.items():
+            if name == "batch_size" or isinstance(value, str):
+                self.knobs[name] = value if isinstance(value, str) else int(value)
+            else:
+                self.knobs[name] = torch.as_tensor(np.broadcast_to(value, (self.n_replicas,)).copy(), device=self.device)
+        if "protocol" in knobs and self.state.step:
+            self.state = replace(self.state, radius=torch.linalg.vector_norm(self.state.weights, dim=1))
+
+    def move(self, device: str) -> None:
+        """Go on on another device, with the weights as they are; logged like a knob."""
+        self.device = str(device)
+        if hasattr(self.system, "to"):
+            self.system.to(device)
+        self.knobs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in self.knobs.items()}
+        self._sums = {k: v.to(device) for k, v in self._sums.items()}
+        self.streams = self.streams.to(device)
+        now = self.state
+        self.state = State(now.weights.to(device), now.step, now.diverged.to(device), now.radius.to(device))
+        self._note({"device": self.device})
+
+    def _note(self, change: dict) -> None:
+        """One event a step: of what is turned twice before the next step only the last value ever acted."""
+        if self.events and self.events[-1][0] == self.state.step:
+            self.events[-1][1].update(change)
+        else:
+            self.events.append([self.state.step, change])
+
+    def _checked(self, name: str, value) -> np.ndarray | str:
         allowed = {"eta", "lam", *self.system.knobs} | ({"batch_size"} if self.system.has_batches else set())
-        for name, value in knobs.items():
-            if name not in allowed:
-                raise ValueError(f"{name} is no knob of this system; allowed: {', '.join(sorted(allowed))}")
-            value = np.asarray(value, float)
-            if not np.isfinite(value).all() or (value < 0).any() or (name in ("eta", "batch_size") and (value <= 0).any()):
-                positive = "positive" if name in ("eta", "batch_size") else "not negative"
-                raise ValueError(f"{name}={value} must be finite and {positive}")
-            if name == "batch_size" and (value.ndim or value % 1):
-                raise ValueError(f"batch_size={value} must be one whole number")
-            if value.ndim and value.shape != (self.n_replicas,):
-                raise ValueError(f"{name} has shape {value.shape}; allowed: a number or one per replica ({self.n_replicas},)")
-        self.events.append([self.state.step, {k: np.asarray(v).tolist() for k, v in knobs.items()}])
-        for name, value in knobs.items():
-            full = torch.as_tensor(np.broadcast_to(np.asarray(value, np.float64), (self.n_replicas,)).copy(), device=self.device)
-            self.knobs[name] = int(value) if name == "batch_size" else full
+        if name not in allowed:
+            raise ValueError(f"{name} is no knob of this system; allowed: {', '.join(sorted(allowed))}")
+        if isinstance(self.system.knobs.get(name), str):
+            options = self.system.choices[name]
+            if value not in options:
+                raise ValueError(f"{name}={value!r} is unknown; allowed: {', '.join(options)}")
+            return str(value)
+        value = np.asarray(value, float)
+        if not np.isfinite(value).all() or (value < 0).any() or (name in ("eta", "batch_size") and (value <= 0).any()):
+            positive = "positive" if name in ("eta", "batch_size") else "not negative"
+            raise ValueError(f"{name}={value} must be finite and {positive}")
+        if name == "batch_size" and (value.ndim or value % 1):
+            raise ValueError(f"batch_size={value} must be one whole number")
+        if value.ndim and value.shape != (self.n_replicas,):
+            raise ValueError(f"{name} has shape {value.shape}; allowed: a number or one per replica ({self.n_replicas},)")
+        return value
 
     def advance(self, n: int) -> None:
         """Take n steps, 0 or more. Divergence shows in `state.diverged`, and at the next frame."""
@@ -123,6 +170,8 @@ class Experiment:
         if n == 0:
             return
         state = self.state
+        if state.step + n > LAST_STEP:
+            raise ValueError(f"step {LAST_STEP} is the last one, from there on random numbers would repeat: start a new run")
         weights = state.weights.clone()  # a State, once handed out, never changes
         sums, diverged = self.system.advance(weights, state.step, n, self.knobs, self.seed, self.streams, state.radius)
         for name, mean in sums.items():
@@ -139,11 +188,18 @@ class Experiment:
         alive = self._check_divergence()
         gauges = {k: (v / max(1, self._steps_summed)).cpu().numpy() for k, v in self._sums.items()}
         for name, gauge in self.gauges.items():
-            gauges[name] = np.asarray(torch.as_tensor(gauge(self.system, self.state, self.knobs)).cpu(), float)
+            found = gauge(self.system, self.state, self.knobs)
+            named = found if isinstance(found, Mapping) else {name: found}
+            gauges |= {k: np.asarray(torch.as_tensor(v).cpu(), float) for k, v in named.items()}
         gauges = {k: np.where(alive, v, np.nan) for k, v in gauges.items()}
-        self._sums, self._steps_summed = {}, 0
-        knobs = {k: np.asarray(torch.as_tensor(v).cpu()) for k, v in self.knobs.items()}
+        knobs = {k: v if isinstance(v, str) else np.asarray(torch.as_tensor(v).cpu()) for k, v in self.knobs.items()}
         frame = Frame(self.state.step, knobs, gauges)
+        last = self.cadence[-1] if self.cadence else None
+        if last and last[0] + last[1] * last[2] == frame.step and last[1] == self._steps_summed:
+            last[2] += 1
+        else:
+            self.cadence.append([frame.step, max(1, self._steps_summed), 1])
+        self._sums, self._steps_summed = {}, 0
         self.history.append(frame)
         return frame
 
@@ -153,28 +209,32 @@ class Experiment:
             if self._steps_summed % every == 0:
                 yield self.frame()
 
-    async def aframes(self, every: int, until: int | None = None) -> AsyncIterator[Frame]:
-        """The same frames, giving way to the event loop every ~10 ms."""
+    async def aframes(
+        self, every: int, until: int | None = None, before: Callable[[], bool] = lambda: True
+    ) -> AsyncIterator[Frame]:
+        """The same frames, giving way to the event loop every ~10 ms.
+
+        before: called before each slice, the place to turn knobs; no further step is taken once it returns False.
+        """
         began = time.perf_counter()
-        for _ in self._slices(every, until, slice_seconds=SLICE_SECONDS):
+        for _ in self._slices(every, until, SLICE_SECONDS, before):
             if self._steps_summed % every == 0:
                 yield self.frame()
             if time.perf_counter() - began > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
 
-    def _slices(self, every: int, until: int | None, slice_seconds: float | None = None) -> Iterator[None]:
+    def _slices(self, every: int, until: int | None, slice_seconds: float | None = None, before=lambda: True) -> Iterator[None]:
         """Advance up to the next frame, in slices of about slice_seconds where that is given."""
-        per_step = None
-        while until is None or self.state.step < until:
+        while (until is None or self.state.step < until) and before():
             n = every - self._steps_summed % every
             if until is not None:
                 n = min(n, until - self.state.step)
             if slice_seconds is not None:
-                n = min(n, 1 if per_step is None else max(1, int(slice_seconds / per_step)))
+                n = min(n, 1 if self._seconds_per_step is None else max(1, int(slice_seconds / self._seconds_per_step)))
             began = time.perf_counter()
             self.advance(n)
-            per_step = (time.perf_counter() - began) / n
+            self._seconds_per_step = (time.perf_counter() - began) / n
             yield
 
     def _check_divergence(self) -> np.ndarray:
@@ -182,20 +242,25 @@ class Experiment:
         diverged = self.state.diverged.cpu().numpy()
         if (diverged < 0).all():
             return diverged < 0
-        settings = np.stack([self.knobs[k].cpu().numpy() for k in self.knobs if k != "batch_size"])
+        settings = np.stack([v.cpu().numpy() for v in self.knobs.values() if isinstance(v, torch.Tensor)])
         single = len(np.unique(settings, axis=1).T) == 1
         if single or (diverged >= 0).all():
             first = int(np.argmin(np.where(diverged >= 0, diverged, np.iinfo(np.int64).max)))
             eta, lam = (float(self.knobs[k][first]) for k in ("eta", "lam"))
+            how = f" ({self.knobs['protocol']})" if "protocol" in self.knobs else ""
             raise DivergenceError(
-                f"eta={eta:.3g}, lam={lam:.3g} ({self.system.protocol}): |w| grew past 1e12 at step {diverged[first]} in "
+                f"eta={eta:.3g}, lam={lam:.3g}{how}: |w| grew past 1e12 at step {diverged[first]} in "
                 f"{(diverged >= 0).sum()} of {len(diverged)} replicas; try eta={eta / 4:.3g} or {self.system.less_noise}"
             )
         return diverged < 0
 
     @property
     def log(self) -> dict:
-        """What drove this run, JSON-ready: `replay` needs it and an experiment with the same system and start."""
+        """What drove this run and where it got to, JSON-ready: `replay` needs it and an experiment with the same start.
+
+        frames: the steps at which a frame was taken, as rows (first step, stride, how many), for a gauge that is a mean
+        since the last frame depends on them. weights: SHA-256 of the weights at the last step.
+        """
         from thermolab import __version__
 
         return {
@@ -207,21 +272,40 @@ class Experiment:
             "backend": self.system.choose_backend(self.state.weights),
             "device": self.device,
             "threads": torch.get_num_threads(),
+            "processor": torch.backends.cpu.get_cpu_capability(),
             "steps": self.state.step,
-            "events": self.events,
+            "events": [[step, dict(change)] for step, change in self.events],
+            "frames": [list(row) for row in self.cadence],
+            "weights": hashlib.sha256(self.state.weights.cpu().numpy().tobytes()).hexdigest(),
         }
 
     def follow(self, events, every: int, until: int) -> Iterator[Frame]:
         """Frames each `every` steps up to step `until`, turning knobs at their steps: events [[step, {knob: value}], …]."""
-        for step, knobs in [*events, [until, {}]]:
-            yield from self.frames(every, until=step)
-            if knobs:
-                self.set(**knobs)
+        return self.drive(events, range(self.state.step + every, until + 1, every), until)
 
-    def replay(self, log: Mapping, every: int | None = None) -> Experiment:
-        """A new experiment from this one's start, with its system and gauges, driven by the events of a log to its last step.
+    def drive(self, events, frames: Iterable[int], until: int) -> Iterator[Frame]:
+        """Up to step `until`, with a frame at each of the steps `frames` (ascending) and knobs turned at theirs.
 
-        every: steps between frames (default: one frame at most). Raises ValueError for the log of another system.
+        Where both fall on one step the frame comes first, as in a live run. The knob "device" moves the run.
+        """
+        frames = iter(frames)
+        due = next(frames, until + 1)
+        for step, change in [*events, [until, {}]]:
+            while due <= step:
+                self.advance(due - self.state.step)
+                yield self.frame()
+                due = next(frames, until + 1)
+            self.advance(step - self.state.step)
+            change = dict(change)
+            if "device" in change:
+                self.move(change.pop("device"))
+            if change:
+                self.set(**change)
+
+    def replay(self, log: Mapping) -> Experiment:
+        """A new experiment from this one's start, with its system and gauges, driven by a log to its last step and frame.
+
+        Raises ValueError for the log of another system.
         """
         if log["settings"] != self.system.settings():
             raise ValueError(f"the log is of another system: {log['settings']}; this one is {self.system.settings()}")
@@ -235,7 +319,7 @@ class Experiment:
             gauges=self.gauges,
             **first,
         )
-        for _ in again.follow(later, every or max(1, log["steps"]), log["steps"]):
+        for _ in again.drive(later, frame_steps(log["frames"]), log["steps"]):
             pass
         return again
 
@@ -246,3 +330,13 @@ class Experiment:
         names = self.history[-1].gauges
         data = {k: (("time", "replica"), np.stack([f.gauges[k] for f in self.history])) for k in names}
         return xr.Dataset(data, coords={"time": [f.step for f in self.history]}, attrs={"seed": self.seed})
+
+
+def frame_steps(cadence: Iterable[Iterable[int]]) -> Iterator[int]:
+    """The steps that rows (first step, stride, how many) stand for.
+
+    >>> list(frame_steps([[10, 10, 3], [31, 1, 1]]))
+    [10, 20, 30, 31]
+    """
+    for first, stride, count in cadence:
+        yield from range(first, first + stride * count, stride)

@@ -12,6 +12,7 @@ registers of one core, "tensor" is autograd on any device and the oracle of the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,13 +27,14 @@ GAUGES = ("U", "r2", "p", "g2")
 class IsotropicNoise:
     """System of the isotropic noise model in any D >= 3.
 
-    dim: D; protocol: "elr", "lr" or "sphere"; spectrum: D - 1 noise variances s_i across μ, mean 1 (default: ones).
-    Knobs: eta, lam, sigma (noise per component at |w| = 1).
+    dim: D; protocol: the one to start with; spectrum: D - 1 noise variances s_i across μ, mean 1 (default: ones).
+    Knobs: eta, lam, sigma (noise per component at |w| = 1), protocol ("elr", "lr" or "sphere").
     """
 
     name = "isotropic"
     gauges = GAUGES
     has_batches = False
+    choices: ClassVar = {"protocol": PROTOCOLS}
     less_noise = "a smaller sigma"  # what helps against divergence
 
     def __init__(self, dim: int = 3, protocol: str = "elr", spectrum=None, backend: str = "auto"):
@@ -45,7 +47,7 @@ class IsotropicNoise:
         if spectrum.shape != (dim - 1,) or not (spectrum > 0).all() or abs(spectrum.mean() - 1) > 1e-6:
             raise ValueError(f"spectrum must be {dim - 1} positive variances of mean 1")
         self.amplitude = np.sqrt(np.concatenate([[1.0], spectrum]))
-        self.knobs = {"sigma": 1.0}
+        self.knobs = {"sigma": 1.0, "protocol": self.protocol}
 
     def settings(self) -> dict:
         """Plain values that rebuild this system."""
@@ -78,15 +80,16 @@ class IsotropicNoise:
             return self._advance_tensor(weights, first_step, n, knobs, seed, streams, radius)
         sums = np.zeros((len(GAUGES), len(weights)))
         diverged = np.full(len(weights), -1, np.int64)
+        protocol = knobs.get("protocol", self.protocol)
         knob = [np.ascontiguousarray(knobs[k].numpy(), np.float32) for k in ("eta", "lam", "sigma")]
         compiled.advance_isotropic(
-            weights.numpy(), first_step, n, *knob, self.amplitude.astype(np.float32), PROTOCOLS.index(self.protocol),
+            weights.numpy(), first_step, n, *knob, self.amplitude.astype(np.float32), PROTOCOLS.index(protocol),
             radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
         )  # fmt: skip
         return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, sums, strict=True)}, torch.from_numpy(diverged)
 
     def _advance_tensor(self, weights, first_step, n, knobs, seed, streams, radius):
-        device, dim = weights.device, self.n_parameters
+        device, dim, protocol = weights.device, self.n_parameters, knobs.get("protocol", self.protocol)
         amplitude = torch.as_tensor(self.amplitude, dtype=weights.dtype, device=device)
         eta, lam, sigma = (knobs[k].to(weights.dtype) for k in ("eta", "lam", "sigma"))
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=device) for k in GAUGES}
@@ -105,7 +108,7 @@ class IsotropicNoise:
                 totals["U"] += loss.detach()
                 totals["r2"] += r.detach() ** 2
                 totals["g2"] += (g * g).sum(1) * r.detach() ** 2
-                totals["p"] += dynamics.update(self.protocol, weights, g, eta, lam, radius)
+                totals["p"] += dynamics.update(protocol, weights, g, eta, lam, radius)
                 bad = ~((weights * weights).sum(1) < DIVERGED)
                 diverged = torch.where(bad & (diverged < 0), first_step + begin + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged

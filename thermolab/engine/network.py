@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ INDEX_BLOCK = 2**18  # batch indices drawn at once
 class NetworkOnData:
     """Replicas of a module that learn a data set by SGD under one of the protocols.
 
-    Batches are drawn independently, with replacement, for each replica. Knobs: eta, lam; batch_size is one per experiment.
+    Batches are drawn independently, with replacement, for each replica. Knobs: eta, lam, protocol; batch_size is one per
+    experiment.
     """
 
     name = "network"
     gauges = GAUGES
     has_batches = True
+    choices: ClassVar = {"protocol": PROTOCOLS}
     less_noise = "a larger batch_size"  # what helps against divergence
 
     def __init__(
@@ -34,7 +37,7 @@ class NetworkOnData:
     ):
         self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
         self.protocol, self.n_parameters = dynamics.check_protocol(protocol), self.replicas.n_parameters
-        self.knobs: dict[str, float] = {}
+        self.knobs = {"protocol": self.protocol}
 
     def settings(self) -> dict:
         """Plain values that describe this system."""
@@ -82,7 +85,7 @@ class NetworkOnData:
         if self.choose_backend(weights) == "compiled":
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         eta, lam = knobs["eta"].to(weights.dtype), knobs["lam"].to(weights.dtype)
-        g = torch.empty_like(weights)
+        g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in GAUGES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
         with torch.no_grad():
@@ -91,7 +94,7 @@ class NetworkOnData:
                 totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
                 totals["r2"] += r * r
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
-                totals["p"] += dynamics.update(self.protocol, weights, g, eta, lam, radius)
+                totals["p"] += dynamics.update(protocol, weights, g, eta, lam, radius)
                 r = torch.linalg.vector_norm(weights, dim=1)
                 bad = ~(r * r < DIVERGED)
                 diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
@@ -99,12 +102,12 @@ class NetworkOnData:
 
     def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
         sums, diverged = np.zeros((len(GAUGES), len(weights))), np.full(len(weights), -1, np.int64)
-        squared = self.replicas.loss == "squared"
+        squared, protocol = self.replicas.loss == "squared", knobs.get("protocol", self.protocol)
         y, nothing = self.data.y.numpy(), np.zeros((0, 0), np.float32)
         rates = [knobs[k].numpy().astype(np.float32) for k in ("eta", "lam")]
         chain.advance_chain(
             weights.numpy(), *plan(self.replicas), squared, self.data.x.numpy(), np.zeros(0, np.int64) if squared else y,
-            y if squared else nothing, int(knobs["batch_size"]), first_step, n, *rates, PROTOCOLS.index(self.protocol),
+            y if squared else nothing, int(knobs["batch_size"]), first_step, n, *rates, PROTOCOLS.index(protocol),
             radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
         )  # fmt: skip
         return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, sums, strict=True)}, torch.from_numpy(diverged)
