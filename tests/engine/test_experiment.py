@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from thermolab.engine import data, experiment, models
+from thermolab.engine import data, drivers, experiment, models
 from thermolab.engine.experiment import DivergenceError, Experiment
 from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.network import NetworkOnData
@@ -260,7 +260,7 @@ def test_a_replay_reads_the_same_frames_whatever_their_cadence(make):
     run.set(eta=0.1)
     run.advance(3)
     run.frame()
-    assert [f.step for f in run.history] == list(experiment.frame_steps(run.cadence))
+    assert [f.step for f in run.history] == list(drivers.frame_steps(run.cadence))
     assert len(run.cadence) < len(run.history)
     again = run.replay(json.loads(json.dumps(run.log)))
     xr.testing.assert_identical(again.record(), run.record())
@@ -359,13 +359,30 @@ def test_before_each_slice_knobs_may_be_turned_or_the_run_be_held():
         return run.state.step < 60
 
     async def held():
-        return [f.step async for f in run.aframes(25, until=100, before=before)]
+        return [f.step async for (f,) in drivers.lockstep([run], 25, 100, before)]
 
     assert asyncio.run(held()) == [25, 50]
     assert 20 < run.events[1][0] <= 31  # slices of 10 ms: the knob did not wait for the frame
     assert 60 <= run.state.step < 75
     rest = [f.step for f in run.frames(25, until=100)]
     assert rest == [75, 100]  # a frame that was held is finished later
+
+
+def test_runs_in_lockstep_are_at_the_same_step_whenever_a_knob_may_be_turned():
+    runs = [Experiment(Clock(seconds=2e-4), eta=1.0), gas()]
+
+    async def both():
+        met = []
+        async for frames in drivers.lockstep(runs, 30, 90, lambda: met.append([r.state.step for r in runs]) or True):
+            assert frames[0].step == frames[1].step
+        return met
+
+    met = asyncio.run(both())
+    assert all(a == b for a, b in met)
+    assert len(met) > 3
+    alone = gas()
+    list(alone.frames(30, until=90))
+    assert equal(alone, runs[1])
 
 
 # --- async ----------------------------------------------------------------------------------------------------------

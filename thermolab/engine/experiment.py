@@ -7,9 +7,7 @@ on the same backend, device and number of threads, because every random number i
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +15,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-SLICE_SECONDS = 0.01  # how long the async driver computes before the event loop gets its turn
+from thermolab.engine.drivers import frame_steps, lockstep, slices
+
 LAST_STEP = 2**31  # steps have one number each; those above belong to probes that are never trained on
 
 
@@ -99,13 +98,13 @@ class Experiment:
         weights = torch.as_tensor(weights, device=device).detach().clone()
         nobody = torch.full((self.n_replicas,), -1, dtype=torch.int64, device=device)
         self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1))
-        self.start = self.state
+        self.start, self.first_device = self.state, self.device
         self.events: list[list] = []
         self.history: list[Frame] = []
         self.cadence: list[list[int]] = []  # the steps of all frames, as rows (first step, stride, how many)
-        self._seconds_per_step: float | None = None
+        self.seconds_per_step: float | None = None  # of the last slice
         self._sums: dict[str, torch.Tensor] = {}
-        self._steps_summed = 0
+        self.steps_summed = 0  # since the last frame
         self.knobs: dict = {}
         batch = {"batch_size": batch_size} if system.has_batches else {}
         self.set(**{"eta": eta, "lam": lam, **batch, **system.knobs, **knobs})
@@ -176,7 +175,7 @@ class Experiment:
         sums, diverged = self.system.advance(weights, state.step, n, self.knobs, self.seed, self.streams, state.radius)
         for name, mean in sums.items():
             self._sums[name] = self._sums.get(name, 0) + mean * n
-        self._steps_summed += n
+        self.steps_summed += n
         diverged = torch.where(state.diverged >= 0, state.diverged, diverged)
         self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged)
 
@@ -186,56 +185,33 @@ class Experiment:
         Raises DivergenceError when a run at a single setting, or every replica of a grid, has diverged.
         """
         alive = self._check_divergence()
-        gauges = {k: (v / max(1, self._steps_summed)).cpu().numpy() for k, v in self._sums.items()}
+        gauges = {k: (v / max(1, self.steps_summed)).cpu().numpy() for k, v in self._sums.items()}
         for name, gauge in self.gauges.items():
             found = gauge(self.system, self.state, self.knobs)
             named = found if isinstance(found, Mapping) else {name: found}
             gauges |= {k: np.asarray(torch.as_tensor(v).cpu(), float) for k, v in named.items()}
-        gauges = {k: np.where(alive, v, np.nan) for k, v in gauges.items()}
+        gauges = {k: np.where(alive.reshape(-1, *[1] * (v.ndim - 1)), v, np.nan) for k, v in gauges.items()}
         knobs = {k: v if isinstance(v, str) else np.asarray(torch.as_tensor(v).cpu()) for k, v in self.knobs.items()}
         frame = Frame(self.state.step, knobs, gauges)
         last = self.cadence[-1] if self.cadence else None
-        if last and last[0] + last[1] * last[2] == frame.step and last[1] == self._steps_summed:
+        if last and last[0] + last[1] * last[2] == frame.step and last[1] == self.steps_summed:
             last[2] += 1
         else:
-            self.cadence.append([frame.step, max(1, self._steps_summed), 1])
-        self._sums, self._steps_summed = {}, 0
+            self.cadence.append([frame.step, max(1, self.steps_summed), 1])
+        self._sums, self.steps_summed = {}, 0
         self.history.append(frame)
         return frame
 
     def frames(self, every: int, until: int | None = None) -> Iterator[Frame]:
         """A frame each `every` steps up to step `until` (for ever if None). Closing the generator is Stop."""
-        for _ in self._slices(every, until):
-            if self._steps_summed % every == 0:
+        for _ in slices([self], every, until):
+            if self.steps_summed % every == 0:
                 yield self.frame()
 
-    async def aframes(
-        self, every: int, until: int | None = None, before: Callable[[], bool] = lambda: True
-    ) -> AsyncIterator[Frame]:
-        """The same frames, giving way to the event loop every ~10 ms.
-
-        before: called before each slice, the place to turn knobs; no further step is taken once it returns False.
-        """
-        began = time.perf_counter()
-        for _ in self._slices(every, until, SLICE_SECONDS, before):
-            if self._steps_summed % every == 0:
-                yield self.frame()
-            if time.perf_counter() - began > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
-
-    def _slices(self, every: int, until: int | None, slice_seconds: float | None = None, before=lambda: True) -> Iterator[None]:
-        """Advance up to the next frame, in slices of about slice_seconds where that is given."""
-        while (until is None or self.state.step < until) and before():
-            n = every - self._steps_summed % every
-            if until is not None:
-                n = min(n, until - self.state.step)
-            if slice_seconds is not None:
-                n = min(n, 1 if self._seconds_per_step is None else max(1, int(slice_seconds / self._seconds_per_step)))
-            began = time.perf_counter()
-            self.advance(n)
-            self._seconds_per_step = (time.perf_counter() - began) / n
-            yield
+    async def aframes(self, every: int, until: int | None = None) -> AsyncIterator[Frame]:
+        """The same frames, giving way to the event loop every ~10 ms."""
+        async for (frame,) in lockstep([self], every, until):
+            yield frame
 
     def _check_divergence(self) -> np.ndarray:
         """Which replicas are alive [R]; raises if there is nothing left to measure."""
@@ -270,7 +246,7 @@ class Experiment:
             "seed": self.seed,
             "streams": self.streams.tolist(),
             "backend": self.system.choose_backend(self.state.weights),
-            "device": self.device,
+            "device": self.first_device,
             "threads": torch.get_num_threads(),
             "processor": torch.backends.cpu.get_cpu_capability(),
             "steps": self.state.step,
@@ -330,13 +306,3 @@ class Experiment:
         names = self.history[-1].gauges
         data = {k: (("time", "replica"), np.stack([f.gauges[k] for f in self.history])) for k in names}
         return xr.Dataset(data, coords={"time": [f.step for f in self.history]}, attrs={"seed": self.seed})
-
-
-def frame_steps(cadence: Iterable[Iterable[int]]) -> Iterator[int]:
-    """The steps that rows (first step, stride, how many) stand for.
-
-    >>> list(frame_steps([[10, 10, 3], [31, 1, 1]]))
-    [10, 20, 30, 31]
-    """
-    for first, stride, count in cadence:
-        yield from range(first, first + stride * count, stride)

@@ -1,0 +1,141 @@
+"""Experiments with a name: built from plain values, so that a log can name one and be replayed anywhere.
+
+A scenario says how to build an experiment, what a person may turn and read, and what the theory expects there. It
+knows nothing of widgets: a live panel, a static figure, `thermolab replay` and a test all drive the same one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+
+from thermolab.engine.drivers import frame_steps
+from thermolab.engine.experiment import Experiment, Frame
+from thermolab.engine.recipe import Jobs, Recipe
+
+SCALES = ("log", "linear", "powers of two", "whole", "choice")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What may be turned: its name for people, its range and its scale.
+
+    scale: "log" or "linear" between low and high, "powers of two" and "whole" numbers, or a "choice" of `options`.
+    zero: whether 0 is allowed below a logarithmic range. shown: whether a panel offers it.
+    """
+
+    label: str
+    low: float = 0.0
+    high: float = 1.0
+    scale: str = "log"
+    options: tuple[str, ...] = ()
+    zero: bool = False
+    shown: bool = True
+
+    def __post_init__(self):
+        if self.scale not in SCALES:
+            raise ValueError(f"scale={self.scale!r} is unknown; allowed: {', '.join(SCALES)}")
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.scale == "choice":
+            return "one of " + ", ".join(self.options)
+        kind = "a number" if self.scale in ("log", "linear") else "a whole number"
+        return f"{'0 or ' * self.zero}{kind} from {self.low:g} to {self.high:g}"
+
+    def check(self, name: str, value):
+        """The value, as a float, int or text; raises ValueError, one line, where it is not allowed."""
+        if self.scale == "choice":
+            fits = isinstance(value, str) and value in self.options
+        else:
+            kind = Real if self.scale in ("log", "linear") else Integral
+            fits = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+            fits = fits and (self.low <= value <= self.high or (self.zero and value == 0))
+        if not fits:
+            raise ValueError(f"{name}={value!r} is not allowed; allowed: {self.allowed}")
+        if self.scale == "choice":
+            return value
+        return float(value) if self.scale in ("log", "linear") else int(value)
+
+
+ETA = Knob("learning rate η", 1e-4, 1.0)
+LAM = Knob("weight decay λ", 1e-5, 1.0, zero=True)
+BATCH_SIZE = Knob("batch size B", 2, 1024, "powers of two")
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """What may be read: its name for people with its unit, and whether its axis is logarithmic."""
+
+    label: str
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """An experiment that plain values rebuild.
+
+    name: its entry in the table of scenarios. build(seed=, device=, **settings) -> Experiment.
+    settings: {name: Knob}, all that `build` takes; those that are knobs of the experiment can be turned while it runs,
+    a change of the others starts a new run. defaults: {name: value} of all settings.
+    gauges: {name: Gauge}, what can be shown. read(frame, settings) -> {name: [R] array}, gauges drawn from those of the
+    experiment, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
+    """
+
+    name: str
+    build: Callable[..., Experiment]
+    settings: Mapping[str, Knob]
+    defaults: Mapping[str, object]
+    gauges: Mapping[str, Gauge]
+    read: Callable[[Frame, Mapping], Mapping] = field(default=lambda frame, settings: frame.gauges)
+    predict: Callable[[Frame, Mapping], Mapping[str, float]] = field(default=lambda frame, settings: {})
+
+    def checked(self, settings: Mapping) -> dict:
+        """All settings, defaults filled in. Raises ValueError, one line, for an unknown name or a value not allowed."""
+        for name in settings:
+            if name not in self.settings:
+                raise ValueError(f"{name} is no setting of {self.name}; allowed: {', '.join(self.settings)}")
+        return {name: knob.check(name, settings.get(name, self.defaults[name])) for name, knob in self.settings.items()}
+
+    def start(self, *, seed: int = 0, device: str = "cpu", **settings) -> Experiment:
+        """A new experiment. Raises ValueError as `checked` does."""
+        return self.build(seed=seed, device=device, **self.checked(settings))
+
+    def log(self, run: Experiment, settings: Mapping) -> dict:
+        """The log of a run that was started with these settings: what `replay` needs, JSON-ready."""
+        last = run.history[-1].gauges if run.history else {}
+        own = run.log
+        return {
+            "thermolab": own.pop("thermolab"),
+            "recipe": self.name,
+            **own,
+            "settings": self.checked(settings),
+            "gauges": {k: [float(x) for x in v.ravel()] for k, v in last.items()},
+        }
+
+    def replay(self, log: Mapping) -> tuple[Experiment, Iterator[Frame]]:
+        """The run of a log at its start, and the frames that drive it to the log's last step."""
+        run = self.start(seed=log["seed"], device=log["device"], **log["settings"])
+        return run, run.drive(log["events"], frame_steps(log["frames"]), log["steps"])
+
+
+@Recipe
+def scripted(
+    scenario: Scenario, events: Sequence = (), *, every: int, steps: int, seed: int = 0, device: str = "cpu", **settings
+):
+    """A scenario driven by a list of events instead of by hand: [[step, {knob: value}], …], the static twin of a panel.
+
+    Returns the frames [steps // every].
+    """
+    script = [[int(step), dict(change)] for step, change in events]
+    call = {"scenario": scenario, "events": script, "every": every, "steps": steps, "seed": seed, "device": str(device)}
+    (frames,) = yield Jobs(_drive, [{**call, "settings": settings}], scenario.name)
+    return frames
+
+
+def _drive(*, scenario, events, every, steps, seed, device, settings) -> list[Frame]:
+    run = scenario.start(seed=seed, device=device, **settings)
+    return list(run.follow(events, every, steps))
