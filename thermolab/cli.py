@@ -1,4 +1,4 @@
-"""The command line: `thermolab run`, `claims`, `lab`, `book`, `bench`, `test` and `doctor`.
+"""The command line: `thermolab run`, `claims`, `replay`, `lab`, `book`, `bench`, `test` and `doctor`.
 
 A user's mistake gets one line on stderr and exit code 2. Commands import what they need when they are called.
 """
@@ -54,6 +54,18 @@ def claims(folder, style):
     for row in wrong:
         click.echo(f"{row['id']} {row['verdict']}, registered: {row['expected']} ({row['run']})", err=True)
     sys.exit(bool(wrong))
+
+
+@app.command()
+@click.argument("log", metavar="LOG")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Another device than the log's.", show_default=False)
+@click.option("--out", help="File for the frames (netCDF).", show_default=False)
+def replay(log, device, out):
+    """Replay the LOG that a live panel saved. Exit 1 if it does not end where the log did, on the same machine."""
+    from thermolab import phenomena
+    from thermolab.lab import replay
+
+    sys.exit(not replay.replay(log, phenomena.scenarios(), device=device, out=out))
 
 
 @app.command()

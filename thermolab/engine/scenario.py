@@ -113,7 +113,7 @@ class Scenario:
             "recipe": self.name,
             **own,
             "settings": self.checked(settings),
-            "gauges": {k: [float(x) for x in v.ravel()] for k, v in last.items()},
+            "gauges": {k: [float(x) if math.isfinite(x) else None for x in v.ravel()] for k, v in last.items()},
         }
 
     def replay(self, log: Mapping) -> tuple[Experiment, Iterator[Frame]]:

@@ -42,7 +42,7 @@ class PooledEntropy:
     Kozachenko-Leonenko on the sphere less its known bias. For replicas that differ in their random numbers only.
     """
 
-    def __init__(self, window: int = 8, spacing: float = 2.0):
+    def __init__(self, window: int = 2, spacing: float = 2.0):
         self._window, self._found = _Window(window, spacing), (math.nan, math.nan)
 
     def __call__(self, system, state, knobs) -> dict[str, float]:

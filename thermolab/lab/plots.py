@@ -30,11 +30,15 @@ def style() -> None:
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.dpi": 100})
 
 
-def panels(n: int, *, width: float = 4.6, height: float = 3.4) -> tuple[Figure, Sequence[Axes]]:
-    """A row of n axes."""
+def panels(n: int, *, width: float = 4.6, height: float = 3.4, columns: int | None = None) -> tuple[Figure, Sequence[Axes]]:
+    """n axes in a row, or in rows of `columns`."""
+    columns = min(n, columns or n)
+    rows = -(-n // columns)
     with plt.ioff():
-        figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False)
-    return figure, axes[0]
+        figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for spare in axes.flat[n:]:
+        spare.remove()
+    return figure, axes.flat[:n]
 
 
 def show(figure: Figure, alt: str):
@@ -127,32 +131,3 @@ def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: s
         axis.set_minor_formatter(NullFormatter())
     if legend and ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", loc=legend)
-
-
-def traces(
-    data: xr.Dataset, names: dict[str, str], *, marks: Sequence[tuple[float, str]] = (), log: Sequence[str] = ()
-) -> Figure:
-    """Gauges over time, one panel each: band of two standard errors, theory at the present knobs as a line.
-
-    data: dim time, with NAME, NAME_error and NAME_pred; names: {name: axis label with unit}; marks: (step, what was turned);
-    log: names on a logarithmic axis.
-    """
-    figure, axes = panels(len(names), width=3.6)
-    for ax, (name, text) in zip(axes, names.items(), strict=True):
-        time, y, error = data["time"], data[name], 2 * data[f"{name}_error"]
-        ax.fill_between(time, y - error, y + error, color=COLOURS[0], alpha=0.3, linewidth=0)
-        ax.plot(time, y, ".", color=COLOURS[0], markersize=4, label="measured")
-        ax.step(time, data[f"{name}_pred"], where="pre", color="0.15", linewidth=1.3, label="theory at these knobs")
-        for step, what in marks:
-            ax.axvline(step, color=COLOURS[3], linestyle=":", linewidth=1)
-            ax.annotate(
-                what,
-                (step, 1),
-                xycoords=("data", "axes fraction"),
-                rotation=90,
-                va="top",
-                ha="right",
-                fontsize="x-small",
-            )
-        label(ax, "step", text, log="y" if name in log else "", legend="best" if ax is axes[0] else "")
-    return figure

@@ -1,0 +1,15 @@
+"""What to expect: closed forms, the recipes that measure, the claims they decide; and the table of what runs live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thermolab.engine.scenario import Scenario
+
+
+def scenarios() -> dict[str, Scenario]:
+    """All scenarios by name: the fixed table in which a log's recipe is looked up."""
+    from thermolab.phenomena.ideal_gas import live as ideal_gas
+
+    return {scenario.name: scenario for scenario in (ideal_gas.ISOTROPIC, ideal_gas.NETWORK)}

@@ -1,0 +1,125 @@
+"""Charts that move: drawn once by bqplot, then only their numbers change.
+
+Colours, sizes and limits are set here and nowhere else. The ground is white in both themes of JupyterLab, as that of
+the still figures is.
+"""
+
+from __future__ import annotations
+
+import bqplot
+import numpy as np
+
+from thermolab.lab import plots
+from thermolab.lab.live import views
+from thermolab.lab.live.views import Board, Chart
+
+MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+DASHES = ("solid", "dashed", "dash_dotted", "dotted")
+INK, GREY = "#1a1a1a", "#999999"
+WIDTH, HEIGHT = 350, 230  # pixels: three charts stand in a row of a notebook at 1280
+NOTHING = np.full(2, 0.5)  # on any scale at once
+
+
+class LiveChart:
+    """One chart as a bqplot figure: `figure` is the widget, `update` moves it."""
+
+    def __init__(self, chart: Chart):
+        self.chart, self._limits = chart, {"x": None, "y": None}
+        heat = chart.kind == "heat"
+        self._scales = {k: self._scale(getattr(chart, k).log, heat) for k in ("x", "y")}
+        self._axes = {k: self._axis(k) for k in ("x", "y")}
+        self._marks = [self._mark(series) for series in chart.series]
+        margin = {"top": 12, "bottom": 40, "left": 58, "right": 14}
+        if heat:
+            margin["right"] = 70
+        square = {"min_aspect_ratio": 1, "max_aspect_ratio": 1} if chart.kind == "equal" else {}
+        self.figure = bqplot.Figure(
+            marks=self._marks, axes=self._figure_axes(), fig_margin=margin, background_style={"fill": "white"},
+            layout={"width": f"{WIDTH}px", "height": f"{HEIGHT}px"}, animation_duration=0, display_toolbar=False, **square,
+        )  # fmt: skip
+
+    def update(self, board: Board) -> None:
+        """Draw the board: at most one message for each series, and for limits that have moved."""
+        found = self.chart.points(board)
+        if self.chart.kind == "heat":
+            self._marks[0].color = np.nan_to_num(found[0][1])
+            return
+        self._move_limits(found)
+        for series, mark, (x, y) in zip(self.chart.series, self._marks, found, strict=True):
+            if series.role == "mark":
+                x, y = np.repeat(x, 2).reshape(-1, 2), np.tile(self._limits["y"], (len(x), 1))
+            if np.size(y) and np.isfinite(y).any():
+                with mark.hold_sync():
+                    mark.x, mark.y, mark.visible = np.asarray(x, float), np.asarray(y, float), True
+            elif mark.visible:
+                mark.visible = False
+
+    def _move_limits(self, found) -> None:
+        pairs = list(zip(self.chart.series, found, strict=True))
+        ys = [y for series, (_, y) in pairs if series.role != "mark"]
+        xs = [x for series, (x, _) in pairs if series.role != "mark"]
+        if self.chart.kind == "equal":
+            reach = max((float(np.nanmax(np.abs(v))) for v in (*xs, *ys) if np.size(v)), default=1.0)
+            low, high = views.limits([np.array([-reach, reach])], False, self._limits["x"])
+            wanted = {"x": (low, high), "y": (low, high)}
+        else:
+            wanted = {"y": views.limits(ys, self.chart.y.log, self._limits["y"])}
+            if self.chart.kind == "lines":
+                steps = np.concatenate([np.zeros(0), *xs])
+                wanted["x"] = views.steps_window(*(steps.min(), steps.max()) if steps.size else (0.0, 1.0))
+            else:
+                wanted["x"] = views.limits(xs, self.chart.x.log, self._limits["x"])
+        for k, (low, high) in wanted.items():
+            if (low, high) != self._limits[k]:
+                self._limits[k] = (low, high)
+                with self._scales[k].hold_sync():
+                    self._scales[k].min, self._scales[k].max = float(low), float(high)
+                self._axes[k].tick_values = views.ticks(low, high, getattr(self.chart, k).log)
+
+    def _scale(self, log: bool, heat: bool):
+        if heat:
+            return bqplot.OrdinalScale()
+        return bqplot.LogScale(min=0.1, max=1.0) if log else bqplot.LinearScale(min=0.0, max=1.0)
+
+    def _axis(self, k: str) -> bqplot.Axis:
+        axis = getattr(self.chart, k)
+        format = "~s" if k == "x" and self.chart.kind == "lines" else "~g"
+        up = {"orientation": "vertical", "label_offset": "44px"} if k == "y" else {"label_offset": "30px"}
+        return bqplot.Axis(
+            scale=self._scales[k], label=axis.label, grid_lines="none", tick_format="" if axis.names else format, color=INK,
+            label_color=INK, tick_style={"font-size": "11px", "fill": INK}, **up,
+        )  # fmt: skip
+
+    def _figure_axes(self) -> list:
+        if self.chart.kind != "heat":
+            return list(self._axes.values())
+        side = {"side": "right", "orientation": "vertical"}
+        return [*self._axes.values(), bqplot.ColorAxis(scale=self._scales["color"], label=self.chart.series[0].label, **side)]
+
+    def _mark(self, series: views.Series):
+        scales = {k: self._scales[k] for k in ("x", "y")}
+        colour = plots.COLOURS[series.arm % len(plots.COLOURS)]
+        dash = DASHES[series.arm % len(DASHES)]
+        if series.role == "heat":
+            low, high = self.chart.colours
+            self._scales["color"] = bqplot.ColorScale(min=low, max=high, scheme="viridis")
+            names = [np.array(getattr(self.chart, k).names) for k in ("x", "y")]
+            matrix = np.zeros((len(names[1]), len(names[0])))
+            scales = {"row": scales["y"], "column": scales["x"], "color": self._scales["color"]}
+            return bqplot.GridHeatMap(row=names[1], column=names[0], color=matrix, scales=scales)
+        if series.role == "measured":
+            marker = MARKERS[series.arm % len(MARKERS)]
+            size = 10 if self.chart.kind == "lines" else 24
+            return bqplot.Scatter(x=NOTHING, y=NOTHING, scales=scales, colors=[colour], default_size=size, marker=marker)
+        look = {
+            "band": {"colors": [colour], "fill": "between", "fill_colors": [colour], "fill_opacities": [0.25], "stroke_width": 0},
+            "path": {"colors": [colour], "stroke_width": 1, "line_style": dash},
+            "theory": {"colors": [INK], "stroke_width": 1.5, "line_style": dash},
+            "ghost": {"colors": [GREY], "stroke_width": 1.5},
+            "goal": {"colors": [plots.COLOURS[2]], "stroke_width": 1.5, "line_style": "dashed"},
+            "guess": {"colors": [plots.COLOURS[4]], "stroke_width": 2, "line_style": "dotted"},
+            "mark": {"colors": [plots.COLOURS[3]], "stroke_width": 1, "line_style": "dotted"},
+        }[series.role]
+        start = np.stack([NOTHING, NOTHING]) if series.role == "band" else NOTHING
+        step = {"interpolation": "step-before"} if series.role == "theory" and self.chart.kind == "lines" else {}
+        return bqplot.Lines(x=NOTHING, y=start, scales=scales, visible=False, **look, **step)

@@ -1,0 +1,224 @@
+"""The task behind a live panel: experiments side by side on shared knobs, in slices that leave the kernel free.
+
+Callbacks of widgets run in whatever thread the kernel chooses. They only put plain values into a queue; the task reads
+it before each slice, so every torch call, every knob and every frame belongs to one thread and one order of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from queue import Empty, SimpleQueue
+
+from thermolab.engine.drivers import lockstep
+from thermolab.engine.experiment import Experiment, Frame
+from thermolab.lab.live.views import Arm
+
+FRAMES_PER_SECOND = 20
+MAX = math.inf  # speed: as fast as it goes
+
+
+class Listener:
+    """What a driver tells of, always from its task. A panel overrides what it shows."""
+
+    def framed(self, frames: tuple[Frame, ...]) -> None:
+        """A frame of each run."""
+
+    def turned(self, knobs: dict, step: int) -> None:
+        """Knobs are in use from this step on."""
+
+    def started(self) -> None:
+        """The runs are new: at the panel's start, after Reset and after a setting that makes a new run."""
+
+    def changed(self, state: str) -> None:
+        """The driver is now paused, running, stopped or closed."""
+
+    def failed(self, error: Exception) -> None:
+        """The run stopped with an error."""
+
+
+class Driver:
+    """Runs the experiments of a panel when told to. arms: what to run, side by side; speed: steps per second, at most."""
+
+    def __init__(self, arms: Sequence[Arm], *, seed: int = 0, device: str = "cpu", speed: float = MAX):
+        self.arms, self.seed, self.speed, self.listener = list(arms), seed, speed, Listener()
+        self.device = self._first_device = device
+        self.state = "paused"  # or running, stopped (after an error), closed
+        self.steps_per_second = math.nan
+        self.settings: list[dict] = []  # as they are now
+        self.built: list[dict] = []  # those that the present runs started with
+        self.runs: list[Experiment] = []
+        self._orders: SimpleQueue = SimpleQueue()
+        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._single = self._new = False
+        self._reset()
+
+    def tell(self, order: str, *values) -> None:
+        """Leave an order for the task, from any thread: run, pause, step, reset, turn, move, look, call or close (`_run` …)."""
+        self._orders.put((order, values))
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    def begin(self) -> asyncio.Task:
+        """Start the task on the running loop; it waits until it is told to run."""
+        self._loop = asyncio.get_running_loop()
+        return self._loop.create_task(self.live(), name="thermolab live panel")
+
+    async def live(self) -> None:
+        """Obey orders and make frames until closed. An error stops the run, not the task."""
+        self._loop = asyncio.get_running_loop()
+        while self.state != "closed":
+            try:
+                if self._obey():
+                    await self._frame()
+                elif self.state != "closed":
+                    await self._wait(None)
+            except asyncio.CancelledError:
+                self._be("closed")
+                raise
+            except Exception as error:
+                self._be("stopped")
+                self.listener.failed(error)
+
+    async def _frame(self) -> None:
+        """One frame of all runs, and the wait that the speed asks for. Pause ends it early, with a frame of what was done."""
+        began, first, every = time.perf_counter(), self.runs[0].state.step, self._choose_every()
+        async with aclosing(lockstep(self.runs, every, before=self._obey)) as frames:
+            found = await anext(frames, None)
+        if self._new:
+            self._new = False
+            return
+        if found is None and self.runs[0].steps_summed:
+            found = tuple(run.frame() for run in self.runs)
+        if found is None:
+            return
+        done = found[0].step - first
+        self._work = time.perf_counter() - began
+        for run in self.runs:
+            del run.history[:-1]  # a panel may run for days
+        self._measure_speed(done)
+        self.listener.framed(found)
+        if self._single:
+            self._single = False
+            self._be("paused")
+        while self.state == "running" and not self._new:
+            rest = began + done / self.speed - time.perf_counter()
+            if rest <= 0:
+                break
+            await self._wait(rest)
+            self._obey()
+        await asyncio.sleep(0)
+
+    def _choose_every(self) -> int:
+        """Steps to the next frame: as many as fit into its time, or as the speed allows."""
+        if self._single:
+            return 1
+        share = self._work * FRAMES_PER_SECOND  # of a frame's time that the last one took
+        if not 0.8 < share < 1.25:
+            fast = self._every * min(4.0, 1 / max(share, 1e-3))
+            digits = 10 ** max(0, math.floor(math.log10(max(fast, 1))) - 1)
+            self._every = max(1, round(fast / digits) * digits)  # two digits, so that the log's list of frames stays short
+        limit = self.speed / FRAMES_PER_SECOND
+        if limit < self._every:
+            self._every = max(1, round(limit))
+        return self._every
+
+    def _measure_speed(self, done: int) -> None:
+        now = time.perf_counter()
+        if self._clock is not None:
+            rate = done / max(now - self._clock, 1e-9)
+            known = math.isfinite(self.steps_per_second)
+            self.steps_per_second = 0.8 * self.steps_per_second + 0.2 * rate if known else rate
+        self._clock = now
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Until there is an order, or the time is over."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    # --- orders, in the task ----------------------------------------------------------------------------------------------
+    def _obey(self) -> bool:
+        """Carry out the orders that wait, in turn; whether the run goes on."""
+        while True:
+            try:
+                order, values = self._orders.get_nowait()
+            except Empty:
+                return self.state == "running" and not self._new
+            getattr(self, f"_{order}")(*values)
+
+    def _be(self, state: str) -> None:
+        self.state, self._clock = state, None
+        self.listener.changed(state)
+
+    def _run(self) -> None:
+        self._single = False
+        if self.state != "closed":
+            self._be("running")
+
+    def _pause(self) -> None:
+        if self.state == "running":
+            self._be("paused")
+
+    def _step(self) -> None:
+        self._run()
+        self._single = True
+
+    def _reset(self) -> None:
+        """All as at the start: settings, seed, device; paused."""
+        self.settings = [dict(arm.settings) for arm in self.arms]
+        self.device = self._first_device
+        self._renew()
+        self._be("paused")
+
+    def _renew(self) -> None:
+        self._every, self._work, self._new = 1, 0.0, bool(self.runs)
+        self.built = [dict(settings) for settings in self.settings]
+        self.runs = [
+            arm.scenario.start(seed=self.seed, device=self.device, **settings)
+            for arm, settings in zip(self.arms, self.built, strict=True)
+        ]
+        self.steps_per_second = math.nan
+        self.listener.started()
+        self.tell("look")
+
+    def _look(self) -> None:
+        """One step, so that there is something to read before the first Run."""
+        for run in self.runs:
+            run.advance(1)
+        self.listener.framed(tuple(run.frame() for run in self.runs))
+
+    def _turn(self, name: str, value) -> None:
+        """Turn a knob of all runs that have it; a setting that is no knob of a run makes new runs."""
+        renew = False
+        for arm, run, settings in zip(self.arms, self.runs, self.settings, strict=True):
+            if name not in arm.scenario.settings:
+                continue
+            value = arm.scenario.settings[name].check(name, value)
+            if name in run.knobs:
+                run.set(**{name: value})
+            elif settings[name] != value:
+                renew = True
+            settings[name] = value
+        if renew:
+            self._renew()
+        else:
+            self.listener.turned({name: value}, self.runs[0].state.step)
+
+    def _move(self, device: str) -> None:
+        if device != self.device:
+            for run in self.runs:
+                run.move(device)
+            self.device = device
+
+    def _call(self, function: Callable[[], None]) -> None:
+        function()
+
+    def _close(self) -> None:
+        self._be("closed")

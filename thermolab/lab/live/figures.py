@@ -1,0 +1,77 @@
+"""Charts as a still picture: the static twin of a live panel, drawn by matplotlib from the same views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from thermolab.lab import plots
+from thermolab.lab.live.views import ROLES, Board, Chart
+
+COLUMNS = 3
+DASHES = ("-", "--", "-.", ":")
+
+
+def draw(charts: Sequence[Chart], board: Board) -> Figure:
+    """All charts of a panel, three in a row."""
+    figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=COLUMNS)
+    for ax, chart in zip(axes, charts, strict=True):
+        _draw(ax, chart, board, first=chart is charts[0])
+    return figure
+
+
+def _draw(ax: Axes, chart: Chart, board: Board, first: bool) -> None:
+    for series, (x, y) in zip(chart.series, chart.points(board), strict=True):
+        colour = plots.COLOURS[series.arm % len(plots.COLOURS)]
+        dash = DASHES[series.arm % len(DASHES)]
+        name = f"{series.label}, {ROLES.get(series.role, '')}" if len(board.arms) > 1 else ROLES.get(series.role)
+        if series.role == "heat":
+            _heat(ax, chart, y)
+        elif series.role == "band":
+            ax.fill_between(x, *y, color=colour, alpha=0.25, linewidth=0)
+        elif series.role == "measured":
+            marker = plots.MARKERS[series.arm % len(plots.MARKERS)]
+            ax.plot(x, y, marker, color=colour, markersize=2.5 if chart.kind == "lines" else 4, label=name)
+        elif series.role == "path":
+            ax.plot(x, y, dash, color=colour, linewidth=0.8, alpha=0.7)
+        elif series.role == "theory" and np.isfinite(y).any():
+            step = {"drawstyle": "steps-pre"} if chart.kind == "lines" else {}
+            ax.plot(x, y, dash, color="0.1", linewidth=1.3, label=name, **step)
+        elif series.role == "ghost":
+            ax.plot(x, y, color="0.6", linewidth=1, label=series.label)
+        elif series.role == "goal":
+            ax.plot(x, y, color=plots.COLOURS[2], linestyle=(0, (6, 2)), linewidth=1, label="goal")
+        elif series.role == "guess" and np.isfinite(y).any():
+            ax.plot(x, y, color=plots.COLOURS[4], linestyle=":", linewidth=1.5, label=ROLES["guess"])
+        elif series.role == "mark":
+            _marks(ax, board, set(x))
+    log = "".join(name for name, axis in (("x", chart.x), ("y", chart.y)) if axis.log)
+    if chart.kind == "equal":
+        _about_the_origin(ax)
+    if chart.kind != "heat":
+        plots.label(ax, chart.x.label, chart.y.label, log=log, legend="best" if first else "")
+
+
+def _marks(ax: Axes, board: Board, steps: set) -> None:
+    for step, text in board.marks:
+        if step in steps:
+            ax.axvline(step, color=plots.COLOURS[3], linestyle=":", linewidth=1)
+            where = {"xycoords": ("data", "axes fraction"), "rotation": 90, "va": "top", "ha": "right"}
+            ax.annotate(text, (step, 1), fontsize="x-small", **where)
+
+
+def _about_the_origin(ax: Axes) -> None:
+    reach = np.abs([*ax.get_xlim(), *ax.get_ylim()]).max()
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+
+
+def _heat(ax: Axes, chart: Chart, matrix: np.ndarray) -> None:
+    low, high = chart.colours
+    image = ax.imshow(matrix, vmin=low, vmax=high, cmap="viridis", aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label=chart.series[0].label)
+    ax.set(xlabel=chart.x.label, ylabel=chart.y.label)
+    ax.set_xticks(range(len(chart.x.names)), chart.x.names)
+    ax.set_yticks(range(len(chart.y.names)), chart.y.names)

@@ -1,0 +1,315 @@
+"""What a panel shows, as data: views turn the readings of runs into charts, and know nothing of how they are drawn.
+
+A view is declared once in a notebook. Its charts are drawn live by `charts` (bqplot) and still by `figures`
+(matplotlib), both from the same `Board`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from thermolab.engine.experiment import Frame
+from thermolab.engine.scenario import Knob, Scenario
+
+# how a series is drawn, and what the legend calls it
+ROLES = {
+    "band": "two standard errors",
+    "measured": "measured",
+    "theory": "theory at the present knobs",
+    "ghost": "recorded run",
+    "goal": "goal",
+    "guess": "your prediction",
+    "mark": "a knob was turned",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One experiment of a panel: its name there, the scenario and the settings that it starts with."""
+
+    label: str
+    scenario: Scenario
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A frame as people read it. values: {name: array}; means: {name: (mean, standard error or nan)}; theory: {name: number}."""
+
+    step: int
+    knobs: Mapping[str, float | str]
+    values: Mapping[str, np.ndarray]
+    means: Mapping[str, tuple[float, float]]
+    theory: Mapping[str, float]
+
+
+def read(arm: Arm, frame: Frame) -> Reading:
+    """The reading of a frame: the mean over replicas with its standard error, and theory beside it."""
+    values = arm.scenario.read(frame, arm.settings)
+    means = {}
+    for name in values:
+        v = np.asarray(values[name], float).ravel()
+        v = v[np.isfinite(v)]
+        error = v.std(ddof=1) / math.sqrt(v.size) if v.size > 1 else math.nan
+        if f"{name}_error" in values:
+            error = float(np.mean(values[f"{name}_error"]))
+        means[name] = (v.mean() if v.size else math.nan, error)
+    knobs = {name: frame.knob(name) for name in frame.knobs}
+    return Reading(frame.step, knobs, values, means, arm.scenario.predict(frame, arm.settings))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something to reach: `gauge` within `within` (relative) of `target`, with the knobs `fixed` where they were at the start."""
+
+    text: str
+    gauge: str
+    target: float
+    within: float = 0.1
+    fixed: tuple[str, ...] = ()
+
+    def reached(self, readings: Sequence[Reading], start: Mapping[str, object], least: int = 10) -> bool:
+        """Whether the mean of the last `least` readings is there, all taken with the fixed knobs as they were."""
+        last = list(readings)[-least:]
+        if len(last) < least or self.gauge not in last[-1].means:
+            return False
+        held = all(r.knobs[k] == start[k] for r in last for k in self.fixed)
+        mean = float(np.mean([r.means[self.gauge][0] for r in last]))
+        return held and abs(mean - self.target) <= self.within * abs(self.target)
+
+
+@dataclass
+class Board:
+    """All that views draw from.
+
+    readings: for each arm, in order of steps. ghosts: {label: readings of a recorded run}. guesses: {gauge: the student's
+    number}. marks: [(step, text)] where a knob was turned.
+    """
+
+    arms: Sequence[Arm]
+    readings: Sequence[Sequence[Reading]]
+    ghosts: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
+    goals: Sequence[Goal] = ()
+    guesses: Mapping[str, float] = field(default_factory=dict)
+    marks: Sequence[tuple[int, str]] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Its label with unit, whether it is logarithmic, and the names of its ticks where it counts things."""
+
+    label: str
+    log: bool = False
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """One thing in a chart: its label, its role (see ROLES) and the number of its arm, which gives colour and marker."""
+
+    label: str
+    role: str
+    arm: int = 0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One set of axes. points(board) gives (x, y) for each series, in order: y [2, n] for a band, [n] otherwise.
+
+    kind: "lines" (y against steps), "plane", "equal" (a plane with one scale, about the origin) or "heat", whose only
+    series is a matrix, given as (None, matrix), coloured from the lower to the upper of `colours`.
+    """
+
+    key: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    points: Callable[[Board], list]
+    kind: str = "lines"
+    colours: tuple[float, float] = (0.0, 1.0)
+
+
+def _shared(arms: Sequence[Arm], name: str):
+    """The declared gauge of this name, from the first arm that has it."""
+    for arm in arms:
+        if name in arm.scenario.gauges:
+            return arm.scenario.gauges[name]
+    known = sorted({g for arm in arms for g in arm.scenario.gauges})
+    raise ValueError(f"{name} is no gauge of {', '.join(a.label for a in arms)}; allowed: {', '.join(known)}")
+
+
+class Lines:
+    """Gauges against steps, one chart each: measurement with its band, theory, goals, ghosts and the student's prediction."""
+
+    def __init__(self, *names: str):
+        self.names = names
+
+    def charts(self, board: Board) -> list[Chart]:
+        """One chart for each gauge."""
+        return [self._chart(name, board) for name in self.names]
+
+    def _chart(self, name: str, board: Board) -> Chart:
+        gauge = _shared(board.arms, name)
+        series = []
+        for i, arm in enumerate(board.arms):
+            series += [Series(arm.label, role, i) for role in ("band", "measured", "theory")]
+        series += [Series(label, "ghost") for label in board.ghosts]
+        series += [Series(goal.text, "goal") for goal in board.goals if goal.gauge == name]
+        series += [Series("your prediction", "guess"), Series("knob", "mark")]
+
+        def points(board: Board) -> list:
+            out = []
+            for readings in board.readings:
+                x = np.array([r.step for r in readings], float)
+                mean, error = np.array([r.means.get(name, (math.nan,) * 2) for r in readings]).reshape(-1, 2).T
+                theory = np.array([r.theory.get(name, math.nan) for r in readings])
+                there, known, low = np.isfinite(mean), np.isfinite(mean + error), mean - 2 * error
+                if gauge.log:
+                    low = np.where(low > 0, low, mean / 10)
+                band = np.stack([low, mean + 2 * error])
+                out += [(x[known], band[:, known]), (x[there], mean[there]), (x, theory)]
+            for readings in board.ghosts.values():
+                out.append((np.array([r.step for r in readings], float), np.array([r.means[name][0] for r in readings])))
+            steps = [r.step for readings in board.readings for r in readings] or [0]
+            across = np.array([min(steps), max(steps)], float)
+            out += [(across, np.full(2, goal.target)) for goal in board.goals if goal.gauge == name]
+            out.append((across, np.full(2, board.guesses.get(name, math.nan))))
+            out.append((np.array([step for step, _ in board.marks if step >= across[0]], float), np.zeros(0)))
+            return out
+
+        return Chart(name, Axis("step"), Axis(gauge.label, gauge.log), tuple(series), points)
+
+
+class Scatter:
+    """Two gauges against each other in the last frame, a point each: replicas, neurons. curve(board) -> (x, y): theory behind it.
+
+    x, y: (name of the gauge, axis label); equal: one scale on both axes, about the origin.
+    """
+
+    def __init__(self, x: tuple[str, str], y: tuple[str, str], *, log: str = "", equal: bool = False, curve=None):
+        self.x, self.y, self.log, self.equal, self.curve = x, y, log, equal, curve
+
+    def charts(self, board: Board) -> list[Chart]:
+        """One chart."""
+        theory = [Series("theory", "theory")] if self.curve else []
+        series = [*theory, *(Series(arm.label, "measured", i) for i, arm in enumerate(board.arms))]
+
+        def points(board: Board) -> list:
+            out = [self.curve(board)] if self.curve else []
+            for readings in board.readings:
+                values = readings[-1].values if readings else {}
+                out.append(tuple(np.ravel(values.get(name, np.zeros(0))) for name, _ in (self.x, self.y)))
+            return out
+
+        x, y = (Axis(label, axis in self.log) for axis, (_, label) in (("x", self.x), ("y", self.y)))
+        kind = "equal" if self.equal else "plane"
+        return [Chart(f"{self.x[0]}-{self.y[0]}", x, y, tuple(series), points, kind)]
+
+
+class Trajectory:
+    """The path of two gauges in their plane, its last point marked. curve(board) -> (x, y): theory behind it."""
+
+    def __init__(self, x: str, y: str, *, curve=None):
+        self.x, self.y, self.curve = x, y, curve
+
+    def charts(self, board: Board) -> list[Chart]:
+        """One chart."""
+        series = [Series("theory", "theory")] if self.curve else []
+        for i, arm in enumerate(board.arms):
+            series += [Series(arm.label, "path", i), Series(arm.label, "measured", i)]
+
+        def points(board: Board) -> list:
+            out = [self.curve(board)] if self.curve else []
+            for readings in board.readings:
+                x, y = (np.array([r.means[name][0] for r in readings]) for name in (self.x, self.y))
+                out += [(x, y), (x[-1:], y[-1:])]
+            return out
+
+        gauges = [_shared(board.arms, name) for name in (self.x, self.y)]
+        return [Chart(f"{self.x}-{self.y}", *(Axis(g.label, g.log) for g in gauges), tuple(series), points, "plane")]
+
+
+class HeatMap:
+    """A gauge that is a matrix [rows, columns], in the last frame of the first experiment."""
+
+    def __init__(self, name: str, *, rows: Sequence[str], columns: Sequence[str], limits: tuple[float, float], x: str, y: str):
+        self.name, self.rows, self.columns, self.limits, self.x, self.y = name, rows, columns, limits, x, y
+
+    def charts(self, board: Board) -> list[Chart]:
+        """One chart."""
+
+        def points(board: Board) -> list:
+            shape = (len(self.rows), len(self.columns))
+            readings = board.readings[0]
+            return [(None, np.reshape(readings[-1].values[self.name], shape) if readings else np.full(shape, math.nan))]
+
+        x, y = Axis(self.x, names=tuple(self.columns)), Axis(self.y, names=tuple(self.rows))
+        series = (Series(_shared(board.arms, self.name).label, "heat"),)
+        return [Chart(self.name, x, y, series, points, "heat", self.limits)]
+
+
+def mark(knob: Knob, value) -> str:
+    """What stands beside the line where a knob was turned: its symbol, the last word of its label, and the new value.
+
+    >>> mark(Knob("learning rate η"), 0.1)
+    'η 0.1'
+    """
+    return f"{knob.label.split()[-1]} {value if isinstance(value, str) else format(value, '.3g')}"
+
+
+def limits(values: Sequence[np.ndarray], log: bool, before: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Limits of an axis that hold all finite values with room to spare.
+
+    The limits of `before` are kept while the values fit and fill at least a third of them: an axis must not flicker.
+    """
+    v = np.concatenate([np.zeros(0), *(np.ravel(x) for x in values)])
+    v = v[np.isfinite(v) & ((v > 0) | (not log))]
+    if not v.size:
+        return before or ((0.1, 1.0) if log else (0.0, 1.0))
+    v = np.log10(v) if log else v
+    low, high = float(v.min()), float(v.max())
+    if before is not None:
+        b = np.log10(before) if log else before
+        if b[0] <= low and high <= b[1] and high - low > (b[1] - b[0]) / 3:
+            return before
+    least = 0.2 if log else max(1e-9, 0.1 * max(abs(low), abs(high)))
+    room = max(high - low, least) * 0.25
+    middle = (low + high) / 2
+    half = max((high - low) / 2, least / 2) + room
+    low, high = middle - half, middle + half
+    return (10**low, 10**high) if log else (low, high)
+
+
+def steps_window(first: float, last: float) -> tuple[float, float]:
+    """Limits of an axis of steps, in round numbers: they move in jumps, so that the ticks stand still in between.
+
+    >>> steps_window(130, 2210)
+    (0, 3000)
+    """
+    span = max(last - first, 1.0)
+    unit = 10 ** math.floor(math.log10(span / 2))
+    unit *= next(m for m in (1, 2, 5, 10) if span / (m * unit) <= 5)
+    return math.floor(first / unit) * unit, (math.floor(last / unit) + 1) * unit
+
+
+def ticks(low: float, high: float, log: bool, n: int = 4) -> list[float]:
+    """Round numbers within the limits, about n of them.
+
+    >>> ticks(0.0, 1.0, False), ticks(0.01, 0.3, True)
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [0.01, 0.02, 0.05, 0.1, 0.2])
+    """
+    if not log:
+        found = MaxNLocator(n, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    else:
+        decades = math.log10(high / low)
+        subs = (1.0, 2.0, 5.0) if decades < 1.6 else (1.0,)
+        found = LogLocator(subs=subs, numticks=n + 2).tick_values(low, high)
+        if decades < 0.5:
+            found = MaxNLocator(n, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    inside = [float(t) for t in found if low * (1 - 1e-9) <= t <= high * (1 + 1e-9) or (not log and low <= t <= high)]
+    return [float(f"{t:.6g}") for t in inside]

@@ -1,0 +1,393 @@
+"""The panel itself: sliders, buttons, charts and a read-out, the one module that knows ipywidgets.
+
+Callbacks leave plain values with the driver and do nothing else; all that is drawn is drawn from the driver's task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+import ipywidgets as w
+
+from thermolab.engine.scenario import Knob
+from thermolab.lab import plots, replay
+from thermolab.lab.live import views
+from thermolab.lab.live.charts import LiveChart
+from thermolab.lab.live.driver import MAX, Driver, Listener
+from thermolab.lab.live.views import Arm, Board, Goal, Reading
+
+KEPT = 240  # readings that the charts show: twelve seconds at full speed
+STEP = 0.02  # of a logarithmic slider, in decades
+CLASSES = {"batch_size": "tl-batch"}  # of knobs whose class is not their name
+SPEEDS = (("1", 1.0), ("10", 10.0), ("100", 100.0), ("1k", 1e3), ("10k", 1e4), ("max", MAX))
+AHEAD = 2  # drawings sent that the page has not yet answered
+PATIENCE = 10.0  # seconds without an answer after which nobody is looking
+
+
+class Panel(Listener):
+    """Controls, charts and read-out of a driver. `widget` is what is displayed."""
+
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        shown: Sequence,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        devices: Sequence[str] = ("cpu",),
+        speed: float = MAX,
+        goals: Sequence[Goal] = (),
+        ghosts: Mapping[str, Sequence[Reading]] | None = None,
+    ):
+        self.driver = Driver(arms, seed=seed, device=device, speed=speed)
+        self.driver.listener = self
+        self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], dict(ghosts or {}), goals)
+        self.charts = [LiveChart(chart) for view in shown for chart in view.charts(self.board)]
+        self._frames, self._marked, self._reached = None, {}, set()
+        self._heard = time.monotonic()
+        self._message = ""
+        self._build(devices)
+        self.changed(self.driver.state)
+
+    # --- what the driver tells, in its task -------------------------------------------------------------------------------
+    def framed(self, frames) -> None:
+        self._frames = frames
+        for arm, settings, readings, frame in self._each(frames):
+            readings.append(views.read(dataclasses.replace(arm, settings=settings), frame))
+        if self._echo.behind <= AHEAD:
+            self._draw()
+        elif time.monotonic() - self._heard > PATIENCE and self.driver.state == "running":
+            self._message = f"nobody is looking: the page has not answered for {PATIENCE:.0f} s. Press Run to go on"
+            self.driver.tell("pause")
+
+    def turned(self, knobs: dict, step: int) -> None:
+        for name, value in knobs.items():
+            self._mark(name, value, step)
+        if self._frames is None:
+            return
+        for run, (arm, settings, readings, frame) in zip(self.driver.runs, self._each(self._frames), strict=True):
+            present = {**frame.knobs, **{k: _plain(run.knobs[k]) for k in knobs if k in run.knobs}}
+            frame = dataclasses.replace(frame, knobs=present)
+            arm = dataclasses.replace(arm, settings=settings)
+            reading = dataclasses.replace(
+                readings[-1], step=step, knobs={k: frame.knob(k) for k in present}, theory=arm.scenario.predict(frame, settings)
+            )
+            if readings[-1].step == step and len(readings) > 1:
+                readings.pop()
+            readings.append(reading)
+        self._draw()
+
+    def started(self) -> None:
+        if self._ghost.value and len(self.board.readings[0]) > 2:
+            label = "run before" if len(self.board.arms) == 1 else "{}, run before"
+            for arm, readings in zip(self.board.arms, self.board.readings, strict=True):
+                self.board.ghosts[label.format(arm.label)] = list(readings)
+        for readings in self.board.readings:
+            readings.clear()
+        self._frames, self.board.marks, self._marked, self._message = None, [], {}, ""
+        self._reached = set()
+        for name, value in self._values().items():
+            self._told[name] = value
+            self._knobs[name].value = value
+        self._told["device"] = self._device.value = self.driver.device
+
+    def changed(self, state: str) -> None:
+        self._run.disabled, self._pause.disabled = state == "running", state != "running"
+        words = {
+            "paused": "paused; press Run",
+            "running": "running",
+            "stopped": "stopped",
+            "closed": "closed: run its cell again",
+        }
+        if state == "running":
+            self._message, self._heard = "", time.monotonic()
+            self._echo.begin()
+            for control in self._knobs.values():
+                if isinstance(control, w.FloatLogSlider):
+                    control.continuous_update = True
+        self._say(self._message or words[state], error=state == "stopped")
+
+    def failed(self, error: Exception) -> None:
+        step = self.driver.runs[0].state.step
+        what = str(error) if str(error) else type(error).__name__
+        detail = "".join(traceback.format_exception(error))
+        self._say(f"stopped at step {step}: {what.rstrip('.')}. Then press Reset", error=True, detail=detail)
+
+    # --- drawing ----------------------------------------------------------------------------------------------------------
+    def _each(self, frames):
+        return zip(self.board.arms, self.driver.settings, self.board.readings, frames, strict=True)
+
+    def _draw(self) -> None:
+        for chart in self.charts:
+            chart.update(self.board)
+        self._readout.value = _readout(self.board, self.driver.steps_per_second)
+        self._check_goals()
+        self._echo.ask()
+
+    def _check_goals(self) -> None:
+        goals, start = self.board.goals, self.board.arms[0].settings
+        self._reached |= {g.text for g in goals if any(g.reached(r, start) for r in self.board.readings)}
+        rows = [f"{'✓ reached:' if g.text in self._reached else '○ goal:'} {escape(g.text)}" for g in goals]
+        text = "<br>".join(rows)
+        if self._goals.value != text:
+            self._goals.value = text
+
+    def _mark(self, name: str, value, step: int) -> None:
+        """A line in the charts; a slider that is dragged draws one, not hundred."""
+        text, now = views.mark(self._declared()[name], value), time.monotonic()
+        marks = list(self.board.marks)
+        if marks and self._marked.get(name, 0) > now - 1 and marks[-1][1].split()[0] == text.split()[0]:
+            marks.pop()
+        self._marked[name] = now
+        self.board.marks = [*marks, (step, text)][-12:]
+
+    def _say(self, text: str, *, error: bool = False, detail: str = "") -> None:
+        colour = "var(--jp-error-color1, #b00020)" if error else "inherit"
+        more = f"<details><summary>details</summary><pre>{escape(detail)}</pre></details>" if detail else ""
+        self._status.value = f'<div role="status" style="color: {colour}; line-height: 1.4">{escape(text)}{more}</div>'
+
+    # --- orders from the page, in any thread --------------------------------------------------------------------------------
+    def _on_knob(self, name: str, value) -> None:
+        known = self._told.get(name)
+        same = value == known or (isinstance(value, float) and math.isclose(value, known, rel_tol=1e-9))
+        if not same:  # sliders also report what they were just given
+            self._told[name] = value
+            self.driver.tell("turn", name, value)
+
+    def _on_device(self, value: str) -> None:
+        if value != self._told.get("device"):
+            self._told["device"] = value
+            self.driver.tell("move", value)
+
+    def _on_speed(self, value: float) -> None:
+        self.driver.speed = value
+        self.driver.tell("call", lambda: None)  # only to wake it
+
+    def _on_answer(self) -> None:
+        self._heard = time.monotonic()
+
+    def _on_guess(self, _) -> None:
+        name, text = self._guess_of.value, self._guess.value.strip().replace(",", ".")
+        self.driver.tell("call", lambda: self._set_guess(name, text))
+
+    def _set_guess(self, name: str, text: str) -> None:
+        try:
+            self.board.guesses = {**self.board.guesses, name: float(text)} if text else {}
+        except ValueError:
+            self._say(f"your prediction {text!r} is no number; write one such as 0.015", error=True)
+            return
+        self._draw()
+
+    def _save(self) -> None:
+        runs = zip(self.board.arms, self.driver.built, self.driver.runs, strict=True)
+        try:
+            paths = [replay.save(arm.scenario.log(run, settings), arm.label) for arm, settings, run in runs]
+        except OSError as error:
+            self._say(f"the log was not saved: {error}", error=True)
+        else:
+            self._say("saved; replay with: " + "; ".join(f"thermolab replay {shlex.quote(str(path))}" for path in paths))
+
+    # --- widgets ----------------------------------------------------------------------------------------------------------
+    def _declared(self) -> dict[str, Knob]:
+        """The knobs that a panel offers, of all arms."""
+        return {k: knob for arm in self.board.arms for k, knob in arm.scenario.settings.items() if knob.shown}
+
+    def _values(self) -> dict:
+        """Their present values."""
+        now = {k: v for settings in reversed(self.driver.settings) for k, v in settings.items()}
+        return {k: now[k] for k in self._declared()}
+
+    def _build(self, devices: Sequence[str]) -> None:
+        self._told: dict = {}
+        orders = {
+            "run": ("Run", "play"),
+            "pause": ("Pause", "pause"),
+            "step": ("Step", "step-forward"),
+            "reset": ("Reset", "undo"),
+        }
+        buttons = {k: _button(text, icon, f"tl-{k}") for k, (text, icon) in orders.items()}
+        for order, button in buttons.items():
+            button.on_click(lambda _, order=order: self.driver.tell(order))
+        self._run, self._pause = buttons["run"], buttons["pause"]
+        save = _button("Save log", "download", "tl-log")
+        save.on_click(lambda _: self.driver.tell("call", self._save))
+        self._speed = w.SelectionSlider(
+            options=SPEEDS, value=self.driver.speed, description="speed (steps/s)", style={"description_width": "initial"},
+            layout={"width": "260px"},
+        )  # fmt: skip
+        self._speed.add_class("tl-speed")
+        self._speed.observe(lambda change: self._on_speed(change.new), "value")
+        self._device = w.Dropdown(
+            options=list(devices), value=self.driver.device, description="device", layout={"width": "150px"}
+        )
+        self._device.add_class("tl-device")
+        self._device.observe(lambda change: self._on_device(change.new), "value")
+        values = self._values()
+        self._knobs = {name: self._knob(name, knob, values[name]) for name, knob in self._declared().items()}
+        self._echo = Echo(self._on_answer)
+        self._ghost = w.Checkbox(value=False, description="keep the run as a ghost at Reset", indent=False)
+        self._ghost.add_class("tl-ghost")
+        self._readout, self._status, self._goals = w.HTML(), w.HTML(), w.HTML()
+        for box, name in ((self._readout, "readout"), (self._status, "status"), (self._goals, "goals")):
+            box.add_class(f"tl-{name}")
+        row = {"flex_flow": "row wrap", "align_items": "center", "overflow": "visible"}
+        charts = w.Box([chart.figure for chart in self.charts], layout=row)
+        charts.add_class("tl-chart")
+        self.widget = w.VBox(
+            [
+                w.Box([*buttons.values(), save, self._speed, self._device], layout=row),
+                w.Box(list(self._knobs.values()), layout=row),
+                w.HTML(_legend(self.board)),
+                charts,
+                self._readout,
+                w.Box([*self._build_guess(), self._ghost], layout=row),
+                self._goals,
+                self._status,
+            ],
+            layout={"overflow": "visible"},
+        )
+        self.widget.add_class("tl-panel")
+
+    def _build_guess(self) -> list:
+        names = [c.chart.key for c in self.charts if c.chart.kind == "lines"]
+        self._guess_of = w.Dropdown(options=names, description="I predict", layout={"width": "170px"})
+        self._guess = w.Text(placeholder="a number", continuous_update=False, layout={"width": "110px"})
+        self._guess.add_class("tl-guess")
+        self._guess.observe(self._on_guess, "value")
+        return [self._guess_of, self._guess] if names else []
+
+    def _knob(self, name: str, knob: Knob, value):
+        """The control of a knob; its grid holds the value that it starts with."""
+        self._told[name] = value
+        look = {"description": knob.label, "style": {"description_width": "118px"}, "layout": {"width": "350px"}}
+        if knob.scale == "log":
+            # The grid goes through the value, so that the slider does not move it. Until the first Run it does not report
+            # while it is dragged either, for it would also report when it is displayed, see Echo.
+            at, low = math.log10(value or knob.high), math.log10(knob.low)
+            first, last = math.ceil((low - at) / STEP), math.floor((math.log10(knob.high) - at) / STEP)
+            control = w.FloatLogSlider(
+                value=value or knob.high,
+                base=10,
+                min=at + first * STEP,
+                max=at + last * STEP,
+                step=STEP,
+                readout_format=".3g",
+                continuous_update=False,
+                **look,
+            )
+        elif knob.scale == "powers of two":
+            powers = {2**i for i in range(20) if knob.low <= 2**i <= knob.high}
+            control = w.SelectionSlider(options=sorted({*powers, value}), value=value, **look)
+        elif knob.scale == "whole":
+            control = w.IntSlider(value=value, min=int(knob.low), max=int(knob.high), continuous_update=False, **look)
+        elif knob.scale == "linear":
+            step = (knob.high - knob.low) / 100
+            control = w.FloatSlider(value=value, min=knob.low, max=knob.high, step=step, readout_format=".3g", **look)
+        else:
+            control = w.Dropdown(options=knob.options, value=value, **look)
+        control.add_class(CLASSES.get(name, f"tl-{name}"))
+        control.observe(lambda change: self._on_knob(name, change.new), "value")
+        return control
+
+
+class Echo:
+    """The page answers each drawing by itself: how far it lags behind, and whether anybody is there.
+
+    A number in the kernel is linked to another one in the page, which sends it back. Nothing is asked before the page
+    has given an order: JupyterLab 4.6 loses count of a widget whose first message meets a kernel that awaits a cell.
+    """
+
+    def __init__(self, answered: Callable[[], None]):
+        self._answered, self._began = answered, math.inf
+        self._ping = self._pong = None
+
+    def begin(self) -> None:
+        """Ask from now on; a pair of numbers that got no answer, as after the page was reloaded, is replaced."""
+        if self._ping is None or self.behind > AHEAD:
+            self._ping, self._pong = w.IntText(), w.IntText()
+            self._link = w.jsdlink((self._ping, "value"), (self._pong, "value"))
+            self._pong.observe(lambda _: self._answered(), "value")
+            self._began = time.monotonic()
+
+    def ask(self) -> None:
+        """Let the page answer; a second after `begin`, when it has the pair."""
+        if time.monotonic() - self._began > 1:
+            self._ping.value += 1
+
+    @property
+    def behind(self) -> int:
+        """How many questions have no answer yet."""
+        return 0 if self._ping is None else self._ping.value - self._pong.value
+
+
+def _button(text: str, icon: str, name: str) -> w.Button:
+    button = w.Button(description=text, icon=icon, layout={"width": "auto"})
+    button.add_class(name)
+    return button
+
+
+def _plain(knob):
+    return knob if isinstance(knob, str | int) else knob.cpu().numpy()
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _readout(board: Board, speed: float) -> str:
+    """Step, knobs and gauges as text, for people and for programs: name=value."""
+    rows = []
+    for arm, readings in zip(board.arms, board.readings, strict=True):
+        if not readings:
+            continue
+        now = readings[-1]
+        knobs = " ".join(f"{k}={v if isinstance(v, str) else _number(v)}" for k, v in now.knobs.items())
+        head = f"<b>{escape(arm.label)}</b> " if len(board.arms) > 1 else ""
+        rate = f" ({speed:,.0f} steps/s)" if math.isfinite(speed) else ""
+        cells = "".join(_gauge(name, now) for name in arm.scenario.gauges if name in now.means)
+        rows.append(f"<div>{head}step={now.step} {escape(knobs)}{rate}</div><div>{cells}</div>")
+    return f'<div style="line-height: 1.5; font-variant-numeric: tabular-nums">{"".join(rows)}</div>'
+
+
+def _gauge(name: str, now: Reading) -> str:
+    mean, error = now.means[name]
+    spread = f" ± {_number(error)}" if math.isfinite(error) else ""
+    theory = f" (theory {_number(now.theory[name])})" if name in now.theory else ""
+    return f'<span style="display: inline-block; margin-right: 1.5em"><b>{name}={_number(mean)}</b>{spread}{theory}</span>'
+
+
+def _legend(board: Board) -> str:
+    """What the marks in the charts mean, as a line of text with samples."""
+    dots = [(f"measured, {arm.label}" if len(board.arms) > 1 else "measured (band: two standard errors)", i)
+            for i, arm in enumerate(board.arms)]  # fmt: skip
+    items = [(_dot(i), text) for text, i in dots] + [(_dash("#1a1a1a"), "theory at the present knobs")]
+    items += [(_dash(plots.COLOURS[3], "1 3"), "a knob was turned"), (_dash(plots.COLOURS[4], "2 3"), "your prediction")]
+    items += [(_dash(plots.COLOURS[2], "6 3"), "goal")] if board.goals else []
+    items += [(_dash("#999999"), "ghost: a recorded run")]
+    spans = "".join(
+        f'<span style="margin-right: 1.2em; white-space: nowrap">{sample} {escape(text)}</span>' for sample, text in items
+    )
+    return f'<div class="tl-legend" style="line-height: 1.5">{spans}</div>'
+
+
+def _svg(inside: str) -> str:
+    ground = '<rect width="26" height="12" rx="2" fill="white"/>'
+    return f'<svg width="26" height="12" style="vertical-align: middle" aria-hidden="true">{ground}{inside}</svg>'
+
+
+def _dot(arm: int) -> str:
+    colour = plots.COLOURS[arm % len(plots.COLOURS)]
+    shapes = (f'<circle cx="13" cy="6" r="3.5" fill="{colour}"/>', f'<rect x="10" y="3" width="7" height="7" fill="{colour}"/>',
+              f'<path d="M13 2 L17 10 L9 10 Z" fill="{colour}"/>')  # fmt: skip
+    return _svg(shapes[arm % len(shapes)])
+
+
+def _dash(colour: str, dashes: str = "") -> str:
+    return _svg(f'<path d="M3 6 H23" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>')
