@@ -16,7 +16,7 @@ from thermolab.lab.live.views import Board, Chart
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ("solid", "dashed", "dash_dotted", "dotted")
 INK, GREY = "#1a1a1a", "#999999"
-WIDTH, HEIGHT = 350, 230  # pixels: three charts stand in a row of a notebook at 1280
+WIDTH, HEIGHT = 350, 210  # pixels: three charts stand in a row of a notebook at 1280
 NOTHING = np.full(2, 0.5)  # on any scale at once
 
 
@@ -29,12 +29,13 @@ class LiveChart:
         self._scales = {k: self._scale(getattr(chart, k).log, heat) for k in ("x", "y")}
         self._axes = {k: self._axis(k) for k in ("x", "y")}
         self._marks = [self._mark(series) for series in chart.series]
+        self._words, self._written = self._label(), None
         margin = {"top": 12, "bottom": 40, "left": 58, "right": 14}
         if heat:
             margin["right"] = 70
         square = {"min_aspect_ratio": 1, "max_aspect_ratio": 1} if chart.kind == "equal" else {}
         self.figure = bqplot.Figure(
-            marks=self._marks, axes=self._figure_axes(), fig_margin=margin, background_style={"fill": "white"},
+            marks=[*self._marks, *self._words], axes=self._figure_axes(), fig_margin=margin, background_style={"fill": "white"},
             layout={"width": f"{WIDTH}px", "height": f"{HEIGHT}px"}, animation_duration=0, display_toolbar=False, **square,
         )  # fmt: skip
 
@@ -47,12 +48,25 @@ class LiveChart:
         self._move_limits(found)
         for series, mark, (x, y) in zip(self.chart.series, self._marks, found, strict=True):
             if series.role == "mark":
+                self._write(board, x)
                 x, y = np.repeat(x, 2).reshape(-1, 2), np.tile(self._limits["y"], (len(x), 1))
             if np.size(y) and np.isfinite(y).any():
                 with mark.hold_sync():
                     mark.x, mark.y, mark.visible = np.asarray(x, float), np.asarray(y, float), True
             elif mark.visible:
                 mark.visible = False
+
+    def _write(self, board: Board, steps: np.ndarray) -> None:
+        """What was turned, beside the lines; only when there is a new one."""
+        top = self._limits["y"][1]
+        wanted = top, [text for step, text in board.marks if step in steps]
+        if wanted == self._written:
+            return
+        self._written, (words,) = wanted, self._words
+        with words.hold_sync():
+            words.visible = bool(len(steps))
+            if len(steps):
+                words.x, words.y, words.text = steps, np.full(len(steps), top), np.array(wanted[1])
 
     def _move_limits(self, found) -> None:
         pairs = list(zip(self.chart.series, found, strict=True))
@@ -75,6 +89,14 @@ class LiveChart:
                 with self._scales[k].hold_sync():
                     self._scales[k].min, self._scales[k].max = float(low), float(high)
                 self._axes[k].tick_values = views.ticks(low, high, getattr(self.chart, k).log)
+
+    def _label(self) -> list:
+        if not any(series.role == "mark" for series in self.chart.series):
+            return []
+        scales = {k: self._scales[k] for k in ("x", "y")}
+        look = {"default_size": 10, "rotate_angle": -90, "align": "end", "font_weight": "normal", "x_offset": -9, "y_offset": 4}
+        empty = {"x": NOTHING[:1], "y": NOTHING[:1], "text": np.array([""])}
+        return [bqplot.Label(scales=scales, colors=[INK], visible=False, **empty, **look)]
 
     def _scale(self, log: bool, heat: bool):
         if heat:

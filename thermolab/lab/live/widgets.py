@@ -338,7 +338,7 @@ def _plain(knob):
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{value:.3g}" if math.isfinite(value) else "not yet"
 
 
 def _readout(board: Board, speed: float) -> str:
@@ -358,7 +358,8 @@ def _readout(board: Board, speed: float) -> str:
 
 def _gauge(name: str, now: Reading) -> str:
     mean, error = now.means[name]
-    spread = f" ± {_number(error)}" if math.isfinite(error) else ""
+    known = math.isfinite(error) and error > 1e-6 * abs(mean)  # less is rounding: a knob, not a measurement
+    spread = f" ± {_number(error)}" if known else ""
     theory = f" (theory {_number(now.theory[name])})" if name in now.theory else ""
     return f'<span style="display: inline-block; margin-right: 1.5em"><b>{name}={_number(mean)}</b>{spread}{theory}</span>'
 

@@ -26,7 +26,7 @@ READINGS = {
     "U": Gauge("energy U (loss)", log=True),
     "r": Gauge("radius r = |w|", log=True),
     "p": Gauge("pressure p", log=True),
-    "S": Gauge("entropy of the direction S (nats)"),
+    "S": Gauge("entropy S (nats)"),
 }
 
 
@@ -124,7 +124,7 @@ NETWORK = Scenario(
         "replicas": Knob("replicas R", 1, 64, "whole", shown=False),
     },
     defaults={"eta": 0.03, "lam": 0.01, "batch_size": 32, "protocol": "elr", "label_noise": 0.3, "replicas": 4},
-    gauges=READINGS | {"snr": Gauge("signal to noise |∇L|/√Tr Σ", log=True)},
+    gauges=READINGS | {"snr": Gauge("signal/noise |∇L|/√Tr Σ", log=True)},
     read=_read_network,
     predict=_predict_network,
 )
