@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from thermolab.engine.drivers import frame_steps
-from thermolab.engine.experiment import Experiment, Frame
+from thermolab.engine.experiment import DivergenceError, Experiment, Frame
 from thermolab.engine.recipe import Jobs, Recipe
 
 SCALES = ("log", "linear", "powers of two", "whole", "choice")
@@ -68,10 +68,14 @@ BATCH_SIZE = Knob("batch size B", 2, 1024, "powers of two")
 
 @dataclass(frozen=True)
 class Gauge:
-    """What may be read: its name for people with its unit, and whether its axis is logarithmic."""
+    """What may be read: its name for people with its unit, and whether its axis is logarithmic.
+
+    mean: whether its mean over the replicas says something; positions, for one, are only drawn each.
+    """
 
     label: str
     log: bool = False
+    mean: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class Scenario:
             if name not in self.settings:
                 raise ValueError(f"{name} is no setting of {self.name}; allowed: {', '.join(self.settings)}")
         return {name: knob.check(name, settings.get(name, self.defaults[name])) for name, knob in self.settings.items()}
+
+    def at(self, values) -> tuple[Scenario, dict]:
+        """This scenario at the values of a notebook's checked parameters, of which it takes those that it knows."""
+        return self, {name: value for name, value in vars(values).items() if name in self.settings}
 
     def start(self, *, seed: int = 0, device: str = "cpu", **settings) -> Experiment:
         """A new experiment. Raises ValueError as `checked` does."""
@@ -128,14 +136,17 @@ def scripted(
 ):
     """A scenario driven by a list of events instead of by hand: [[step, {knob: value}], …], the static twin of a panel.
 
-    Returns the frames [steps // every].
+    Returns the frames, steps // every of them, and None, or what stopped the run before its end.
     """
     script = [[int(step), dict(change)] for step, change in events]
     call = {"scenario": scenario, "events": script, "every": every, "steps": steps, "seed": seed, "device": str(device)}
-    (frames,) = yield Jobs(_drive, [{**call, "settings": settings}], scenario.name)
-    return frames
+    (found,) = yield Jobs(_drive, [{**call, "settings": settings}], scenario.name)
+    return found
 
 
-def _drive(*, scenario, events, every, steps, seed, device, settings) -> list[Frame]:
+def _drive(*, scenario, events, every, steps, seed, device, settings) -> tuple[list[Frame], str | None]:
     run = scenario.start(seed=seed, device=device, **settings)
-    return list(run.follow(events, every, steps))
+    try:
+        return list(run.follow(events, every, steps)), None
+    except DivergenceError as error:
+        return list(run.history), str(error)

@@ -59,7 +59,7 @@ class PathEntropy:
     NaN until the window is full, for the estimator's constant depends on the number of samples.
     """
 
-    def __init__(self, window: int = 64, spacing: float = 0.25, k: int = 16):
+    def __init__(self, window: int = 32, spacing: float = 0.25, k: int = 8):
         self._window, self._k, self._found = _Window(window, spacing), k, math.nan
 
     def __call__(self, system, state, knobs) -> np.ndarray | float:
@@ -86,5 +86,5 @@ class MinibatchNoise:
 
 
 def position(system, state, knobs) -> dict[str, torch.Tensor]:
-    """The first two components of the weights, [R] each: where the replicas are in a plane."""
-    return {"first": state.weights[:, 0], "second": state.weights[:, 1]}
+    """The first component of the weights, `along`, and the second, `across`, [R] each: where the replicas are in a plane."""
+    return {"along": state.weights[:, 0], "across": state.weights[:, 1]}

@@ -1,6 +1,6 @@
 """The live panel: an experiment that runs while its knobs are turned, with what theory says of it beside.
 
-    await live.panel({"gas": (SCENARIO, {"eta": 0.1})}, [live.Lines("U", "T")], events=[[1000, {"eta": 0.3}]], alt="…")
+    await panel({"gas": SCENARIO.at(setup)}, [Lines("U", "T")], setup, events=[[1000, {"eta": 0.3}]], alt="…")
 
 Where a front end is, the panel; everywhere else the same experiment driven by the list of events, drawn by the same
 views as a still picture.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from thermolab.engine.scenario import Scenario, scripted
 from thermolab.lab import plots
@@ -32,6 +33,7 @@ def front_end(live: str = "auto") -> bool:
 async def panel(
     experiments: Mapping[str, tuple[Scenario, Mapping]],
     shown: Sequence,
+    setup,
     *,
     alt: str,
     events: Sequence = (),
@@ -39,34 +41,42 @@ async def panel(
     goals: Sequence[Goal] = (),
     ghosts: Mapping[str, Sequence[Reading]] | None = None,
     speed: float = float("inf"),
-    seed: int = 0,
-    device: str = "cpu",
-    live: str = "auto",
 ) -> None:
     """Show experiments side by side on shared knobs: {label: (scenario, the settings that differ from its defaults)}.
 
-    shown: views, drawn in order. events: [[step, {knob: value}], …], the script of the static twin of `steps` steps;
-    alt: its text for those who do not see it. goals: what the student is to reach. ghosts: {label: `await record(…)`}.
-    speed: steps per second, at most (1, 10, … 10_000 or inf). live: "auto", "on" or "off".
+    shown: views, drawn in order. setup: a notebook's checked parameters, of which seed, device and live ("auto", "on" or
+    "off") are used. events: [[step, {knob: value}], …], the script of the static twin of `steps` steps; alt: its text for
+    those who do not see it. goals: what the student is to reach. ghosts: {label: `await record(…)`}. speed: steps per
+    second, at most (1, 10, … 10_000 or inf).
     Raises ValueError, one line, for a setting, a value or a gauge that is not there.
     """
     arms = [Arm(label, scenario, scenario.checked(settings)) for label, (scenario, settings) in experiments.items()]
-    visible = front_end(live)
+    visible = front_end(setup.live)
     if visible:
-        _start(arms, shown, goals=goals, ghosts=ghosts, speed=speed, seed=seed, device=device)
-    readings = [await record(arm.scenario, events, steps=steps, seed=seed, device=device, **arm.settings) for arm in arms]
-    board = Board(arms, readings, dict(ghosts or {}), goals, marks=_marks(arms, events))
+        _start(arms, shown, goals=goals, ghosts=ghosts, speed=speed, seed=setup.seed, device=setup.device)
+    script = {"steps": steps, "seed": setup.seed, "device": setup.device}
+    found = [await _script(arm, events, **script) for arm in arms]
+    board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=_marks(arms, events))
     charts = [chart for view in shown for chart in view.charts(board)]
-    _display(plots.show(figures.draw(charts, board), alt), folded=visible)
+    _display(
+        plots.show(figures.draw(charts, board), alt),
+        [f"{a.label}: {e}" for a, (_, e) in zip(arms, found, strict=True) if e],
+        visible,
+    )
 
 
 async def record(
     scenario: Scenario, events: Sequence = (), *, steps: int, seed: int = 0, device: str = "cpu", **settings
 ) -> list[Reading]:
-    """The readings of a run driven by a list of events: ninety of them. A ghost for a panel."""
+    """The readings of a run driven by a list of events, ninety of them (fewer if it diverged): a ghost for a panel."""
     arm = Arm(scenario.name, scenario, scenario.checked(settings))
-    frames = await scripted(scenario, events, every=max(1, steps // 90), steps=steps, seed=seed, device=device, **settings)
-    return [views.read(arm, frame) for frame in frames]
+    readings, _ = await _script(arm, events, steps=steps, seed=seed, device=device)
+    return readings
+
+
+async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], str | None]:
+    frames, error = await scripted(arm.scenario, events, every=max(1, script["steps"] // 90), **script, **arm.settings)
+    return [views.read(arm, frame) for frame in frames], error
 
 
 def running() -> list[str]:
@@ -105,11 +115,12 @@ def _marks(arms: Sequence[Arm], events: Sequence) -> list[tuple[int, str]]:
     return [(step, views.mark(declared[name], value)) for step, change in events for name, value in change.items()]
 
 
-def _display(picture, folded: bool) -> None:
-    """The static twin; beneath a live panel it is folded away."""
+def _display(picture, errors: Sequence[str], folded: bool) -> None:
+    """The static twin, and why it ended early if it did; beneath a live panel it is folded away."""
     from IPython.display import HTML, display
 
+    page = picture.data + "".join(f"<p>the script stopped early; {escape(error)}</p>" for error in errors)
     if folded:
         summary = "The same experiment turned by a script: a still picture of what to expect"
-        picture = HTML(f'<details class="tl-twin"><summary>{summary}</summary>{picture.data}</details>')
-    display(picture)
+        page = f'<details class="tl-twin"><summary>{summary}</summary>{page}</details>'
+    display(HTML(page))

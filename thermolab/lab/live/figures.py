@@ -19,11 +19,13 @@ def draw(charts: Sequence[Chart], board: Board) -> Figure:
     """All charts of a panel, three in a row."""
     figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=COLUMNS)
     for ax, chart in zip(axes, charts, strict=True):
-        _draw(ax, chart, board, first=chart is charts[0])
+        _draw(ax, chart, board)
+    names = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(names.values(), names, loc="outside upper left", ncols=min(len(names), 4), fontsize="small")
     return figure
 
 
-def _draw(ax: Axes, chart: Chart, board: Board, first: bool) -> None:
+def _draw(ax: Axes, chart: Chart, board: Board) -> None:
     for series, (x, y) in zip(chart.series, chart.points(board), strict=True):
         colour = plots.COLOURS[series.arm % len(plots.COLOURS)]
         dash = DASHES[series.arm % len(DASHES)]
@@ -51,8 +53,10 @@ def _draw(ax: Axes, chart: Chart, board: Board, first: bool) -> None:
     log = "".join(name for name, axis in (("x", chart.x), ("y", chart.y)) if axis.log)
     if chart.kind == "equal":
         _about_the_origin(ax)
+    if chart.kind == "lines":
+        ax.set_xlim(0, max([r.step for readings in board.readings for r in readings], default=1))
     if chart.kind != "heat":
-        plots.label(ax, chart.x.label, chart.y.label, log=log, legend="best" if first else "")
+        plots.label(ax, chart.x.label, chart.y.label, log=log, legend="")
 
 
 def _marks(ax: Axes, board: Board, steps: set) -> None:

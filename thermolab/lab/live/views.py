@@ -134,6 +134,9 @@ class Chart:
     colours: tuple[float, float] = (0.0, 1.0)
 
 
+Curve = Callable[[Board], tuple[np.ndarray, np.ndarray]]
+
+
 def _shared(arms: Sequence[Arm], name: str):
     """The declared gauge of this name, from the first arm that has it."""
     for arm in arms:
@@ -141,6 +144,12 @@ def _shared(arms: Sequence[Arm], name: str):
             return arm.scenario.gauges[name]
     known = sorted({g for arm in arms for g in arm.scenario.gauges})
     raise ValueError(f"{name} is no gauge of {', '.join(a.label for a in arms)}; allowed: {', '.join(known)}")
+
+
+def _plane(x: str, y: str, board: Board, series: Sequence[Series], points: Callable[[Board], list], kind: str) -> Chart:
+    """A chart of one gauge against another."""
+    axes = [Axis(gauge.label, gauge.log) for gauge in (_shared(board.arms, name) for name in (x, y))]
+    return Chart(f"{x}-{y}", *axes, tuple(series), points, kind)
 
 
 class Lines:
@@ -188,11 +197,11 @@ class Lines:
 class Scatter:
     """Two gauges against each other in the last frame, a point each: replicas, neurons. curve(board) -> (x, y): theory behind it.
 
-    x, y: (name of the gauge, axis label); equal: one scale on both axes, about the origin.
+    x, y: names of gauges; equal: one scale on both axes, about the origin.
     """
 
-    def __init__(self, x: tuple[str, str], y: tuple[str, str], *, log: str = "", equal: bool = False, curve=None):
-        self.x, self.y, self.log, self.equal, self.curve = x, y, log, equal, curve
+    def __init__(self, x: str, y: str, *, equal: bool = False, curve: Curve | None = None):
+        self.x, self.y, self.equal, self.curve = x, y, equal, curve
 
     def charts(self, board: Board) -> list[Chart]:
         """One chart."""
@@ -203,18 +212,16 @@ class Scatter:
             out = [self.curve(board)] if self.curve else []
             for readings in board.readings:
                 values = readings[-1].values if readings else {}
-                out.append(tuple(np.ravel(values.get(name, np.zeros(0))) for name, _ in (self.x, self.y)))
+                out.append(tuple(np.ravel(values.get(name, np.zeros(0))) for name in (self.x, self.y)))
             return out
 
-        x, y = (Axis(label, axis in self.log) for axis, (_, label) in (("x", self.x), ("y", self.y)))
-        kind = "equal" if self.equal else "plane"
-        return [Chart(f"{self.x[0]}-{self.y[0]}", x, y, tuple(series), points, kind)]
+        return [_plane(self.x, self.y, board, series, points, "equal" if self.equal else "plane")]
 
 
 class Trajectory:
     """The path of two gauges in their plane, its last point marked. curve(board) -> (x, y): theory behind it."""
 
-    def __init__(self, x: str, y: str, *, curve=None):
+    def __init__(self, x: str, y: str, *, curve: Curve | None = None):
         self.x, self.y, self.curve = x, y, curve
 
     def charts(self, board: Board) -> list[Chart]:
@@ -230,8 +237,7 @@ class Trajectory:
                 out += [(x, y), (x[-1:], y[-1:])]
             return out
 
-        gauges = [_shared(board.arms, name) for name in (self.x, self.y)]
-        return [Chart(f"{self.x}-{self.y}", *(Axis(g.label, g.log) for g in gauges), tuple(series), points, "plane")]
+        return [_plane(self.x, self.y, board, series, points, "plane")]
 
 
 class HeatMap:

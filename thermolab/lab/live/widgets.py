@@ -351,7 +351,7 @@ def _readout(board: Board, speed: float) -> str:
         knobs = " ".join(f"{k}={v if isinstance(v, str) else _number(v)}" for k, v in now.knobs.items())
         head = f"<b>{escape(arm.label)}</b> " if len(board.arms) > 1 else ""
         rate = f" ({speed:,.0f} steps/s)" if math.isfinite(speed) else ""
-        cells = "".join(_gauge(name, now) for name in arm.scenario.gauges if name in now.means)
+        cells = "".join(_gauge(name, now) for name, gauge in arm.scenario.gauges.items() if gauge.mean and name in now.means)
         rows.append(f"<div>{head}step={now.step} {escape(knobs)}{rate}</div><div>{cells}</div>")
     return f'<div style="line-height: 1.5; font-variant-numeric: tabular-nums">{"".join(rows)}</div>'
 

@@ -82,7 +82,7 @@ ISOTROPIC = Scenario(
         "replicas": Knob("replicas R", 8, 4096, "whole", shown=False),
     },
     defaults={"eta": 0.03, "lam": 0.01, "sigma": 1.0, "protocol": "elr", "dim": 3, "replicas": 256},
-    gauges=READINGS,
+    gauges=READINGS | {"along": Gauge("weights along μ", mean=False), "across": Gauge("weights across μ", mean=False)},
     read=_read_gas,
     predict=_predict_gas,
 )
