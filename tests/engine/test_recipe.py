@@ -97,10 +97,9 @@ def test_an_error_in_a_job_comes_through_and_ends_the_workers():
     workers = []
 
     async def awaited():
-        task = asyncio.ensure_future(bad_dimension())
-        await asyncio.sleep(0)
+        await process_ids()  # the workers are up
         workers.extend(processes())
-        await task
+        await bad_dimension()
 
     with pytest.raises(ValueError, match="dim=2"):
         asyncio.run(awaited())

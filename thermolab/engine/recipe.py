@@ -93,9 +93,15 @@ def _progress(items, label: str, total: int | None = None):
 def _pool() -> ProcessPoolExecutor:
     # a fork server imports once for all workers; where there is none (Windows), each worker imports for itself
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    seen = bool(os.environ.get("JPY_SESSION_NAME"))
+    return ProcessPoolExecutor(workers(), multiprocessing.get_context(method), initializer=_begin_worker, initargs=(seen,))
+
+
+def _begin_worker(seen: bool) -> None:
     # Interrupt reaches the whole group of processes: the workers leave it to the kernel, which then ends them
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    return ProcessPoolExecutor(workers(), multiprocessing.get_context(method), initializer=signal.signal, initargs=ignore)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if seen and hasattr(os, "nice"):
+        os.nice(10)  # somebody may be turning knobs in this kernel meanwhile
 
 
 def warm_up(*modules: str) -> None:
@@ -111,15 +117,17 @@ async def _elsewhere(jobs: Jobs) -> list:
     if any(str(s.get("device", "cpu")).startswith("cuda") for s in jobs.settings):
         return [await asyncio.to_thread(_one_thread, jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
     bar = _progress(None, jobs.label, total=len(jobs.settings))
-    futures = [asyncio.wrap_future(_pool().submit(_one_thread, jobs.function, s)) for s in jobs.settings]
 
     def done(future):
         bar.update()
         future.exception()  # looked at: those of ended workers are no news
 
-    for future in futures:
-        future.add_done_callback(done)
     try:
+        # in a thread, for the first submit waits until the workers' server is up
+        submitted = await asyncio.to_thread(lambda: [_pool().submit(_one_thread, jobs.function, s) for s in jobs.settings])
+        futures = [asyncio.wrap_future(future) for future in submitted]
+        for future in futures:
+            future.add_done_callback(done)
         # shielded: a job cancelled in the pool would trip over the end of its worker
         return list(await asyncio.gather(*map(asyncio.shield, futures)))
     except BaseException:
