@@ -11,7 +11,7 @@ import shlex
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import ipywidgets as w
@@ -51,8 +51,7 @@ class Panel(Listener):
         self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], dict(ghosts or {}), goals)
         self.charts = [LiveChart(chart) for view in shown for chart in view.charts(self.board)]
         self._frames, self._marked, self._reached = None, {}, set()
-        self._heard = time.monotonic()
-        self._message = ""
+        self._message, self._drawn = "", 0.0
         self._build(devices)
         self.changed(self.driver.state)
 
@@ -61,9 +60,10 @@ class Panel(Listener):
         self._frames = frames
         for arm, settings, readings, frame in self._each(frames):
             readings.append(views.read(dataclasses.replace(arm, settings=settings), frame))
-        if self._echo.behind <= AHEAD:
+        now = time.monotonic()
+        if self._echo.behind <= AHEAD or now - self._drawn > 0.5:  # twice a second anyway: it may be the answers that got lost
             self._draw()
-        elif time.monotonic() - self._heard > PATIENCE and self.driver.state == "running":
+        if now - self._echo.heard > PATIENCE and self.driver.state == "running":
             self._message = f"nobody is looking: the page has not answered for {PATIENCE:.0f} s. Press Run to go on"
             self.driver.tell("pause")
 
@@ -107,8 +107,7 @@ class Panel(Listener):
             "closed": "closed: run its cell again",
         }
         if state == "running":
-            self._message, self._heard = "", time.monotonic()
-            self._echo.begin()
+            self._message, self._echo.heard = "", time.monotonic()
             for control in self._knobs.values():
                 if isinstance(control, w.FloatLogSlider):
                     control.continuous_update = True
@@ -130,6 +129,7 @@ class Panel(Listener):
         self._readout.value = _readout(self.board, self.driver.steps_per_second)
         self._check_goals()
         self._echo.ask()
+        self._drawn = time.monotonic()
 
     def _check_goals(self) -> None:
         goals, start = self.board.goals, self.board.arms[0].settings
@@ -169,9 +169,6 @@ class Panel(Listener):
     def _on_speed(self, value: float) -> None:
         self.driver.speed = value
         self.driver.tell("call", lambda: None)  # only to wake it
-
-    def _on_answer(self) -> None:
-        self._heard = time.monotonic()
 
     def _on_guess(self, _) -> None:
         name, text = self._guess_of.value, self._guess.value.strip().replace(",", ".")
@@ -231,7 +228,7 @@ class Panel(Listener):
         self._device.observe(lambda change: self._on_device(change.new), "value")
         values = self._values()
         self._knobs = {name: self._knob(name, knob, values[name]) for name, knob in self._declared().items()}
-        self._echo = Echo(self._on_answer)
+        self._echo = Echo()
         self._ghost = w.Checkbox(value=False, description="keep the run as a ghost at Reset", indent=False)
         self._ghost.add_class("tl-ghost")
         self._readout, self._status, self._goals = w.HTML(), w.HTML(), w.HTML()
@@ -254,6 +251,7 @@ class Panel(Listener):
             layout={"overflow": "visible"},
         )
         self.widget.add_class("tl-panel")
+        _answer_where_asked(self.widget)
 
     def _build_guess(self) -> list:
         names = [c.chart.key for c in self.charts if c.chart.kind == "lines"]
@@ -300,31 +298,45 @@ class Panel(Listener):
 class Echo:
     """The page answers each drawing by itself: how far it lags behind, and whether anybody is there.
 
-    A number in the kernel is linked to another one in the page, which sends it back. Nothing is asked before the page
-    has given an order: JupyterLab 4.6 loses count of a widget whose first message meets a kernel that awaits a cell.
+    A number in the kernel is linked to another one in the page, which sends it back. Nothing is asked in the first
+    second, and a pair of numbers that got no answer is replaced: JupyterLab 4.6 loses count of a widget whose first
+    message comes too early to a kernel that awaits a cell, and a page that was reloaded begins anew.
     """
 
-    def __init__(self, answered: Callable[[], None]):
-        self._answered, self._began = answered, math.inf
-        self._ping = self._pong = None
+    def __init__(self):
+        self.heard = time.monotonic()
+        self._renew()
 
-    def begin(self) -> None:
-        """Ask from now on; a pair of numbers that got no answer, as after the page was reloaded, is replaced."""
-        if self._ping is None or self.behind > AHEAD:
-            self._ping, self._pong = w.IntText(), w.IntText()
-            self._link = w.jsdlink((self._ping, "value"), (self._pong, "value"))
-            self._pong.observe(lambda _: self._answered(), "value")
-            self._began = time.monotonic()
+    def _renew(self) -> None:
+        self._ping, self._pong, self._began = w.IntText(), w.IntText(), time.monotonic()
+        self._link = w.jsdlink((self._ping, "value"), (self._pong, "value"))
+        self._pong.observe(lambda _: setattr(self, "heard", time.monotonic()), "value")
+        _answer_where_asked(self._pong)
 
     def ask(self) -> None:
-        """Let the page answer; a second after `begin`, when it has the pair."""
-        if time.monotonic() - self._began > 1:
+        """Let the page answer what was sent until now."""
+        now = time.monotonic()
+        if self.behind > AHEAD and now - max(self.heard, self._began) > PATIENCE / 3:
+            self._renew()
+        if now - self._began > 1:
             self._ping.value += 1
 
     @property
     def behind(self) -> int:
         """How many questions have no answer yet."""
-        return 0 if self._ping is None else self._ping.value - self._pong.value
+        return self._ping.value - self._pong.value
+
+
+def _answer_where_asked(widget: w.Widget) -> None:
+    """Let messages of this widget and all within it be handled by the subshell that the page chose.
+
+    ipykernel 7.4 sends them to the main shell instead, which awaits a measuring cell, and then does not say when it is
+    done with one: JupyterLab waits for that word before the next, so a slider would move once and never again.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = lambda data, chosen: chosen
+    for child in getattr(widget, "children", ()):
+        _answer_where_asked(child)
 
 
 def _button(text: str, icon: str, name: str) -> w.Button:
