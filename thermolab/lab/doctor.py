@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import sys
 import tomllib
 from importlib import metadata
 
-from thermolab.lab import job, provenance, runner, start
+from thermolab.lab import browser, job, provenance, runner, start
 
 OPTIONAL = {
     "jupyterlab": "make lab",
@@ -43,13 +42,12 @@ def _needed() -> list[str]:
 
 
 def _machine(missing: list[str]) -> dict[str, str]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     return {
         "python": f"{platform.python_version()} at {sys.executable}",
         "platform": platform.platform(),
         "processors": str(job.cpus()),
         **({} if "torch" in missing else _torch()),
-        "chromium": chromium or "missing, wanted by the browser tests of make test",
+        "chromium": browser.CHROMIUM or "missing, wanted by the browser tests of make test",
         "notebooks": str(runner.notebooks_folder()),
         "git revision": provenance.git_revision() or "unknown",
     }

@@ -156,9 +156,10 @@ def environment(jobs: int, folder: Path) -> dict[str, str]:
     """The variables of a child: where its results go and its share of the machine."""
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    env = {**os.environ, "THERMOLAB_RESULTS": str(folder), "THERMOLAB_WORKERS": str(workers(jobs))}
+    # JupyterLab and Voilà set these where a person looks on, and a live panel would show
+    env = {name: text for name, text in os.environ.items() if name != "JPY_SESSION_NAME" and not name.startswith("VOILA_")}
+    env |= {"THERMOLAB_RESULTS": str(folder), "THERMOLAB_WORKERS": str(workers(jobs))}
     env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
-    env.pop("JPY_SESSION_NAME", None)  # set where a person looks on, and a live panel would show
     if jobs > 1:
         env["OMP_NUM_THREADS"] = "1"
     return env

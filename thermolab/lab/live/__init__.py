@@ -13,6 +13,8 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from IPython import get_ipython
+
 from thermolab.engine.scenario import Scenario, scripted
 from thermolab.lab import plots
 from thermolab.lab.live import figures, views
@@ -24,10 +26,11 @@ _shown: dict[str, tuple[asyncio.Task, object]] = {}  # by cell: the task of its 
 
 
 def front_end(live: str = "auto") -> bool:
-    """Whether somebody sees widgets: "on", "off", or "auto": JupyterLab and its kin say so to their kernels."""
+    """Whether somebody sees widgets: "on", "off", or "auto": JupyterLab, Voilà and VS Code say so to their kernels."""
     if live != "auto":
         return live == "on"
-    return bool(os.environ.get("JPY_SESSION_NAME"))
+    names = getattr(get_ipython(), "user_ns", {})
+    return bool({"JPY_SESSION_NAME", "VOILA_SERVER_URL"} & set(os.environ)) or "__vsc_ipynb_file__" in names
 
 
 async def panel(
@@ -103,8 +106,6 @@ def _start(arms: Sequence[Arm], shown: Sequence, *, device: str, **settings) -> 
 
 def _cell() -> str:
     """What tells this cell from others: its id in JupyterLab, else its text."""
-    from IPython import get_ipython
-
     shell = get_ipython()
     request = shell.get_parent() if hasattr(shell, "get_parent") else {}
     return request.get("metadata", {}).get("cellId") or request.get("content", {}).get("code", "")
