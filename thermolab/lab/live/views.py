@@ -97,6 +97,13 @@ class Board:
     goals: Sequence[Goal] = ()
     guesses: Mapping[str, float] = field(default_factory=dict)
     marks: Sequence[tuple[int, str]] = ()
+    taken: int = 0
+
+    def some(self, readings: Sequence, most: int = 60) -> slice:
+        """Which of them are drawn as markers: every k-th, and the same ones again when the first are dropped."""
+        stride = -(-len(readings) // most)
+        dropped = max(0, self.taken - len(readings))
+        return slice(-dropped % stride if stride else 0, None, stride or 1)
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,8 @@ class Lines:
                 if gauge.log:
                     low = np.where(low > 0, low, mean / 10)
                 band = np.stack([low, mean + 2 * error])
-                out += [(x[known], band[:, known]), (x[there], mean[there]), (x, theory)]
+                some = board.some(readings)
+                out += [(x[known], band[:, known]), (x[some][there[some]], mean[some][there[some]]), (x, theory)]
             for readings in board.ghosts.values():
                 out.append((np.array([r.step for r in readings], float), np.array([r.means[name][0] for r in readings])))
             steps = [r.step for readings in board.readings for r in readings] or [0]

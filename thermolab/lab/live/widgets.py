@@ -50,14 +50,15 @@ class Panel(Listener):
         self.driver.listener = self
         self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], dict(ghosts or {}), goals)
         self.charts = [LiveChart(chart) for view in shown for chart in view.charts(self.board)]
-        self._frames, self._marked, self._reached = None, {}, set()
+        self._frames, self._between, self._marked, self._reached = None, False, {}, set()
         self._message, self._drawn = "", 0.0
         self._build(devices)
         self.changed(self.driver.state)
 
     # --- what the driver tells, in its task -------------------------------------------------------------------------------
     def framed(self, frames) -> None:
-        self._frames = frames
+        self._frames, self._between = frames, False
+        self.board.taken += 1
         for arm, settings, readings, frame in self._each(frames):
             readings.append(views.read(dataclasses.replace(arm, settings=settings), frame))
         now = time.monotonic()
@@ -72,6 +73,7 @@ class Panel(Listener):
             self._mark(name, value, step)
         if self._frames is None:
             return
+        # a reading between two frames, what was measured last with theory at the new knobs: the line jumps at once
         for run, (arm, settings, readings, frame) in zip(self.driver.runs, self._each(self._frames), strict=True):
             present = {**frame.knobs, **{k: _plain(run.knobs[k]) for k in knobs if k in run.knobs}}
             frame = dataclasses.replace(frame, knobs=present)
@@ -79,9 +81,11 @@ class Panel(Listener):
             reading = dataclasses.replace(
                 readings[-1], step=step, knobs={k: frame.knob(k) for k in present}, theory=arm.scenario.predict(frame, settings)
             )
-            if readings[-1].step == step and len(readings) > 1:
+            if self._between:
                 readings.pop()
             readings.append(reading)
+        self.board.taken += not self._between
+        self._between = True
         self._draw()
 
     def started(self) -> None:
@@ -91,7 +95,7 @@ class Panel(Listener):
                 self.board.ghosts[label.format(arm.label)] = list(readings)
         for readings in self.board.readings:
             readings.clear()
-        self._frames, self.board.marks, self._marked, self._message = None, [], {}, ""
+        self.board.taken, self._frames, self.board.marks, self._marked, self._message = 0, None, [], {}, ""
         self._reached = set()
         for name, value in self._values().items():
             self._told[name] = value
