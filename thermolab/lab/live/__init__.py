@@ -94,6 +94,7 @@ def _start(arms: Sequence[Arm], shown: Sequence, *, device: str, **settings) -> 
 
     from thermolab.lab.live.widgets import Panel  # not above: a batch job never needs widgets
 
+    torch.set_num_threads(1)  # small tensors gain nothing from more, and the browser wants a core too
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     new = Panel(arms, shown, device=device, devices=devices, **settings)
     cell = _cell()

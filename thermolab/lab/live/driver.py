@@ -96,12 +96,12 @@ class Driver:
             found = tuple(run.frame() for run in self.runs)
         if found is None:
             return
-        done = found[0].step - first
-        self._work = time.perf_counter() - began
         for run in self.runs:
             del run.history[:-1]  # a panel may run for days
+        self._done = done = found[0].step - first
         self._measure_speed(done)
         self.listener.framed(found)
+        self._work = time.perf_counter() - began
         if self._single:
             self._single = False
             self._be("paused")
@@ -114,17 +114,16 @@ class Driver:
         await asyncio.sleep(0)
 
     def _choose_every(self) -> int:
-        """Steps to the next frame: as many as fit into its time, or as the speed allows."""
+        """Steps to the next frame: as many as its time holds beside what a frame costs, or as the speed asks for."""
         if self._single:
             return 1
-        share = self._work * FRAMES_PER_SECOND  # of a frame's time that the last one took
-        if not 0.8 < share < 1.25:
-            fast = self._every * min(4.0, 1 / max(share, 1e-3))
-            digits = 10 ** max(0, math.floor(math.log10(max(fast, 1))) - 1)
-            self._every = max(1, round(fast / digits) * digits)  # two digits, so that the log's list of frames stays short
-        limit = self.speed / FRAMES_PER_SECOND
-        if limit < self._every:
-            self._every = max(1, round(limit))
+        frame = 1 / FRAMES_PER_SECOND
+        step = self.runs[0].seconds_per_step or frame
+        room = max(frame / 4, frame - (self._work - self._done * step))
+        wanted = min(room / step, self.speed * min(max(frame, self._work), 4 * frame))
+        if not 0.8 < wanted / self._every < 1.25:  # it changes seldom and has two digits: the log's list of frames stays short
+            digits = 10 ** max(0, math.floor(math.log10(max(wanted, 1))) - 1)
+            self._every = max(1, round(wanted / digits) * digits)
         return self._every
 
     def _measure_speed(self, done: int) -> None:
@@ -178,7 +177,7 @@ class Driver:
         self._be("paused")
 
     def _renew(self) -> None:
-        self._every, self._work, self._new = 1, 0.0, bool(self.runs)
+        self._every, self._work, self._done, self._new = 1, 0.0, 0, bool(self.runs)
         self.built = [dict(settings) for settings in self.settings]
         self.runs = [
             arm.scenario.start(seed=self.seed, device=self.device, **settings)
