@@ -2,6 +2,7 @@
 
 Each contest times its contestants in turn, several rounds, and reports the median of the ratios of a round: a load from
 elsewhere then slows all of them alike. CPU seconds of one thread are what counts on the CPU, wall time on a GPU.
+The live panels are measured in a browser, in wall time: run them on an idle machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import live
 import torch
 from contests import CONTESTS
 
@@ -73,23 +75,26 @@ def _cpuinfo() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"contests, default all: {', '.join(CONTESTS)}")
+    known = [*CONTESTS, *live.PANELS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"contests and panels, default all: {', '.join(known)}")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(CONTESTS):
-        parser.error(f"unknown contest {', '.join(unknown)}; there are: {', '.join(CONTESTS)}")
+    if unknown := set(arguments.names) - set(known):
+        parser.error(f"unknown contest {', '.join(unknown)}; there are: {', '.join(known)}")
+    names = arguments.names or known
     torch.set_num_threads(1)
     where = machine(arguments.device)
     print(", ".join(f"{k} {v}" for k, v in where.items() if v))
     found = {}
-    for name in arguments.names or CONTESTS:
+    for name in (n for n in names if n in CONTESTS):
         found[name] = contest(name, arguments.device)
         print(f"\n{name}")
         for k, r in found[name].items():
             print(f"  {k:<28} {r['per_second']:>12,.0f}/s   {r['ratio']:7.2f} x  ({r['lowest']:.2f} to {r['highest']:.2f})")
+    panels = live.report([name for name in names if name in live.PANELS])
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": where, "contests": found}, indent=1))
+        arguments.json.write_text(json.dumps({"machine": where, "contests": found, "panels": panels}, indent=1))
     return 0
 
 

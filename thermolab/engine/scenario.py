@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 from thermolab.engine.drivers import frame_steps
@@ -78,6 +78,14 @@ class Gauge:
     mean: bool = True
 
 
+def _as_it_is(frame: Frame, settings: Mapping) -> Mapping:
+    return frame.gauges
+
+
+def _nothing(frame: Frame, settings: Mapping) -> Mapping[str, float]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Scenario:
     """An experiment that plain values rebuild.
@@ -94,8 +102,8 @@ class Scenario:
     settings: Mapping[str, Knob]
     defaults: Mapping[str, object]
     gauges: Mapping[str, Gauge]
-    read: Callable[[Frame, Mapping], Mapping] = field(default=lambda frame, settings: frame.gauges)
-    predict: Callable[[Frame, Mapping], Mapping[str, float]] = field(default=lambda frame, settings: {})
+    read: Callable[[Frame, Mapping], Mapping] = _as_it_is
+    predict: Callable[[Frame, Mapping], Mapping[str, float]] = _nothing
 
     def checked(self, settings: Mapping) -> dict:
         """All settings, defaults filled in. Raises ValueError, one line, for an unknown name or a value not allowed."""

@@ -1,0 +1,144 @@
+"""The live panel in a real browser: how soon a key acts, how many frames are drawn, what the panel costs in steps.
+
+Each panel is that of its notebook but for its replicas: one core, float32, one thread, JupyterLab and Chromium beside it
+on the same machine. Steps per second are compared with the same experiment without a panel, with the same gauges read
+at the same steps, in the same kernel, in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from nbformat import v4
+
+PRESSES, ROUNDS, SECONDS = 30, 3, 4.0
+GAS = '[Lines("T", "U", "r", "S"), Scatter("across", "along", equal=True)]'
+PANELS = {
+    "panel isotropic D=3, R=64": f'scenes.ISOTROPIC, {{"replicas": 64}}, {GAS}',
+    "panel network 64-8-8, B=32, R=1": 'scenes.NETWORK, {"replicas": 1}, [Lines("r", "T", "U", "snr", "S")]',
+    "panel MLP 64-64-10, B=32, R=1": 'scenes.MLP, {}, [Lines("U", "snr", "T", "S")]',
+}
+SETUP = f"""\
+import asyncio, json, os, sys, time
+from types import SimpleNamespace
+here = {str(Path(__file__).parent)!r}
+sys.path.insert(0, here)
+os.environ["PYTHONPATH"] += os.pathsep + here  # for the processes that measure
+import scenes
+from thermolab.lab import live, plots
+from thermolab.lab.live import *
+plots.style()
+setup = SimpleNamespace(seed=0, device="cpu", live="on")
+"""
+PANEL = """\
+scenario, settings, views = {}
+await panel({{"run": (scenario, settings)}}, views, setup, steps=90, alt="a benchmark")
+"""
+# what the panel is asked from within: when an order to turn a knob was carried out, and its speed against none
+INSIDE = """\
+shown = list(live._shown.values())[-1][1]
+driver, turned, rounds = shown.driver, [], []
+turn = driver._turn
+driver._turn = lambda name, value: (turn(name, value), turned.append(time.time() * 1000))
+def counters():
+    return time.perf_counter(), driver.runs[0].state.step, shown._echo._ping.value
+async def compare(rounds_wanted, seconds):
+    for _ in range(rounds_wanted):
+        driver.tell("run"); await asyncio.sleep(1.5)
+        before = counters(); await asyncio.sleep(seconds); after = counters()
+        driver.tell("pause"); await asyncio.sleep(0.3)
+        t, steps, drawn = (b - a for a, b in zip(before, after))
+        run, began = scenario.start(seed=1, **driver.settings[0]), time.perf_counter()
+        for frame in run.frames(driver._every):
+            if time.perf_counter() - began > seconds:
+                break
+        alone = run.state.step / (time.perf_counter() - began)
+        rounds.append({"panel": steps / t, "alone": alone, "frames": drawn / t, "every": driver._every})
+"""
+# in the page: when a key went down, and when its value first stood in the read-out and in a chart
+WATCH = """() => {
+  window.keys = []; window.shown = {};
+  const now = () => performance.timeOrigin + performance.now();
+  const see = key => { if (!(key in window.shown)) window.shown[key] = now(); };
+  const watch = (place, look) => new MutationObserver(look).observe(place, {subtree: true, childList: true, characterData: true});
+  document.addEventListener('keydown', () => window.keys.push(now()), true);
+  const text = document.querySelector('.tl-readout'), chart = document.querySelector('.tl-chart');
+  watch(text, () => see('read ' + text.textContent.match(/eta=(\\S+)/)?.[1]));
+  watch(chart, () => chart.querySelectorAll('text').forEach(
+    label => { if (label.textContent.startsWith('η ')) see('drawn ' + label.textContent); }));
+  see('read ' + text.textContent.match(/eta=(\\S+)/)[1]);
+}"""
+
+
+def measure(name: str, lab) -> dict:
+    """Latencies in ms (median, largest), frames per second, and steps per second with the panel over those without."""
+    cells = [v4.new_code_cell(SETUP), v4.new_code_cell(PANEL.format(PANELS[name]))]
+    lab.open(v4.new_notebook(cells=cells))
+    lab.run_cell(0)
+    began = time.perf_counter()
+    lab.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
+    lab.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-cell')")
+    lab.page.wait_for_function("document.querySelector('.tl-readout')?.textContent.includes('step=')")
+    first = time.perf_counter() - began
+    lab.page.wait_for_selector(".tl-twin", state="attached")
+    lab.scroll_to(1)
+    lab.evaluate_in_kernel(INSIDE)
+    lab.page.locator("button.tl-run").click()
+    lab.page.wait_for_timeout(2000)
+    latencies = _latencies(lab)
+    lab.page.locator("button.tl-pause").click()
+    lab.evaluate_in_kernel(f"job = asyncio.ensure_future(compare({ROUNDS}, {SECONDS}))")
+    rounds = []
+    while len(rounds) < ROUNDS:
+        lab.page.wait_for_timeout(1000)
+        rounds = json.loads(lab.evaluate_in_kernel("print(json.dumps(rounds))"))
+    ratios = [r["panel"] / r["alone"] for r in rounds]
+    middle = {k: statistics.median(r[k] for r in rounds) for k in ("panel", "alone", "frames")}
+    return {"first_s": first, **latencies, **middle, "ratio": statistics.median(ratios), "ratios": ratios}
+
+
+def _latencies(lab) -> dict:
+    """From key press to the knob in use, to the read-out and to the chart; one key at a time, none while another acts."""
+    lab.page.evaluate(WATCH)
+    lab.page.locator(".tl-eta .noUi-handle").focus()
+    for i in range(PRESSES):
+        lab.page.keyboard.press("ArrowRight" if i < PRESSES // 2 else "ArrowUp")
+        lab.page.wait_for_function(f"Object.keys(window.shown).filter(k => k.startsWith('drawn')).length > {i}")
+        lab.page.wait_for_timeout(150 + 17 * (i % 7))  # not in step with the frames
+    keys, shown = lab.page.evaluate("window.keys"), lab.page.evaluate("window.shown")
+    used = json.loads(lab.evaluate_in_kernel("print(turned)"))
+    drawn = sorted(t for k, t in shown.items() if k.startswith("drawn"))
+    read = sorted(t for k, t in shown.items() if k.startswith("read"))[1:]  # the first is what stood there before
+    found = {"used": used, "read": read, "drawn": drawn}
+    out = {}
+    for name, times in found.items():
+        waits = [b - a for a, b in zip(keys, times, strict=True)]
+        out |= {f"{name}_ms": statistics.median(waits), f"{name}_largest_ms": max(waits)}
+    return out
+
+
+def report(names: list[str]) -> dict:
+    """Measure the panels and print what was found; {name: numbers}."""
+    from playwright.sync_api import sync_playwright
+
+    from thermolab.lab import browser
+
+    out = {}
+    with tempfile.TemporaryDirectory() as folder, browser.serve(Path(folder)) as server, sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(**browser.LAUNCH)
+        for name in names:
+            lab = browser.Lab(server, chromium.new_page(viewport=browser.WINDOW))
+            out[name] = r = measure(name, lab)
+            lab.close()
+            print(f"\n{name}")
+            print(f"  first frame after {r['first_s']:.1f} s; {r['frames']:.1f} frames/s drawn")
+            for key, what in (("used", "knob in use"), ("read", "read-out"), ("drawn", "chart")):
+                print(f"  key to {what:<12} {r[f'{key}_ms']:6.0f} ms median, {r[f'{key}_largest_ms']:6.0f} ms at most")
+            print(f"  {r['panel']:,.0f} steps/s, {100 * r['ratio']:.0f} % of {r['alone']:,.0f} without panel"
+                  f" ({', '.join(f'{100 * x:.0f}' for x in r['ratios'])})")  # fmt: skip
+        chromium.close()
+    return out

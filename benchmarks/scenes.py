@@ -1,0 +1,37 @@
+"""What the benchmark of the live panel runs: the scenarios of notebook 03, and an ordinary MLP on digits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thermolab.engine import data, models, scenario
+from thermolab.engine.experiment import Experiment
+from thermolab.engine.network import NetworkOnData
+from thermolab.engine.scenario import Gauge, Knob, Scenario
+from thermolab.instruments import gauges, temperature
+from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
+
+__all__ = ["ISOTROPIC", "MLP", "NETWORK"]
+
+
+def _mlp(*, seed, device, eta, lam, batch_size) -> Experiment:
+    net = NetworkOnData(models.mlp((64, 64, 10)), data.digits(1024, label_noise=0.3))
+    read = {"S": gauges.PathEntropy(), "noise": gauges.MinibatchNoise()}
+    return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, replicas=1, seed=seed, device=device, gauges=read)
+
+
+def _read(frame, settings):
+    found = frame.gauges
+    t = temperature.gas_temperature(frame.knobs["eta"] / found["r2"], found["trace"], 4810)
+    return {**found, "r": np.sqrt(found["r2"]), "T": t}
+
+
+MLP = Scenario(
+    name="benchmark.mlp",
+    build=_mlp,
+    settings={"eta": Knob("learning rate η", 1e-3, 1.0), "lam": scenario.LAM, "batch_size": scenario.BATCH_SIZE},
+    defaults={"eta": 0.05, "lam": 1e-3, "batch_size": 32},
+    gauges={"U": Gauge("energy U (loss)", log=True), "snr": Gauge("signal/noise", log=True),
+            "T": Gauge("temperature T (loss)", log=True), "S": Gauge("entropy S (nats)")},
+    read=_read,
+)  # fmt: skip
