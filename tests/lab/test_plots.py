@@ -48,6 +48,15 @@ def test_panels_are_a_row():
     assert figure.get_size_inches().tolist() == [6.0, 1.5]
 
 
+def test_panels_are_rows_of_so_many_columns():
+    figure, axes = plots.panels(4, width=2.0, height=1.5, columns=3)
+    assert len(axes) == len(figure.axes) == 4  # no empty ones
+    assert figure.get_size_inches().tolist() == [6.0, 3.0]
+    places = [ax.get_subplotspec() for ax in axes]
+    assert [(p.rowspan.start, p.colspan.start) for p in places] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert plots.panels(2, width=2.0, height=1.5, columns=3)[0].get_size_inches().tolist() == [4.0, 1.5]
+
+
 def test_points_have_error_bars_of_two_standard_errors(axes):
     values = seeds([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]])
     plots.points(axes, [0.1, 0.2], values, index=1, label="measured")
@@ -117,33 +126,6 @@ def test_labels(axes):
     low, high = axes.get_xlim()
     labels = [t.get_text() for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
     assert labels == ["0.01", "0.02", "0.05", "0.1"]
-
-
-def test_traces_have_bands_theory_and_marks():
-    time = [10, 20, 30]
-    data = xr.Dataset(
-        {k: ("time", v) for k, v in {
-            "U": [1.0, 2.0, 3.0], "U_error": [0.1, 0.1, 0.2], "U_pred": [1.0, 2.0, 2.0],
-            "r": [5.0, 5.0, 5.0], "r_error": [0.5, 0.5, 0.5], "r_pred": [5.0, 5.0, 5.0],
-        }.items()}, coords={"time": time},
-    )  # fmt: skip
-    figure = plots.traces(data, {"U": "U (loss)", "r": "r"}, marks=[(20, "η = 0.1"), (25, "λ = 1")], log=["r"])
-    left, right = figure.axes
-    assert (left.get_ylabel(), right.get_ylabel(), left.get_xlabel()) == ("U (loss)", "r", "step")
-    assert (left.get_yscale(), right.get_yscale()) == ("linear", "log")
-    for ax in (left, right):
-        assert [t.get_text() for t in ax.texts] == ["η = 0.1", "λ = 1"]
-        assert [t.xy[0] for t in ax.texts] == [20, 25]
-        verticals = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
-        assert verticals == [20, 25]
-    band = left.collections[0].get_paths()[0].vertices
-    assert band[:, 1].min() == pytest.approx(0.8)
-    assert band[:, 1].max() == pytest.approx(3.4)
-    np.testing.assert_array_equal(left.lines[0].get_ydata(), [1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(left.lines[1].get_ydata(), [1.0, 2.0, 2.0])
-    assert left.get_legend() is not None
-    assert right.get_legend() is None
-    plots.show(figure, "two gauges")
 
 
 def test_style_leaves_legible_figures():

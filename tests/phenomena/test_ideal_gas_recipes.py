@@ -9,7 +9,9 @@ import xarray as xr
 from scipy import integrate
 
 from thermolab.engine.experiment import DivergenceError
-from thermolab.phenomena.ideal_gas import isotropic, network, theory, transients
+from thermolab.engine.scenario import scripted
+from thermolab.lab.live.views import Arm, read
+from thermolab.phenomena.ideal_gas import isotropic, live, network, theory, transients
 
 # the accuracy that the finite-step forms are held to: order η for r and p, the sampling of the window for U
 RADIUS, PRESSURE, ENERGY, SLOPE = 0.015, 0.03, 0.04, 0.02
@@ -143,31 +145,33 @@ def test_an_anisotropic_gas_differs_in_entropy_only():
     assert (abs((data["S"] - data["S_pred"]).mean("lam") - shift) < 0.05 * 4).all()
 
 
-def test_response_turns_knobs_and_follows_theory():
-    data = transients.response.run(
-        "elr", [[500, {"eta": 0.1}]], eta=0.04, lam=0.1, dim=4, replicas=512, every=50, steps=1000, seed=2
-    )
-    assert data["time"].values.tolist() == list(range(50, 1001, 50))
-    assert data["eta"].values.tolist() == [0.04] * 10 + [0.1] * 10
+def test_a_scripted_gas_turns_knobs_and_follows_theory():
+    start = {"eta": 0.04, "lam": 0.1, "dim": 4, "replicas": 512}
+    frames, error = scripted.run(live.ISOTROPIC, [[500, {"eta": 0.1}]], every=50, steps=1000, seed=2, **start)
+    assert error is None
+    arm = Arm("gas", live.ISOTROPIC, live.ISOTROPIC.checked(start))
+    readings = [read(arm, frame) for frame in frames]
+    assert [r.step for r in readings] == list(range(50, 1001, 50))
+    np.testing.assert_allclose([r.knobs["eta"] for r in readings], [0.04] * 10 + [0.1] * 10, rtol=1e-6)
     for late in (slice(5, 10), slice(15, 20)):  # 250 steps, several relaxation times, after each turn
-        part = data.isel(time=late)
-        r, _, t = finite_step("elr", float(part["eta"][0]), 0.1, 4, 1.0)
+        part = readings[late]
+        r, _, t = finite_step("elr", part[0].knobs["eta"], 0.1, 4, 1.0)
+        means = {name: np.mean([x.means[name] for x in part], 0) for name in ("r", "p", "U", "S")}
         for name, value in {"r": r, "p": 0.1, "U": 1 - mean_cosine(t, 4)}.items():
-            # 4 SE of a frame, as if the frames were one
-            tolerance = 0.015 * value + 4 * float(part[f"{name}_error"].mean())
-            assert float(part[name].mean()) == pytest.approx(value, abs=tolerance)
-            assert float(part[f"{name}_pred"][0]) == pytest.approx(value, rel=0.005)
-        assert float(part["S"].mean()) == pytest.approx(float(part["S_pred"][0]), abs=4 * float(part["S_error"].mean()))
-    assert float(data["U"][15:].mean()) > 2 * float(data["U"][5:10].mean())
+            mean, error = means[name]  # of a frame, as if the frames were one
+            assert mean == pytest.approx(value, abs=0.015 * value + 4 * error)
+            assert part[0].theory[name] == pytest.approx(value, rel=0.005)
+        assert means["S"][0] == pytest.approx(part[0].theory["S"], abs=4 * means["S"][1])
+    assert np.mean([x.means["U"][0] for x in readings[15:]]) > 2 * np.mean([x.means["U"][0] for x in readings[5:10]])
 
 
 def test_predictions_of_the_live_panel():
-    found = transients.predict("sphere", eta=0.05, lam=0.1, dim=4, sigma=1.0, radius=2.0)
+    found = live.predict("sphere", eta=0.05, lam=0.1, dim=4, sigma=1.0, radius=2.0)
     assert set(found) == {"T", "U", "S", "r", "p"}
     assert found["r"] == 2.0
     moment = 3 * (1 + found["T"] * mean_cosine(found["T"], 4))
     assert found["p"] == pytest.approx((math.sqrt(1 + 0.05**2 * moment) - 1) / (0.05 * 4), rel=1e-6)
-    free = transients.predict("elr", eta=0.05, lam=0.1, dim=4, sigma=1.0, radius=2.0)
+    free = live.predict("elr", eta=0.05, lam=0.1, dim=4, sigma=1.0, radius=2.0)
     assert (free["r"], free["p"]) == (pytest.approx(finite_step("elr", 0.05, 0.1, 4, 1.0)[0], rel=1e-3), 0.1)
 
 
@@ -305,7 +309,6 @@ def test_docstrings_list_what_the_datasets_hold(reference, twin):
     grids = {"eta": (0.05, 0.05, 1), "lam": (0.1, 0.1, 1), "burn_in": 8, "window": 64 * network.STRIDE, "n_seeds": 2}
     made = {
         isotropic.stationary: isotropic.stationary.run("elr", **tiny),
-        transients.response: transients.response.run("elr", [], eta=0.1, lam=0.1, replicas=8, every=10, steps=20),
         transients.relaxation: transients.relaxation.run("elr", eta=(0.1,), lam=0.1, replicas=4, points=3, n_seeds=2),
         isotropic.hot_sphere: isotropic.hot_sphere.run((0.1,), dim=3, replicas=4, steps=10, n_seeds=2),
         network.sphere: reference,
@@ -315,7 +318,6 @@ def test_docstrings_list_what_the_datasets_hold(reference, twin):
     needed = {
         isotropic.stationary: "U p r g2 S S_error S_full r_gap diverged steps relaxed T T_step eta_eff r_pred p_pred U_pred "
         "S_pred U_vmf S_vmf",
-        transients.response: "U r p S U_error r_error p_error S_error U_pred r_pred p_pred S_pred",
         transients.relaxation: "r r_pred r_other r_star",
         isotropic.hot_sphere: "U U_vmf U_small",
         network.sphere: "U g2 p trace gradient_squared effective_dimension effective_dimension_isotropic S tau drift snr",
@@ -324,6 +326,5 @@ def test_docstrings_list_what_the_datasets_hold(reference, twin):
     }
     for recipe, data in made.items():
         assert set(needed[recipe].split()) <= set(data.data_vars), recipe.__name__
-        if recipe is not transients.response:  # which shortens its list with dots
-            for name in data.data_vars:
-                assert re.search(rf"\b{name}\b", documented(recipe)), f"{recipe.__name__} does not document {name}"
+        for name in data.data_vars:
+            assert re.search(rf"\b{name}\b", documented(recipe)), f"{recipe.__name__} does not document {name}"

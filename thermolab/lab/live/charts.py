@@ -79,7 +79,7 @@ class LiveChart:
         else:
             wanted = {"y": views.limits(ys, self.chart.y.log, self._limits["y"])}
             if self.chart.kind == "lines":
-                steps = np.concatenate([np.zeros(0), *xs])
+                steps = np.concatenate([np.zeros(0), *(x for series, (x, _) in pairs if series.role in ("measured", "theory"))])
                 wanted["x"] = views.steps_window(*(steps.min(), steps.max()) if steps.size else (0.0, 1.0))
             else:
                 wanted["x"] = views.limits(xs, self.chart.x.log, self._limits["x"])

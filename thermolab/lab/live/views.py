@@ -193,10 +193,10 @@ class Lines:
             for readings in board.ghosts.values():
                 out.append((np.array([r.step for r in readings], float), np.array([r.means[name][0] for r in readings])))
             steps = [r.step for readings in board.readings for r in readings] or [0]
-            across = np.array([min(steps), max(steps)], float)
+            across = np.array(steps_window(min(steps), max(steps)), float)  # moves seldom: less to send
             out += [(across, np.full(2, goal.target)) for goal in board.goals if goal.gauge == name]
             out.append((across, np.full(2, board.guesses.get(name, math.nan))))
-            out.append((np.array([step for step, _ in board.marks if step >= across[0]], float), np.zeros(0)))
+            out.append((np.array([step for step, _ in board.marks if step >= min(steps)], float), np.zeros(0)))
             return out
 
         return Chart(name, Axis("step"), Axis(gauge.label, gauge.log), tuple(series), points)

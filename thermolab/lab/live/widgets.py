@@ -391,9 +391,7 @@ def _legend(board: Board) -> str:
     spans = "".join(
         f'<span style="margin-right: 1.2em; white-space: nowrap">{sample} {escape(text)}</span>' for sample, text in items
     )
-    ground = (
-        "<style>.tl-chart > * { background: white; margin: 2px }</style>"
-    )
+    ground = "<style>.tl-chart > * { background: white; margin: 2px }</style>"
     return f'{ground}<div class="tl-legend" style="line-height: 1.5">{spans}</div>'
 
 
