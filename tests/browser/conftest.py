@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import TimeoutError, expect, sync_playwright
 
 from thermolab.lab import browser as jupyter
 
@@ -77,6 +77,31 @@ const drawn = i => seen(i, 'path, rect, .object_grp').map(
 const lines = (i, colour) => seen(i, '.line').filter(e => e.style.stroke === colour).map(e => e.getAttribute('d'));
 """
 
+# Texts in the charts that run into each other, and those that do not stand out from their ground (contrast of WCAG AA).
+UGLY = """(() => {
+const light = colour => {
+    const linear = c => c <= 0.04 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    const part = colour.match(/[\\d.]+/g).slice(0, 3).map(c => linear(c / 255));
+    return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
+};
+const ground = e => {
+    const own = getComputedStyle(e).backgroundColor;
+    return own.match(/, 0\\)$/) && e.parentElement ? ground(e.parentElement) : own;
+};
+return [...box.querySelectorAll('.tl-chart .bqplot')].flatMap(figure => {
+    const labels = [...figure.querySelectorAll('.svg-background text')].filter(e => e.textContent);
+    const faint = labels.filter(e => {
+        const [dark, bright] = [light(getComputedStyle(e).fill), light(ground(e.closest('svg')))].sort((a, b) => a - b);
+        return (bright + 0.05) / (dark + 0.05) < 4.5;
+    });
+    const boxes = labels.map(e => [e.textContent, e.getBoundingClientRect()]);
+    const meet = (a, b) => a.left + 2 < b.right && b.left + 2 < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
+    const over = boxes.flatMap(([one, a], i) =>
+        boxes.slice(i + 1).filter(([_, b]) => meet(a, b)).map(([other]) => `${one} on ${other}`));
+    return [...faint.map(e => `${e.textContent} is faint`), ...over];
+});
+})()"""
+
 
 class LivePanel:
     """The live panel of a cell, as somebody uses it who looks at the page."""
@@ -103,12 +128,19 @@ class LivePanel:
         self.box.locator(f".tl-{knob} select").select_option(option)
 
     def until(self, condition, given=None):
-        """Waits until a JavaScript expression of PANEL's names and `given` is true."""
-        self.page.wait_for_function(f"([at, given]) => {{ {PANEL} return {condition} }}", arg=[self.at, given])
+        """Waits until a JavaScript expression of PANEL's names and `given` is true, else fails with what the panel says."""
+        try:
+            self.page.wait_for_function(f"([at, given]) => {{ {PANEL} return {condition} }}", arg=[self.at, given])
+        except TimeoutError:
+            pytest.fail(f"not reached: {condition} with {given}; the panel: {self.look('panel')}")
 
     def look(self, expression="arms[0]", given=None):
         """The value of such an expression, by default the read-out of the first experiment as {name: text}."""
         return self.page.evaluate(f"([at, given]) => {{ {PANEL} return {expression} }}", [self.at, given])
+
+    def ugly(self):
+        """What is hard to read in the charts, see UGLY."""
+        return self.look(UGLY)
 
     def goes_on(self):
         """Waits for further steps."""
