@@ -111,6 +111,7 @@ class LivePanel:
         lab.scroll_to(cell)
         self.box = lab.page.locator(self.at)
         self.status, self.charts = self.box.locator(".tl-status"), self.box.locator(".tl-chart")
+        self.box.wait_for()
         self.until("now.step && panel.status")
 
     def press(self, button):

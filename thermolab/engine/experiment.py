@@ -115,7 +115,7 @@ class Experiment:
         A new protocol finds the present radius: "sphere" holds the weights at the |w| that they have.
         """
         knobs = {name: self._checked(name, value) for name, value in knobs.items()}
-        self._note({k: v if isinstance(v, str) else v.tolist() for k, v in knobs.items()})
+        self._note({k: v if isinstance(v, str) else int(v) if k == "batch_size" else v.tolist() for k, v in knobs.items()})
         for name, value in knobs.items():
             if name == "batch_size" or isinstance(value, str):
                 self.knobs[name] = value if isinstance(value, str) else int(value)

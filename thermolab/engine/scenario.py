@@ -52,7 +52,7 @@ class Knob:
             fits = isinstance(value, str) and value in self.options
         else:
             kind = Real if self.scale in ("log", "linear") else Integral
-            fits = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+            fits = isinstance(value, kind) and not isinstance(value, bool)
             fits = fits and (self.low <= value <= self.high or (self.zero and value == 0))
         if not fits:
             raise ValueError(f"{name}={value!r} is not allowed; allowed: {self.allowed}")

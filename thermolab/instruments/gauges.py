@@ -28,7 +28,7 @@ class _Window:
         eta = float(knobs["eta"].min())
         if knobs.get("protocol", "lr") == "lr":
             eta /= float((state.weights * state.weights).sum(1).max())
-        if not math.isfinite(eta) or state.step - self.last < self.spacing / eta:
+        if not 0 < eta < math.inf or state.step - self.last < self.spacing / eta:
             return False
         self.last = state.step
         w = state.weights.cpu().numpy().astype(np.float64)

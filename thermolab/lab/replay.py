@@ -6,6 +6,8 @@ Its recipe is looked up in a table of scenarios; nothing in it is imported or ev
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import re
@@ -17,7 +19,7 @@ import jsonschema
 import torch
 from tqdm import tqdm
 
-from thermolab.engine.experiment import LAST_STEP, Experiment
+from thermolab.engine.experiment import LAST_STEP, DivergenceError, Experiment
 from thermolab.engine.scenario import Scenario
 from thermolab.lab import params, results
 from thermolab.lab.params import UserError
@@ -27,7 +29,7 @@ WHOLE = {"type": "integer", "minimum": 0, "maximum": LAST_STEP}
 COUNT = {**WHOLE, "minimum": 1}
 ROW = {"type": "array", "prefixItems": [COUNT, COUNT, COUNT], "minItems": 3, "maxItems": 3}
 EVENT = {"type": "array", "prefixItems": [WHOLE, {"type": "object"}], "minItems": 2, "maxItems": 2}
-DEVICE = {"type": "string", "pattern": r"^(cpu|cuda(:\d)?)$"}
+DEVICES = ("cpu", "cuda", *(f"cuda:{i}" for i in range(16)))
 SCHEMA = {
     "type": "object",
     "required": ["thermolab", "recipe", "settings", "seed", "backend", "device", "threads", "steps", "events", "frames"],
@@ -38,7 +40,7 @@ SCHEMA = {
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
         "backend": {"type": "string"},
         "processor": {"type": "string"},
-        "device": DEVICE,
+        "device": {"enum": DEVICES},
         "threads": {"type": "integer", "minimum": 1, "maximum": 1024},
         "steps": WHOLE,
         "events": {"type": "array", "items": EVENT},
@@ -55,10 +57,16 @@ def save(log: Mapping, label: str = "") -> Path:
     folder = Path(params.default_out()).absolute() / "live"
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.-]+", "-", f"{log['recipe']}-{label}-{time.strftime('%Y%m%d-%H%M%S')}").strip("-")
-    taken = 1
-    while (path := folder / f"{name}{f'-{taken}' if taken > 1 else ''}.json").exists():
-        taken += 1
-    results.write_json(path, log)
+    for taken in itertools.count(1):
+        path = folder / f"{name}{f'-{taken}' if taken > 1 else ''}.json"
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)  # ours from now on
+            break
+    try:
+        results.write_json(path, log)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return path
 
 
@@ -71,12 +79,20 @@ def load(path, scenarios: Mapping[str, Scenario]) -> dict:
         wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(log))
         if wrong is not None:
             raise ValueError(f"{wrong.json_path}: {wrong.message[:200]}")
+        log = _whole(log)
         _check(log, scenarios)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; save one with the panel's button Save log") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no log of a live run: {error}; save one with the panel's button Save log") from None
     return log
+
+
+def _whole(log: dict) -> dict:
+    """The log with all its counts as int: JSON knows no difference between 5 and 5.0."""
+    counts = {name: int(log[name]) for name in ("seed", "threads", "steps")}
+    events = [[int(step), change] for step, change in log["events"]]
+    return {**log, **counts, "events": events, "frames": [[int(n) for n in row] for row in log["frames"]]}
 
 
 def _no_constant(name: str):
@@ -92,16 +108,17 @@ def _check(log: dict, scenarios: Mapping[str, Scenario]) -> None:
         raise ValueError(f"settings are {', '.join(log['settings'])}; expected: {', '.join(scenario.settings)}")
     scenario.checked(log["settings"])
     last = 0
+    knobs = set(log["events"][0][1]) if log["events"] else set()  # the first event sets them all
     for step, change in log["events"]:
         if not last <= step <= log["steps"]:
             raise ValueError(f"an event at step {step} does not lie between {last} and {log['steps']}")
         last = step
         for name, value in change.items():
-            if name == "device":
-                jsonschema.validate(value, DEVICE)
-            elif name not in scenario.settings:
+            if name == "device" and value not in DEVICES:
+                raise ValueError(f"device={value!r} at step {step}; allowed: cpu, cuda")
+            if name != "device" and (name not in knobs or name not in scenario.settings):
                 raise ValueError(f"{name} at step {step} is no knob of {scenario.name}")
-            else:
+            if name != "device":
                 scenario.settings[name].check(f"at step {step} {name}", value)
     last = 0
     for first, stride, count in log["frames"]:
@@ -120,12 +137,14 @@ def replay(path, scenarios: Mapping[str, Scenario], *, device: str | None = None
     devices = {here["device"], *(change["device"] for _, change in log["events"] if "device" in change)}
     if any(d.startswith("cuda") for d in devices) and not torch.cuda.is_available():
         if device != "cpu":
-            raise UserError("the log ran on cuda and PyTorch sees no GPU here; --device cpu replays it, equal in its averages")
+            raise UserError(f"{path} ran on cuda and PyTorch sees no GPU here; --device cpu replays it, equal in its averages")
         here["events"] = [[s, {k: v for k, v in change.items() if k != "device"}] for s, change in log["events"]]
     scenario = scenarios[log["recipe"]]
-    run = _drive(scenario, here)
+    try:
+        run, again = _drive(scenario, here)
+    except (ValueError, DivergenceError) as error:
+        raise UserError(f"{path} cannot be replayed to its end: {error}") from None
     print(f"{scenario.name}: {log['steps']} steps, knobs turned at {max(0, len(log['events']) - 1)} of them")
-    again = scenario.log(run, log["settings"])
     for name, values in again["gauges"].items():
         print(f"{name:<18} replayed {_mean(values)}   log {_mean(log.get('gauges', {}).get(name))}")
     if out is not None:
@@ -133,7 +152,8 @@ def replay(path, scenarios: Mapping[str, Scenario], *, device: str | None = None
     return _compare(log, again)
 
 
-def _drive(scenario: Scenario, log: Mapping) -> Experiment:
+def _drive(scenario: Scenario, log: Mapping) -> tuple[Experiment, dict]:
+    """The replayed run, and its own log."""
     before = torch.get_num_threads()
     torch.set_num_threads(log["threads"])
     try:
@@ -141,9 +161,9 @@ def _drive(scenario: Scenario, log: Mapping) -> Experiment:
         with tqdm(total=log["steps"], desc=scenario.name, unit=" steps", unit_scale=True, leave=False, disable=None) as bar:
             for frame in frames:
                 bar.update(frame.step - bar.n)
+        return run, scenario.log(run, log["settings"])
     finally:
         torch.set_num_threads(before)
-    return run
 
 
 def _compare(log: Mapping, again: Mapping) -> bool:

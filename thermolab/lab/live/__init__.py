@@ -54,12 +54,12 @@ async def panel(
     Raises ValueError, one line, for a setting, a value or a gauge that is not there.
     """
     arms = [Arm(label, scenario, scenario.checked(settings)) for label, (scenario, settings) in experiments.items()]
-    visible = front_end(setup.live)
+    marks, visible = _marks(arms, events), front_end(setup.live)
     if visible:
         _start(arms, shown, goals=goals, ghosts=ghosts, speed=speed, seed=setup.seed, device=setup.device)
     script = {"steps": steps, "seed": setup.seed, "device": setup.device}
     found = [await _script(arm, events, **script) for arm in arms]
-    board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=_marks(arms, events))
+    board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=marks)
     charts = [chart for view in shown for chart in view.charts(board)]
     _display(
         plots.show(figures.draw(charts, board), alt),
@@ -78,7 +78,14 @@ async def record(
 
 
 async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], str | None]:
-    frames, error = await scripted(arm.scenario, events, every=max(1, script["steps"] // 90), **script, **arm.settings)
+    known = arm.scenario.settings  # as in a panel, a knob is turned in the experiments that have it
+    events = [[step, {k: v for k, v in change.items() if k in known}] for step, change in events]
+    settings = {"every": max(1, script["steps"] // 90), **script, **arm.settings}
+    functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
+    if any(function.__module__ == "__main__" for function in functions):  # written in a cell: other processes do not know it
+        frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
+    else:
+        frames, error = await scripted(arm.scenario, events, **settings)
     return [views.read(arm, frame) for frame in frames], error
 
 
@@ -114,6 +121,10 @@ def _cell() -> str:
 
 def _marks(arms: Sequence[Arm], events: Sequence) -> list[tuple[int, str]]:
     declared = {name: knob for arm in arms for name, knob in arm.scenario.settings.items()}
+    if unknown := {name for _, change in events for name in change} - set(declared):
+        raise ValueError(
+            f"{', '.join(sorted(unknown))} is no knob of {', '.join(a.label for a in arms)}; allowed: {', '.join(declared)}"
+        )
     return [(step, views.mark(declared[name], value)) for step, change in events for name, value in change.items()]
 
 

@@ -26,17 +26,16 @@ class LiveChart:
     def __init__(self, chart: Chart):
         self.chart, self._limits = chart, {"x": None, "y": None}
         heat = chart.kind == "heat"
-        self._scales = {k: self._scale(getattr(chart, k).log, heat) for k in ("x", "y")}
+        self._scales = {k: self._scale(k, heat) for k in ("x", "y")}
         self._axes = {k: self._axis(k) for k in ("x", "y")}
         self._marks = [self._mark(series) for series in chart.series]
         self._words, self._written = self._label(), None
-        margin = {"top": 12, "bottom": 40, "left": 62, "right": 14}
-        if heat:
-            margin["right"] = 70
+        margin = {"top": 12, "bottom": 40, "left": 70, "right": 14}
         square = {"min_aspect_ratio": 1, "max_aspect_ratio": 1} if chart.kind == "equal" else {}
         self.figure = bqplot.Figure(
-            marks=[*self._marks, *self._words], axes=self._figure_axes(), fig_margin=margin, background_style={"fill": "white"},
-            layout={"width": f"{WIDTH}px", "height": f"{HEIGHT}px"}, animation_duration=0, display_toolbar=False, **square,
+            marks=[*self._marks, *self._words], axes=list(self._axes.values()), fig_margin=margin, animation_duration=0,
+            layout={"width": f"{WIDTH}px", "height": f"{HEIGHT}px"}, background_style={"fill": "white"}, display_toolbar=False,
+            **square,
         )  # fmt: skip
 
     def update(self, board: Board) -> None:
@@ -98,25 +97,26 @@ class LiveChart:
         empty = {"x": NOTHING[:1], "y": NOTHING[:1], "text": np.array([""])}
         return [bqplot.Label(scales=scales, colors=[INK], visible=False, **empty, **look)]
 
-    def _scale(self, log: bool, heat: bool):
+    def _scale(self, k: str, heat: bool):
         if heat:
-            return bqplot.OrdinalScale()
+            return bqplot.OrdinalScale(reverse=k == "y")  # the first row is on top
+        log = getattr(self.chart, k).log
         return bqplot.LogScale(min=0.1, max=1.0) if log else bqplot.LinearScale(min=0.0, max=1.0)
 
     def _axis(self, k: str) -> bqplot.Axis:
         axis = getattr(self.chart, k)
         format = "~s" if k == "x" and self.chart.kind == "lines" else "~g"
-        up = {"orientation": "vertical", "label_offset": "48px"} if k == "y" else {"label_offset": "30px"}
+        up = {"orientation": "vertical", "label_offset": "56px"} if k == "y" else {"label_offset": "30px"}
         return bqplot.Axis(
-            scale=self._scales[k], label=axis.label, grid_lines="none", tick_format="" if axis.names else format, color=INK,
-            label_color=INK, tick_style={"font-size": "11px", "fill": INK}, **up,
+            scale=self._scales[k], label=axis.label + self._colours(k), label_color=INK, color=INK, grid_lines="none",
+            tick_format="" if axis.names else format, tick_style={"font-size": "11px", "fill": INK}, **up,
         )  # fmt: skip
 
-    def _figure_axes(self) -> list:
-        if self.chart.kind != "heat":
-            return list(self._axes.values())
-        side = {"side": "right", "orientation": "vertical"}
-        return [*self._axes.values(), bqplot.ColorAxis(scale=self._scales["color"], label=self.chart.series[0].label, **side)]
+    def _colours(self, k: str) -> str:
+        """What the colours of a heat map mean, beneath it: a colour bar of bqplot has no room here."""
+        if k == "y" or self.chart.kind != "heat":
+            return ""
+        return "   (colour: {}, {:g} dark, {:g} bright)".format(self.chart.series[0].label, *self.chart.colours)
 
     def _mark(self, series: views.Series):
         scales = {k: self._scales[k] for k in ("x", "y")}

@@ -7,6 +7,7 @@ it before each slice, so every torch call, every knob and every frame belongs to
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -73,26 +74,32 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         while self.state != "closed":
             try:
+                self._new = False
                 if self._obey():
                     await self._frame()
-                elif self.state != "closed":
+                elif self.state != "closed" and not self._new:
                     await self._wait(None)
             except asyncio.CancelledError:
                 self._be("closed")
                 raise
             except Exception as error:
-                self._be("stopped")
-                self.listener.failed(error)
+                self._fail(error)
 
     async def _frame(self) -> None:
         """One frame of all runs, and the wait that the speed asks for. Pause ends it early, with a frame of what was done."""
-        began, first, every = time.perf_counter(), self.runs[0].state.step, self._choose_every()
-        async with aclosing(lockstep(self.runs, every, before=self._obey)) as frames:
+        began, first, every, single = time.perf_counter(), self.runs[0].state.step, self._choose_every(), self._single
+
+        def go_on() -> bool:
+            return self._obey() and self._single == single
+
+        async with aclosing(lockstep(self.runs, every, before=go_on)) as frames:
             found = await anext(frames, None)
         if self._new:
-            self._new = False
             return
         if found is None and self.runs[0].steps_summed:
+            if any(run.events[-1][0] == run.state.step for run in self.runs):
+                for run in self.runs:  # in a log a frame comes before the knobs of its step
+                    run.advance(1)
             found = tuple(run.frame() for run in self.runs)
         if found is None:
             return
@@ -102,10 +109,10 @@ class Driver:
         self._measure_speed(done)
         self.listener.framed(found)
         self._work = time.perf_counter() - began
-        if self._single:
+        if single and self._single:
             self._single = False
             self._be("paused")
-        while self.state == "running" and not self._new:
+        while self.state == "running" and not self._new and self._single == single:
             rest = began + done / self.speed - time.perf_counter()
             if rest <= 0:
                 break
@@ -153,13 +160,22 @@ class Driver:
             getattr(self, f"_{order}")(*values)
 
     def _be(self, state: str) -> None:
-        self.state, self._clock = state, None
-        self.listener.changed(state)
+        if self.state != "closed":
+            self.state, self._clock = state, None
+            self.listener.changed(state)
+
+    def _fail(self, error: Exception) -> None:
+        """The run stops, the task does not, whatever else may be broken."""
+        try:
+            self._be("stopped")
+            self.listener.failed(error)
+        except Exception:
+            self.state = "stopped" if self.state != "closed" else self.state
+            logging.getLogger(__name__).exception("a panel could not show: %s", error)
 
     def _run(self) -> None:
         self._single = False
-        if self.state != "closed":
-            self._be("running")
+        self._be("running")
 
     def _pause(self) -> None:
         if self.state == "running":

@@ -26,7 +26,8 @@ def draw(charts: Sequence[Chart], board: Board) -> Figure:
 
 
 def _draw(ax: Axes, chart: Chart, board: Board) -> None:
-    for series, (x, y) in zip(chart.series, chart.points(board), strict=True):
+    found = chart.points(board)
+    for series, (x, y) in zip(chart.series, found, strict=True):
         colour = plots.COLOURS[series.arm % len(plots.COLOURS)]
         dash = DASHES[series.arm % len(DASHES)]
         name = f"{series.label}, {ROLES.get(series.role, '')}" if len(board.arms) > 1 else ROLES.get(series.role)
@@ -50,13 +51,19 @@ def _draw(ax: Axes, chart: Chart, board: Board) -> None:
             ax.plot(x, y, color=plots.COLOURS[4], linestyle=":", linewidth=1.5, label=ROLES["guess"])
         elif series.role == "mark":
             _marks(ax, board, set(x))
-    log = "".join(name for name, axis in (("x", chart.x), ("y", chart.y)) if axis.log)
+    log = "".join(name for name, axis in (("x", chart.x), ("y", chart.y)) if axis.log and _positive(found, name))
     if chart.kind == "equal":
         _about_the_origin(ax)
     if chart.kind == "lines":
         ax.set_xlim(0, max([r.step for readings in board.readings for r in readings], default=1))
     if chart.kind != "heat":
         plots.label(ax, chart.x.label, chart.y.label, log=log, legend="")
+
+
+def _positive(found: Sequence, name: str) -> bool:
+    """Whether there is anything that a logarithmic axis can show."""
+    values = [pair["xy".index(name)] for pair in found]
+    return any(np.size(v) and (np.asarray(v) > 0).any() for v in values)
 
 
 def _marks(ax: Axes, board: Board, steps: set) -> None:

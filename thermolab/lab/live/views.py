@@ -73,14 +73,14 @@ class Goal:
     within: float = 0.1
     fixed: tuple[str, ...] = ()
 
-    def reached(self, readings: Sequence[Reading], start: Mapping[str, object], least: int = 10) -> bool:
-        """Whether the mean of the last `least` readings is there, all taken with the fixed knobs as they were."""
+    def reached(self, readings: Sequence[Reading], start: Mapping[str, object], least: int = 20) -> bool:
+        """Whether it stays there: both halves of the last `least` readings, all taken with the fixed knobs as they were."""
         last = list(readings)[-least:]
         if len(last) < least or self.gauge not in last[-1].means:
             return False
         held = all(r.knobs[k] == start[k] for r in last for k in self.fixed)
-        mean = float(np.mean([r.means[self.gauge][0] for r in last]))
-        return held and abs(mean - self.target) <= self.within * abs(self.target)
+        halves = [np.mean([r.means[self.gauge][0] for r in half]) for half in (last[: least // 2], last[least // 2 :])]
+        return held and all(abs(mean - self.target) <= self.within * abs(self.target) for mean in halves)
 
 
 @dataclass
@@ -191,7 +191,8 @@ class Lines:
                 some = board.some(readings)
                 out += [(x[known], band[:, known]), (x[some][there[some]], mean[some][there[some]]), (x, theory)]
             for readings in board.ghosts.values():
-                out.append((np.array([r.step for r in readings], float), np.array([r.means[name][0] for r in readings])))
+                x = np.array([r.step for r in readings], float)
+                out.append((x, np.array([r.means.get(name, (math.nan,))[0] for r in readings])))
             steps = [r.step for readings in board.readings for r in readings] or [0]
             across = np.array(steps_window(min(steps), max(steps)), float)  # moves seldom: less to send
             out += [(across, np.full(2, goal.target)) for goal in board.goals if goal.gauge == name]
@@ -241,7 +242,7 @@ class Trajectory:
         def points(board: Board) -> list:
             out = [self.curve(board)] if self.curve else []
             for readings in board.readings:
-                x, y = (np.array([r.means[name][0] for r in readings]) for name in (self.x, self.y))
+                x, y = (np.array([r.means.get(name, (math.nan,))[0] for r in readings]) for name in (self.x, self.y))
                 out += [(x, y), (x[-1:], y[-1:])]
             return out
 
@@ -321,8 +322,8 @@ def ticks(low: float, high: float, log: bool, n: int = 4) -> list[float]:
         found = MaxNLocator(n, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     else:
         decades = math.log10(high / low)
-        subs = (1.0, 2.0, 5.0) if decades < 1.6 else (1.0,)
-        found = LogLocator(subs=subs, numticks=n + 2).tick_values(low, high)
+        subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+        found = LogLocator(subs=subs, numticks=n + 4).tick_values(low, high)
         if decades < 0.5:
             found = MaxNLocator(n, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     inside = [float(t) for t in found if low * (1 - 1e-9) <= t <= high * (1 + 1e-9) or (not log and low <= t <= high)]

@@ -48,7 +48,8 @@ class Panel(Listener):
     ):
         self.driver = Driver(arms, seed=seed, device=device, speed=speed)
         self.driver.listener = self
-        self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], dict(ghosts or {}), goals)
+        ghosts = {**(ghosts or {}), **{_before(arm): [] for arm in arms}}
+        self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], ghosts, goals)
         self.charts = [LiveChart(chart) for view in shown for chart in view.charts(self.board)]
         self._frames, self._between, self._marked, self._reached = None, False, {}, set()
         self._message, self._drawn = "", 0.0
@@ -75,12 +76,10 @@ class Panel(Listener):
             return
         # a reading between two frames, what was measured last with theory at the new knobs: the line jumps at once
         for run, (arm, settings, readings, frame) in zip(self.driver.runs, self._each(self._frames), strict=True):
-            present = {**frame.knobs, **{k: _plain(run.knobs[k]) for k in knobs if k in run.knobs}}
-            frame = dataclasses.replace(frame, knobs=present)
+            frame = dataclasses.replace(frame, knobs={k: _plain(v) for k, v in run.knobs.items()})
             arm = dataclasses.replace(arm, settings=settings)
-            reading = dataclasses.replace(
-                readings[-1], step=step, knobs={k: frame.knob(k) for k in present}, theory=arm.scenario.predict(frame, settings)
-            )
+            knobs, theory = {k: frame.knob(k) for k in frame.knobs}, arm.scenario.predict(frame, settings)
+            reading = dataclasses.replace(readings[-1], step=step, knobs=knobs, theory=theory)
             if self._between:
                 readings.pop()
             readings.append(reading)
@@ -90,16 +89,14 @@ class Panel(Listener):
 
     def started(self) -> None:
         if self._ghost.value and len(self.board.readings[0]) > 2:
-            label = "run before" if len(self.board.arms) == 1 else "{}, run before"
             for arm, readings in zip(self.board.arms, self.board.readings, strict=True):
-                self.board.ghosts[label.format(arm.label)] = list(readings)
+                self.board.ghosts[_before(arm)] = list(readings)
         for readings in self.board.readings:
             readings.clear()
         self.board.taken, self._frames, self.board.marks, self._marked, self._message = 0, None, [], {}, ""
         self._reached = set()
         for name, value in self._values().items():
-            self._told[name] = value
-            self._knobs[name].value = value
+            self._show_value(name, value)
         self._told["device"] = self._device.value = self.driver.device
 
     def changed(self, state: str) -> None:
@@ -115,6 +112,8 @@ class Panel(Listener):
             for control in self._knobs.values():
                 if isinstance(control, w.FloatLogSlider):
                     control.continuous_update = True
+        elif self._frames is not None:
+            self._draw()  # the last frame may have been left out
         self._say(self._message or words[state], error=state == "stopped")
 
     def failed(self, error: Exception) -> None:
@@ -130,7 +129,7 @@ class Panel(Listener):
     def _draw(self) -> None:
         for chart in self.charts:
             chart.update(self.board)
-        self._readout.value = _readout(self.board, self.driver.steps_per_second)
+        self._readout.value = _readout(self.board, self.driver.settings, self.driver.steps_per_second)
         self._check_goals()
         self._echo.ask()
         self._drawn = time.monotonic()
@@ -180,11 +179,12 @@ class Panel(Listener):
 
     def _set_guess(self, name: str, text: str) -> None:
         try:
-            self.board.guesses = {**self.board.guesses, name: float(text)} if text else {}
+            others = {k: v for k, v in self.board.guesses.items() if k != name}
+            self.board.guesses = others | ({name: float(text)} if text else {})
         except ValueError:
             self._say(f"your prediction {text!r} is no number; write one such as 0.015", error=True)
             return
-        self._draw()
+        self.changed(self.driver.state)
 
     def _save(self) -> None:
         runs = zip(self.board.arms, self.driver.built, self.driver.runs, strict=True)
@@ -205,8 +205,16 @@ class Panel(Listener):
         now = {k: v for settings in reversed(self.driver.settings) for k, v in settings.items()}
         return {k: now[k] for k in self._declared()}
 
+    def _show_value(self, name: str, value) -> None:
+        """Set a control without giving an order. A logarithmic slider has no place for 0 and shows its lowest value."""
+        control = self._knobs[name]
+        self._told[name] = value
+        if value == 0 and isinstance(control, w.FloatLogSlider):
+            self._told[name] = control.base**control.min
+        control.value = self._told[name]
+
     def _build(self, devices: Sequence[str]) -> None:
-        self._told: dict = {}
+        self._told: dict = {"device": self.driver.device}
         orders = {
             "run": ("Run", "play"),
             "pause": ("Pause", "pause"),
@@ -223,6 +231,7 @@ class Panel(Listener):
             options=SPEEDS, value=self.driver.speed, description="speed (steps/s)", style={"description_width": "initial"},
             layout={"width": "260px"},
         )  # fmt: skip
+        self._speed.layout.margin = "2px 2px 2px 16px"
         self._speed.add_class("tl-speed")
         self._speed.observe(lambda change: self._on_speed(change.new), "value")
         self._device = w.Dropdown(
@@ -267,15 +276,14 @@ class Panel(Listener):
 
     def _knob(self, name: str, knob: Knob, value):
         """The control of a knob; its grid holds the value that it starts with."""
-        self._told[name] = value
         look = {"description": knob.label, "style": {"description_width": "118px"}, "layout": {"width": "350px"}}
         if knob.scale == "log":
             # The grid goes through the value, so that the slider does not move it. Until the first Run it does not report
             # while it is dragged either, for it would also report when it is displayed, see Echo.
-            at, low = math.log10(value or knob.high), math.log10(knob.low)
+            at, low = math.log10(value or knob.low), math.log10(knob.low)
             first, last = math.ceil((low - at) / STEP), math.floor((math.log10(knob.high) - at) / STEP)
             control = w.FloatLogSlider(
-                value=value or knob.high,
+                value=value or knob.low,
                 base=10,
                 min=at + first * STEP,
                 max=at + last * STEP,
@@ -294,6 +302,7 @@ class Panel(Listener):
             control = w.FloatSlider(value=value, min=knob.low, max=knob.high, step=step, readout_format=".3g", **look)
         else:
             control = w.Dropdown(options=knob.options, value=value, **look)
+        self._told[name] = control.value
         control.add_class(CLASSES.get(name, f"tl-{name}"))
         control.observe(lambda change: self._on_knob(name, change.new), "value")
         return control
@@ -349,6 +358,10 @@ def _button(text: str, icon: str, name: str) -> w.Button:
     return button
 
 
+def _before(arm: Arm) -> str:
+    return f"{arm.label}, run before"
+
+
 def _plain(knob):
     return knob if isinstance(knob, str | int) else knob.cpu().numpy()
 
@@ -357,14 +370,16 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "not yet"
 
 
-def _readout(board: Board, speed: float) -> str:
-    """Step, knobs and gauges as text, for people and for programs: name=value."""
+def _readout(board: Board, present: Sequence[Mapping], speed: float) -> str:
+    """Step, knobs and gauges as text, for people and for programs: name=value. present: the settings of each arm."""
     rows = []
-    for arm, readings in zip(board.arms, board.readings, strict=True):
+    for arm, settings, readings in zip(board.arms, present, board.readings, strict=True):
         if not readings:
             continue
         now = readings[-1]
-        knobs = " ".join(f"{k}={v if isinstance(v, str) else _number(v)}" for k, v in now.knobs.items())
+        others = {k: v for k, v in settings.items() if k not in now.knobs and arm.scenario.settings[k].shown}
+        values = {**now.knobs, **others}.items()
+        knobs = " ".join(f"{k}={v if isinstance(v, str) else _number(v)}" for k, v in values)
         head = f"<b>{escape(arm.label)}</b> " if len(board.arms) > 1 else ""
         rate = f" ({speed:,.0f} steps/s)" if math.isfinite(speed) else ""
         cells = "".join(_gauge(name, now) for name, gauge in arm.scenario.gauges.items() if gauge.mean and name in now.means)
@@ -376,7 +391,8 @@ def _gauge(name: str, now: Reading) -> str:
     mean, error = now.means[name]
     known = math.isfinite(error) and error > 1e-6 * abs(mean)  # less is rounding: a knob, not a measurement
     spread = f" ± {_number(error)}" if known else ""
-    theory = f" (theory {_number(now.theory[name])})" if name in now.theory else ""
+    expected = now.theory.get(name)
+    theory = "" if expected is None else f" (theory {_number(expected) if math.isfinite(expected) else 'has no value here'})"
     return f'<span style="display: inline-block; margin-right: 1.5em"><b>{name}={_number(mean)}</b>{spread}{theory}</span>'
 
 

@@ -74,7 +74,7 @@ ISOTROPIC = Scenario(
     name="ideal-gas.isotropic",
     build=_gas,
     settings={
-        "eta": Knob("learning rate η", 1e-3, 1.0),
+        "eta": scenario.ETA,
         "lam": scenario.LAM,
         "sigma": Knob("noise σ", 0.01, 10.0),
         "protocol": PROTOCOL,
@@ -116,7 +116,7 @@ NETWORK = Scenario(
     name="ideal-gas.network",
     build=_network,
     settings={
-        "eta": Knob("learning rate η", 1e-3, 1.0),
+        "eta": scenario.ETA,
         "lam": scenario.LAM,
         "batch_size": scenario.BATCH_SIZE,
         "protocol": PROTOCOL,

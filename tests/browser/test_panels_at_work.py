@@ -1,0 +1,212 @@
+"""Live panels where they are used: in notebook 03, beside a measuring cell, and in a page that comes and goes."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+from playwright.sync_api import expect
+
+from thermolab.lab.browser import SECONDS
+from thermolab.lab.start import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "03_ideal_gas.ipynb"
+HEAD = """\
+from types import SimpleNamespace
+from thermolab.engine import recipe
+recipe.warm_up("thermolab.phenomena.ideal_gas")
+from thermolab.lab.live import Lines, panel, running, widgets
+from thermolab.phenomena.ideal_gas import isotropic, live
+setup = SimpleNamespace(seed=0, device="cpu", live="auto")
+"""
+GAS = """await panel({"gas": (live.ISOTROPIC, {})}, [Lines("T", "r")], setup, speed=1000, steps=90, alt="a gas")"""
+MEASURE = """\
+print("measuring")
+found = await isotropic.stationary("lr", dim=32, n_seeds=4)
+"""
+
+
+def rounded(value):
+    """As a read-out shows it."""
+    return f"{value:.3g}"
+
+
+def turn(panel, name, key, symbol):
+    """One key on a paused panel's slider: value and theory change, the charts get a mark, and no step is taken."""
+    before, theory = panel.look(), panel.look("[0, 1, 2, 3].map(i => lines(i, 'rgb(26, 26, 26)').join())")
+    knob = {"batch": "batch_size"}.get(name, name)
+    panel.keys(name, key)
+    panel.until(f"now.{knob} !== given", before[knob])
+    after = panel.look()
+    assert (float(after[knob]) > float(before[knob])) == (key == "ArrowRight")
+    assert after["step"] == before["step"]
+    expect(panel.charts).to_contain_text(f"{symbol} {after[knob]}")
+    panel.until("String([0, 1, 2, 3].map(i => lines(i, 'rgb(26, 26, 26)').join())) !== String(given)", theory)
+    expect(panel.box.locator(f".tl-{name} .widget-readout")).to_have_text(re.compile(rf"^{after[knob]}0*$"))
+
+
+def use(panel, knobs):
+    """Everything that somebody does with a panel. knobs: the symbols of its sliders. Returns the replay of its log, under way."""
+    start = panel.look()
+    assert start["step"] == "1"
+    panel.press("run")
+    panel.goes_on()
+    chart = panel.look("drawn(0)")
+    panel.keys("eta", "ArrowRight")
+    panel.until("now.eta !== given", start["eta"])
+    panel.until("drawn(0) !== given", chart)
+    panel.keys("speed", "ArrowLeft", "ArrowLeft")
+    panel.until("now.rate < 30")
+    panel.keys("speed", "End")
+    panel.until("now.rate > 30")
+    panel.press("pause")
+    expect(panel.status).to_have_text("paused; press Run")
+    for name, (symbol, key) in knobs.items():
+        turn(panel, name, key, symbol)
+    panel.choose("protocol", "lr")
+    panel.shows(protocol="lr")
+    assert "cpu" in panel.box.locator(".tl-device option").all_inner_texts()
+    panel.choose("device", "cpu")
+    paused = int(panel.look()["step"])
+    for i in (1, 2):
+        panel.press("step")
+        panel.until("+now.step === given && panel.status.startsWith('paused')", paused + i)
+    panel.lab.evaluate_in_kernel("1")  # one turn of the loop on which the panel runs
+    assert int(panel.look()["step"]) == paused + 2
+    panel.press("log")
+    panel.until("panel.status.startsWith('saved')")
+    path = re.search(r"thermolab replay (\S+\.json)", panel.status.text_content())[1]
+    command = [sys.executable, "-m", "thermolab", "replay", path]
+    replay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    panel.press("reset")
+    panel.until("Object.keys(given).every(name => now[name] === given[name])", start)  # the gauges too: the seed is the same
+    expect(panel.status).to_have_text("paused; press Run")
+    panel.press("run")
+    panel.goes_on()
+    panel.press("pause")
+    return replay
+
+
+@pytest.mark.slow
+def test_the_panels_of_notebook_03(lab, panel):
+    cells = [cell.id for cell in nbformat.read(NOTEBOOK, as_version=4).cells]
+    lab.open(NOTEBOOK)
+    lab.run_all()
+    assert lab.errors() == []
+    gas = panel(lab, cells.index("live-gas"))
+    gas.keys("dim", "ArrowRight")
+    expect(gas.box.locator(".tl-dim .widget-readout")).to_have_text("4")
+    gas.until("now.step === '1' && !now.r.includes('theory 1.75')")  # a gas of four dimensions has another radius
+    gas.press("reset")
+    gas.until("now.step === '1' && now.r.includes('theory 1.75')")
+    expect(gas.box.locator(".tl-dim .widget-readout")).to_have_text("3")
+    replays = [use(gas, {"eta": ("η", "ArrowLeft"), "lam": ("λ", "ArrowRight"), "sigma": ("σ", "ArrowLeft")})]
+    lab.screenshot("notebook_03_gas")
+    net = panel(lab, cells.index("live-network"))
+    replays.append(use(net, {"eta": ("η", "ArrowLeft"), "lam": ("λ", "ArrowRight"), "batch": ("B", "ArrowRight")}))
+    lab.screenshot("notebook_03_network")
+    for replay in replays:
+        said, _ = replay.communicate(timeout=120)
+        assert (replay.returncode, "weights: equal to the last bit" in said) == (0, True), said
+        gauges = re.findall(r"replayed (\S+)   log (\S+)", said)
+        assert len(gauges) >= 4
+        assert all(again == logged for again, logged in gauges), said
+    for live in (gas, net):
+        cell = live.page.locator(live.at.removesuffix(" .tl-panel"))
+        twin = cell.locator(".tl-twin")
+        assert len(twin.locator("img").get_attribute("alt")) > 40
+        expect(twin.locator("img")).to_be_hidden()
+        twin.locator("summary").click()
+        expect(twin.locator("img")).to_be_visible()
+        assert live.ugly() == []
+    assert lab.errors() == []
+
+
+def test_the_dark_theme(lab, panel):
+    lab.open(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in (HEAD, GAS)]), theme="dark")
+    lab.run_all()
+    gas = panel(lab, 1)
+    gas.press("run")
+    gas.goes_on()
+    gas.press("pause")
+    expect(gas.status).to_contain_text("paused")
+    lab.screenshot("panel_dark")
+    assert gas.ugly() == []
+    assert lab.errors() == []
+
+
+def test_a_panel_is_used_while_a_cell_measures(lab, panel):
+    lab.open(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in (HEAD, GAS, MEASURE)]))
+    lab.run_all(wait=False)
+    prompt = lab.page.locator(".jp-Cell[data-windowed-list-index='2'] .jp-InputPrompt")
+    expect(lab.page.get_by_text("measuring", exact=True)).to_be_visible()
+    gas = panel(lab, 1)
+    gas.press("run")
+    gas.goes_on()
+    for k in range(1, 9):  # one after the other: the second is pressed when the first one has arrived
+        gas.keys("eta", "ArrowRight")
+        gas.shows(eta=rounded(0.03 * 10 ** (0.02 * k)))
+    gas.keys("lam", *["ArrowRight"] * 8)  # and all at once
+    gas.shows(lam=rounded(0.01 * 10**0.16))
+    gas.goes_on()
+    expect(prompt).to_have_text("[*]:")
+    assert lab.errors() == []
+    lab.interrupt()
+    expect(prompt).not_to_have_text("[*]:")
+    assert len(lab.errors()) == 1  # that of the interrupted cell
+    assert "Interrupt" in lab.errors()[0] or "Cancelled" in lab.errors()[0]
+    gas.goes_on()
+    eta = gas.look()["eta"]
+    gas.keys("eta", "ArrowLeft")
+    gas.until("now.eta !== given", eta)
+    gas.press("pause")
+    expect(gas.status).to_contain_text("paused")
+    assert lab.evaluate_in_kernel("print('found' in globals())") == "False"
+    assert len(lab.errors()) == 1
+
+
+def test_a_page_that_is_loaded_again_and_one_that_is_closed(lab, panel, server, tmp_path):
+    lab.open(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in (HEAD, GAS)]))
+    lab.run_all()
+    gas = panel(lab, 1)
+    gas.press("run")
+    gas.goes_on()
+    lab.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    saved = nbformat.read(Path(server["root_dir"]) / "notebook.ipynb", as_version=4)
+    lab.open(saved)  # the page is loaded again, with the widgets that the kernel still has
+    gas = panel(lab, 1)
+    gas.goes_on()
+    gas.press("pause")
+    expect(gas.status).to_contain_text("paused")
+    eta = gas.look()["eta"]
+    gas.keys("eta", "ArrowRight")
+    gas.until("now.eta !== given", eta)
+    assert lab.errors() == []
+
+    note = tmp_path / "state"
+    watch = f"""
+import asyncio, pathlib
+widgets.PATIENCE = 2.0
+async def watch():
+    while "running" in running()[0]:
+        await asyncio.sleep(0.1)
+    pathlib.Path({str(note)!r}).write_text(*running())
+watching = asyncio.get_running_loop().create_task(watch())
+"""
+    gas.press("run")
+    gas.goes_on()
+    lab.evaluate_in_kernel(watch)
+    lab.page.goto("about:blank")
+    deadline = time.monotonic() + SECONDS
+    while not note.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)  # there is no page to wait with
+    assert note.read_text().endswith(": paused")
+    lab.open(saved)
+    assert lab.evaluate_in_kernel("print(*running())").endswith(": paused")
+    gas = panel(lab, 1)
+    expect(gas.status).to_contain_text("nobody is looking")
+    assert lab.errors() == []
