@@ -182,7 +182,7 @@ def test_predictions_ghosts_and_goals(lab, panel):
     field.press("Enter")
     gas.until("lines(0, given).length === 1", prediction)
     assert gas.look("panel.goals").count("○ goal") == 2
-    gas.keys("lam", *["ArrowRight"] * 60)  # r ~ λ^-1/4 · 1.2 decades
+    gas.keys("lam", *["ArrowRight"] * 30)  # 0.6 decades, and r ~ λ^(-1/2)
     gas.until("panel.goals.includes('✓ reached: bring the radius to its half')")
     assert gas.look("panel.goals").count("○ goal: bring U to a thousand") == 1
     lab.screenshot("predictions_and_goals")

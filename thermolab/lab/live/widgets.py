@@ -63,7 +63,8 @@ class Panel(Listener):
         for arm, settings, readings, frame in self._each(frames):
             readings.append(views.read(dataclasses.replace(arm, settings=settings), frame))
         now = time.monotonic()
-        if self._echo.behind <= AHEAD or now - self._drawn > 0.5:  # twice a second anyway: it may be the answers that got lost
+        # twice a second anyway, for it may be the answers that got lost, and always where no other frame follows
+        if self._echo.behind <= AHEAD or now - self._drawn > 0.5 or self.driver.state != "running":
             self._draw()
         if now - self._echo.heard > PATIENCE and self.driver.state == "running":
             self._message = f"nobody is looking: the page has not answered for {PATIENCE:.0f} s. Press Run to go on"
