@@ -1,4 +1,4 @@
-"""The panel itself: sliders, buttons, charts and a read-out, the one module that knows ipywidgets.
+"""The panel itself: sliders, buttons, charts and a read-out.
 
 Callbacks leave plain values with the driver and do nothing else; all that is drawn is drawn from the driver's task.
 """
@@ -17,17 +17,18 @@ from html import escape
 import ipywidgets as w
 
 from thermolab.engine.scenario import Knob
-from thermolab.lab import plots, replay
+from thermolab.lab import replay
 from thermolab.lab.live import views
 from thermolab.lab.live.charts import LiveChart
 from thermolab.lab.live.driver import MAX, Driver, Listener
+from thermolab.lab.live.echo import AHEAD, Echo, answer_where_asked
+from thermolab.lab.live.readout import legend, readout
 from thermolab.lab.live.views import Arm, Board, Goal, Reading
 
 KEPT = 240  # readings that the charts show: twelve seconds at full speed
 STEP = 0.02  # of a logarithmic slider, in decades
 CLASSES = {"batch_size": "tl-batch"}  # of knobs whose class is not their name
 SPEEDS = (("1", 1.0), ("10", 10.0), ("100", 100.0), ("1k", 1e3), ("10k", 1e4), ("max", MAX))
-AHEAD = 2  # drawings sent that the page has not yet answered
 PATIENCE = 10.0  # seconds without an answer after which nobody is looking
 
 
@@ -130,7 +131,7 @@ class Panel(Listener):
     def _draw(self) -> None:
         for chart in self.charts:
             chart.update(self.board)
-        self._readout.value = _readout(self.board, self.driver.settings, self.driver.steps_per_second)
+        self._readout.value = readout(self.board, self.driver.settings, self.driver.steps_per_second)
         self._check_goals()
         self._echo.ask()
         self._drawn = time.monotonic()
@@ -255,7 +256,7 @@ class Panel(Listener):
             [
                 w.Box([*buttons.values(), save, self._speed, self._device], layout=row),
                 w.Box(list(self._knobs.values()), layout=row),
-                w.HTML(_legend(self.board)),
+                w.HTML(legend(self.board)),
                 charts,
                 self._readout,
                 w.Box([*self._build_guess(), self._ghost], layout=row),
@@ -265,7 +266,7 @@ class Panel(Listener):
             layout={"overflow": "visible"},
         )
         self.widget.add_class("tl-panel")
-        _answer_where_asked(self.widget)
+        answer_where_asked(self.widget)
 
     def _build_guess(self) -> list:
         names = [c.chart.key for c in self.charts if c.chart.kind == "lines"]
@@ -309,50 +310,6 @@ class Panel(Listener):
         return control
 
 
-class Echo:
-    """The page answers each drawing by itself: how far it lags behind, and whether anybody is there.
-
-    A number in the kernel is linked to another one in the page, which sends it back. Nothing is asked in the first
-    second, and a pair of numbers that got no answer is replaced: JupyterLab 4.6 loses count of a widget whose first
-    message comes too early to a kernel that awaits a cell, and a page that was reloaded begins anew.
-    """
-
-    def __init__(self):
-        self.heard = time.monotonic()
-        self._renew()
-
-    def _renew(self) -> None:
-        self._ping, self._pong, self._began = w.IntText(), w.IntText(), time.monotonic()
-        self._link = w.jsdlink((self._ping, "value"), (self._pong, "value"))
-        self._pong.observe(lambda _: setattr(self, "heard", time.monotonic()), "value")
-        _answer_where_asked(self._pong)
-
-    def ask(self) -> None:
-        """Let the page answer what was sent until now."""
-        now = time.monotonic()
-        if self.behind > AHEAD and now - max(self.heard, self._began) > PATIENCE / 3:
-            self._renew()
-        if now - self._began > 1:
-            self._ping.value += 1
-
-    @property
-    def behind(self) -> int:
-        """How many questions have no answer yet."""
-        return self._ping.value - self._pong.value
-
-
-def _answer_where_asked(widget: w.Widget) -> None:
-    """Let messages of this widget and all within it be handled by the subshell that the page chose.
-
-    ipykernel 7.4 sends them to the main shell instead, which awaits a measuring cell, and then does not say when it is
-    done with one: JupyterLab waits for that word before the next, so a slider would move once and never again.
-    """
-    if hasattr(widget.comm, "_reply_subshell_for"):
-        widget.comm._reply_subshell_for = lambda data, chosen: chosen
-    for child in getattr(widget, "children", ()):
-        _answer_where_asked(child)
-
-
 def _button(text: str, icon: str, name: str) -> w.Button:
     button = w.Button(description=text, icon=icon, layout={"width": "auto"})
     button.add_class(name)
@@ -365,64 +322,3 @@ def _before(arm: Arm) -> str:
 
 def _plain(knob):
     return knob if isinstance(knob, str | int) else knob.cpu().numpy()
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "not yet"
-
-
-def _readout(board: Board, present: Sequence[Mapping], speed: float) -> str:
-    """Step, knobs and gauges as text, for people and for programs: name=value. present: the settings of each arm."""
-    rows = []
-    for arm, settings, readings in zip(board.arms, present, board.readings, strict=True):
-        if not readings:
-            continue
-        now = readings[-1]
-        others = {k: v for k, v in settings.items() if k not in now.knobs and arm.scenario.settings[k].shown}
-        values = {**now.knobs, **others}.items()
-        knobs = " ".join(f"{k}={v if isinstance(v, str) else _number(v)}" for k, v in values)
-        head = f"<b>{escape(arm.label)}</b> " if len(board.arms) > 1 else ""
-        rate = f" ({speed:,.0f} steps/s)" if math.isfinite(speed) else ""
-        cells = "".join(_gauge(name, now) for name, gauge in arm.scenario.gauges.items() if gauge.mean and name in now.means)
-        rows.append(f"<div>{head}step={now.step} {escape(knobs)}{rate}</div><div>{cells}</div>")
-    return f'<div style="line-height: 1.5; font-variant-numeric: tabular-nums">{"".join(rows)}</div>'
-
-
-def _gauge(name: str, now: Reading) -> str:
-    mean, error = now.means[name]
-    known = math.isfinite(error) and error > 1e-6 * abs(mean)  # less is rounding: a knob, not a measurement
-    spread = f" ± {_number(error)}" if known else ""
-    expected = now.theory.get(name)
-    theory = "" if expected is None else f" (theory {_number(expected) if math.isfinite(expected) else 'has no value here'})"
-    return f'<span style="display: inline-block; margin-right: 1.5em"><b>{name}={_number(mean)}</b>{spread}{theory}</span>'
-
-
-def _legend(board: Board) -> str:
-    """What the marks in the charts mean, as a line of text with samples."""
-    dots = [(f"measured, {arm.label}" if len(board.arms) > 1 else "measured (band: two standard errors)", i)
-            for i, arm in enumerate(board.arms)]  # fmt: skip
-    items = [(_dot(i), text) for text, i in dots] + [(_dash("#1a1a1a"), "theory at the present knobs")]
-    items += [(_dash(plots.COLOURS[3], "1 3"), "a knob was turned"), (_dash(plots.COLOURS[4], "2 3"), "your prediction")]
-    items += [(_dash(plots.COLOURS[2], "6 3"), "goal")] if board.goals else []
-    items += [(_dash("#999999"), "ghost: a recorded run")]
-    spans = "".join(
-        f'<span style="margin-right: 1.2em; white-space: nowrap">{sample} {escape(text)}</span>' for sample, text in items
-    )
-    ground = "<style>.tl-chart > * { background: white; margin: 2px }</style>"
-    return f'{ground}<div class="tl-legend" style="line-height: 1.5">{spans}</div>'
-
-
-def _svg(inside: str) -> str:
-    ground = '<rect width="26" height="12" rx="2" fill="white"/>'
-    return f'<svg width="26" height="12" style="vertical-align: middle" aria-hidden="true">{ground}{inside}</svg>'
-
-
-def _dot(arm: int) -> str:
-    colour = plots.COLOURS[arm % len(plots.COLOURS)]
-    shapes = (f'<circle cx="13" cy="6" r="3.5" fill="{colour}"/>', f'<rect x="10" y="3" width="7" height="7" fill="{colour}"/>',
-              f'<path d="M13 2 L17 10 L9 10 Z" fill="{colour}"/>')  # fmt: skip
-    return _svg(shapes[arm % len(shapes)])
-
-
-def _dash(colour: str, dashes: str = "") -> str:
-    return _svg(f'<path d="M3 6 H23" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"/>')
