@@ -133,6 +133,6 @@ def test_a_heat_map_has_the_matrix_and_its_colours(board, reading):
     np.testing.assert_array_equal(grid.color, [[0, 1], [2, 0]])
     scale = chart._scales["color"]
     assert (scale.min, scale.max) == (-1, 5)
-    assert [axis.label for axis in chart.figure.axes] == ["column   (colour: matrix, -1 dark, 5 bright)", "row"]
+    assert [axis.label for axis in chart.figure.axes] == ["column  (dark -1, bright 5)", "row"]
     assert chart._scales["y"].reverse  # the first row is on top, as in the still picture
     assert (list(grid.row), list(grid.column)) == (["a", "b"], ["x", "y"])

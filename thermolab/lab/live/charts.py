@@ -116,7 +116,7 @@ class LiveChart:
         """What the colours of a heat map mean, beneath it: a colour bar of bqplot has no room here."""
         if k == "y" or self.chart.kind != "heat":
             return ""
-        return "   (colour: {}, {:g} dark, {:g} bright)".format(self.chart.series[0].label, *self.chart.colours)
+        return "  (dark {:g}, bright {:g})".format(*self.chart.colours)
 
     def _mark(self, series: views.Series):
         scales = {k: self._scales[k] for k in ("x", "y")}
