@@ -1,9 +1,9 @@
 """The live panel in a real browser: how soon a key acts, how many frames are drawn, what the panel costs in steps.
 
 Each panel is that of its notebook but for its replicas: one core, float32, one thread, JupyterLab and Chromium beside it
-on the same machine. Steps per second are compared with the same experiment without a panel, with the same gauges read
-at the same steps, in the same kernel, in turn: in wall time, in which the browser takes its share of a machine with few
-cores, and for each second of processor time of the kernel, threads that send messages included.
+on the same machine. Steps per second are compared with those of the same run going on without the panel, with the same
+gauges read at the same steps, in the same kernel, in turn: in wall time, in which the browser takes its share of a
+machine with few cores, and for each second of processor time of the kernel, threads that send messages included.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ driver, turned, rounds = shown.driver, [], []
 turn = driver._turn
 driver._turn = lambda name, value: (turn(name, value), turned.append(time.time() * 1000))
 def counters():
-    return time.perf_counter(), time.process_time(), driver.runs[0].state.step, shown._echo._ping.value
+    return time.perf_counter(), time.process_time(), driver.runs[0].state.step, shown.drawings
 async def compare(rounds_wanted, seconds):
     for _ in range(rounds_wanted):
         driver.tell("run"); await asyncio.sleep(1.5)
         before = counters(); await asyncio.sleep(seconds); after = counters()
         driver.tell("pause"); await asyncio.sleep(0.3)
         t, cpu, steps, drawn = (b - a for a, b in zip(before, after))
-        run = scenario.start(seed=1, **driver.settings[0])
-        began, cpu_began = time.perf_counter(), time.process_time()
-        for frame in run.frames(driver._every):
+        run, first, began, cpu_began = driver.runs[0], driver.runs[0].state.step, time.perf_counter(), time.process_time()
+        for frame in run.frames(driver._every):  # the same run, from where it is
             if time.perf_counter() - began > seconds:
                 break
-        alone, cpu_alone = run.state.step / (time.perf_counter() - began), run.state.step / (time.process_time() - cpu_began)
+        done = run.state.step - first
+        alone, cpu_alone = done / (time.perf_counter() - began), done / (time.process_time() - cpu_began)
         rounds.append({"panel": steps / t, "alone": alone, "frames": drawn / t, "cpu_ratio": steps / cpu / cpu_alone})
 """
 # in the page: when a key went down, and when its value first stood in the read-out and in a chart
@@ -66,7 +66,11 @@ WATCH = """() => {
   window.keys = []; window.shown = {};
   const now = () => performance.timeOrigin + performance.now();
   const see = key => { if (!(key in window.shown)) window.shown[key] = now(); };
-  const watch = (place, look) => new MutationObserver(look).observe(place, {subtree: true, childList: true, characterData: true});
+  window.watchers = [];
+  const watch = (place, look) => {
+    window.watchers.push(new MutationObserver(look));
+    window.watchers.at(-1).observe(place, {subtree: true, childList: true, characterData: true});
+  };
   document.addEventListener('keydown', () => window.keys.push(now()), true);
   const text = document.querySelector('.tl-readout'), chart = document.querySelector('.tl-chart');
   watch(text, () => see('read ' + text.textContent.match(/eta=(\\S+)/)?.[1]));
@@ -92,11 +96,12 @@ def measure(name: str, lab) -> dict:
     lab.page.locator("button.tl-run").click()
     lab.page.wait_for_timeout(2000)
     latencies = _latencies(lab)
+    lab.page.evaluate("window.watchers.forEach(watcher => watcher.disconnect())")  # they cost the page half a core
     lab.page.locator("button.tl-pause").click()
     lab.evaluate_in_kernel(f"job = asyncio.ensure_future(compare({ROUNDS}, {SECONDS}))")
     rounds = []
     while len(rounds) < ROUNDS:
-        lab.page.wait_for_timeout(1000)
+        lab.page.wait_for_timeout(4000)
         rounds = json.loads(lab.evaluate_in_kernel("print(json.dumps(rounds))"))
     middle = {k: statistics.median(r[k] for r in rounds) for k in ("panel", "alone", "frames", "cpu_ratio")}
     return {"first_s": first, **latencies, **middle, "ratio": statistics.median(r["panel"] / r["alone"] for r in rounds)}

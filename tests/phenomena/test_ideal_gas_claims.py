@@ -82,7 +82,7 @@ def net(protocol, known):
     h, lam = np.meshgrid(GRID["eta"], GRID["lam"], indexing="ij")
     r, without = (network.predicted_radius(protocol, h, lam, known, name) for name in ("g2", "trace"))
     rate = h / r**2 if protocol == "lr" else h
-    trace = network.second_moment(known, "trace", rate)
+    trace = network.second_moment(known, "trace")(rate)
     t = rate * trace / (2 * 575)
     data = grid({"r_pred": (DIMS[:2], r), "r_pred_without": (DIMS[:2], without), "T": (DIMS[:2], t)}, protocol=protocol, dim=576)
     data["relaxed"] = (DIMS[:2], np.ones((5, 5), bool))

@@ -237,7 +237,7 @@ def test_a_small_network_grid(reference, protocol):
     np.testing.assert_allclose(data["T"], rate * data["trace"].mean("seed") / 2 / 575, rtol=1e-9)
     np.testing.assert_allclose(data["p"], np.broadcast_to(data["lam"], (2, 3)))
     # the prediction is the fixed point of a step with the reference's E|g|² at that effective rate
-    moment = network.second_moment(reference, "g2", rate.values)
+    moment = network.second_moment(reference, "g2")(rate.values)
     np.testing.assert_allclose(
         data["r_pred"], theory.finite_step_radius(protocol, data["eta"].values[:, None], data["lam"].values, moment), rtol=1e-6
     )
@@ -293,7 +293,7 @@ def test_the_moment_between_measured_rates_is_interpolated(reference):
     power["g2"] = (7.0 * power["eta"] ** -0.4 + 0 * power["seed"]).transpose("eta", "seed")
     power["g2"][:2] = 1e9
     rates = np.array([0.01, 0.03, 0.07])
-    np.testing.assert_allclose(network.second_moment(power, "g2", rates), 7.0 * rates**-0.4, rtol=1e-8)
+    np.testing.assert_allclose(network.second_moment(power, "g2")(rates), 7.0 * rates**-0.4, rtol=1e-8)
     r = network.predicted_radius("lr", np.array([0.3]), np.array([0.05]), power, "g2")
     np.testing.assert_allclose(r**4, 0.3 * 7.0 * (0.3 / r**2) ** -0.4 / (0.05 * (2 - 0.3 * 0.05)), rtol=1e-6)
 

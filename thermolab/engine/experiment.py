@@ -168,6 +168,9 @@ class Experiment:
             raise ValueError(f"n={n} steps: a run goes forward only")
         if n == 0:
             return
+        # Weight decay drives what gets no gradient (a pixel that is always black) below 1e-38, where a CPU is many times
+        # slower; such a number counts as 0. The processor keeps this flag for each thread.
+        torch.set_flush_denormal(True)
         state = self.state
         if state.step + n > LAST_STEP:
             raise ValueError(f"step {LAST_STEP} is the last one, from there on random numbers would repeat: start a new run")

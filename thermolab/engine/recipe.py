@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -56,6 +56,11 @@ class Recipe:
             except StopIteration as end:
                 return end.value
             results = [_one_thread(jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
+
+
+async def together(recipes: Mapping[str, Awaitable]) -> dict:
+    """The results of recipes that do not need each other, by name: their jobs share the workers, so none is idle."""
+    return dict(zip(recipes, await asyncio.gather(*recipes.values()), strict=True))
 
 
 def seeds(seed: int, n: int) -> list[int]:

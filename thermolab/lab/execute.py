@@ -17,6 +17,7 @@ import papermill
 import psutil
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 
 def main() -> int:
@@ -47,6 +48,8 @@ def _execute(source: Path, target: str, parameters: dict) -> None:
         kernel_name="python3",
         cwd=source.parent,
         progress_bar=False,
+        # all is written by then; a kernel that has workers waits in vain for multiprocessing's tracker, which no signal ends
+        config=Config({"KernelManager": {"shutdown_wait_time": 1.0}}),
     )
 
 

@@ -60,7 +60,7 @@ def test_a_line_chart(draw, run):
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xlim()) == ("step", "energy U (loss)", (0, 40))
     by_label = {line.get_label(): line for line in ax.lines}
     np.testing.assert_array_equal(by_label["measured"].get_xydata(), [[10, 2], [20, 3], [30, 4], [40, 5]])
-    np.testing.assert_array_equal(by_label["theory at the present knobs"].get_ydata(), [5] * 4)
+    np.testing.assert_array_equal(by_label["theory at the present knobs"].get_xydata(), [[10, 5], [50, 5]])
     np.testing.assert_array_equal(by_label["before"].get_xydata(), [[10, 2], [20, 3]])
     np.testing.assert_array_equal(by_label["goal"].get_ydata(), [3, 3])
     np.testing.assert_array_equal(by_label["your prediction"].get_ydata(), [4.5, 4.5])

@@ -23,6 +23,7 @@ from thermolab.engine import recipe
 from thermolab.engine.scenario import Gauge, Knob
 from thermolab.lab import live as public
 from thermolab.lab import replay
+from thermolab.lab.live import echo as echo_module
 from thermolab.lab.live import widgets
 from thermolab.lab.live.views import Goal, Lines, Scatter
 from thermolab.lab.live.widgets import Panel
@@ -44,7 +45,7 @@ def _no_window():
 def answering(request, monkeypatch):
     """A page that answers every drawing."""
     if "patience" not in request.node.name:
-        monkeypatch.setattr(widgets.Echo, "behind", 0)
+        monkeypatch.setattr(widgets.Echo, "late", False)
 
 
 @contextlib.asynccontextmanager
@@ -455,7 +456,7 @@ def test_patience_lasts_while_the_page_answers(live, monkeypatch):
             driver.tell("run")
             await news.next("framed")
             echo = panel._echo
-            echo._began = -math.inf
+            echo._began = echo._asked = -math.inf
             echo._ping.observe(lambda change: setattr(echo._pong, "value", change.new), "value")
             began = time.monotonic()
             await news.until(lambda: time.monotonic() - began > 0.4)
@@ -463,6 +464,29 @@ def test_patience_lasts_while_the_page_answers(live, monkeypatch):
             assert echo._ping.value > 2
 
     asyncio.run(play())
+
+
+def test_patience_with_a_page_that_is_late(monkeypatch):
+    """One question at a time; late only when its answer takes longer than LATE."""
+    now = [0.0]
+    monkeypatch.setattr(echo_module.time, "monotonic", lambda: now[0])
+    echo = echo_module.Echo()
+    echo.ask()
+    assert echo._ping.value == 0  # nothing in the first second
+    now[0] = 2.0
+    echo.ask()
+    echo.ask()
+    assert echo._ping.value == 1
+    assert not echo.late
+    now[0] += 1.5 * echo_module.LATE
+    assert echo.late
+    echo._pong.value = 1
+    assert not echo.late
+    echo.ask()
+    assert echo._ping.value == 1  # asked just now
+    now[0] += echo_module.ASKED
+    echo.ask()
+    assert echo._ping.value == 2
 
 
 # --- live.panel -----------------------------------------------------------------------------------------------------------
@@ -601,9 +625,9 @@ def test_running_a_cell_again_ends_its_former_task(front):
     asyncio.run(play())
 
 
-def test_a_record_is_ninety_readings(front):
-    readings = asyncio.run(public.record(ISOTROPIC, [[100, {"eta": 0.1}]], steps=270, replicas=8, eta=0.05))
-    assert [r.step for r in readings] == list(range(3, 271, 3))
+def test_a_record_is_sixty_readings(front):
+    readings = asyncio.run(public.record(ISOTROPIC, [[100, {"eta": 0.1}]], steps=180, replicas=8, eta=0.05))
+    assert [r.step for r in readings] == list(range(3, 181, 3))
     assert readings[-1].knobs["eta"] == pytest.approx(0.1)
     asyncio.run(cell(front, ghosts={"before": readings}))
     assert len(front.all) == 1

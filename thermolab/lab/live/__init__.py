@@ -71,7 +71,7 @@ async def panel(
 async def record(
     scenario: Scenario, events: Sequence = (), *, steps: int, seed: int = 0, device: str = "cpu", **settings
 ) -> list[Reading]:
-    """The readings of a run driven by a list of events, ninety of them (fewer if it diverged): a ghost for a panel."""
+    """The readings of a run driven by a list of events, sixty of them (fewer if it diverged): a ghost for a panel."""
     arm = Arm(scenario.name, scenario, scenario.checked(settings))
     readings, _ = await _script(arm, events, steps=steps, seed=seed, device=device)
     return readings
@@ -80,7 +80,7 @@ async def record(
 async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], str | None]:
     known = arm.scenario.settings  # as in a panel, a knob is turned in the experiments that have it
     events = [[step, {k: v for k, v in change.items() if k in known}] for step, change in events]
-    settings = {"every": max(1, script["steps"] // 90), **script, **arm.settings}
+    settings = {"every": max(1, script["steps"] // 60), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
     if any(function.__module__ == "__main__" for function in functions):  # written in a cell: other processes do not know it
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)

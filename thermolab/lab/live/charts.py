@@ -24,7 +24,7 @@ class LiveChart:
     """One chart as a bqplot figure: `figure` is the widget, `update` moves it."""
 
     def __init__(self, chart: Chart):
-        self.chart, self._limits = chart, {"x": None, "y": None}
+        self.chart, self._limits, self._times = chart, {"x": None, "y": None}, 0
         heat = chart.kind == "heat"
         self._scales = {k: self._scale(k, heat) for k in ("x", "y")}
         self._axes = {k: self._axis(k) for k in ("x", "y")}
@@ -38,17 +38,23 @@ class LiveChart:
             **square,
         )  # fmt: skip
 
-    def update(self, board: Board) -> None:
-        """Draw the board: at most one message for each series, and for limits that have moved."""
+    def update(self, board: Board, whole: bool = True) -> None:
+        """Draw the board: at most one message for each series that changed, and for limits that moved.
+
+        whole: bands too; else they follow at every second time, for a page draws each series for itself.
+        """
         found = self.chart.points(board)
         if self.chart.kind == "heat":
             self._marks[0].color = np.nan_to_num(found[0][1])
             return
-        self._move_limits(found)
+        self._move_limits(board, found)
+        self._times += 1
         for series, mark, (x, y) in zip(self.chart.series, self._marks, found, strict=True):
             if series.role == "mark":
                 self._write(board, x)
                 x, y = np.repeat(x, 2).reshape(-1, 2), np.tile(self._limits["y"], (len(x), 1))
+            if series.role == "band" and mark.visible and self._times % 2 and not whole:
+                continue
             if np.size(y) and np.isfinite(y).any():
                 with mark.hold_sync():
                     mark.x, mark.y, mark.visible = np.asarray(x, float), np.asarray(y, float), True
@@ -67,7 +73,7 @@ class LiveChart:
             if len(steps):
                 words.x, words.y, words.text = steps, np.full(len(steps), top), np.array(wanted[1])
 
-    def _move_limits(self, found) -> None:
+    def _move_limits(self, board: Board, found) -> None:
         pairs = list(zip(self.chart.series, found, strict=True))
         ys = [y for series, (_, y) in pairs if series.role != "mark"]
         xs = [x for series, (x, _) in pairs if series.role != "mark"]
@@ -78,8 +84,7 @@ class LiveChart:
         else:
             wanted = {"y": views.limits(ys, self.chart.y.log, self._limits["y"])}
             if self.chart.kind == "lines":
-                steps = np.concatenate([np.zeros(0), *(x for series, (x, _) in pairs if series.role in ("measured", "theory"))])
-                wanted["x"] = views.steps_window(*(steps.min(), steps.max()) if steps.size else (0.0, 1.0))
+                wanted["x"] = board.window
             else:
                 wanted["x"] = views.limits(xs, self.chart.x.log, self._limits["x"])
         for k, (low, high) in wanted.items():
@@ -131,8 +136,10 @@ class LiveChart:
             return bqplot.GridHeatMap(row=names[1], column=names[0], color=matrix, scales=scales)
         if series.role == "measured":
             marker = MARKERS[series.arm % len(MARKERS)]
-            size = 10 if self.chart.kind == "lines" else 24
-            return bqplot.Scatter(x=NOTHING, y=NOTHING, scales=scales, colors=[colour], default_size=size, marker=marker)
+            look = {"scales": scales, "colors": [colour], "marker": marker}
+            if self.chart.kind == "lines":  # one element of the page each; a point of Scatter is three
+                return bqplot.Lines(x=NOTHING, y=NOTHING, visible=False, stroke_width=0, marker_size=10, **look)
+            return bqplot.Scatter(x=NOTHING, y=NOTHING, default_size=24, **look)
         look = {
             "band": {"colors": [colour], "fill": "between", "fill_colors": [colour], "fill_opacities": [0.25], "stroke_width": 0},
             "path": {"colors": [colour], "stroke_width": 1, "line_style": dash},

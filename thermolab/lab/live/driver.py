@@ -18,7 +18,7 @@ from thermolab.engine.drivers import lockstep
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.lab.live.views import Arm
 
-FRAMES_PER_SECOND = 20
+FRAMES_PER_SECOND = 16
 MAX = math.inf  # speed: as fast as it goes
 
 

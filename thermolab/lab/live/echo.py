@@ -6,7 +6,8 @@ import time
 
 import ipywidgets as w
 
-AHEAD = 2  # questions that may be open at a time
+ASKED = 0.2  # seconds between questions: JupyterLab redraws its icons whenever a kernel has been spoken to
+LATE = 0.1  # seconds that a page may take before the next drawing waits for it
 RENEWED = 3.0  # seconds without an answer after which the pair of numbers is replaced
 
 
@@ -23,23 +24,29 @@ class Echo:
         self._renew()
 
     def _renew(self) -> None:
-        self._ping, self._pong, self._began = w.IntText(), w.IntText(), time.monotonic()
+        self._ping, self._pong = w.IntText(), w.IntText()
+        self._began = self._asked = time.monotonic()
         self._link = w.jsdlink((self._ping, "value"), (self._pong, "value"))
         self._pong.observe(lambda _: setattr(self, "heard", time.monotonic()), "value")
         answer_where_asked(self._pong)
 
     def ask(self) -> None:
-        """Let the page answer what was sent until now."""
+        """Let the page answer what was sent until now, unless it has been asked just now."""
         now = time.monotonic()
-        if self.behind > AHEAD and now - max(self.heard, self._began) > RENEWED:
+        if self._open and now - max(self.heard, self._asked) > RENEWED:
             self._renew()
-        if now - self._began > 1:
+        if not self._open and now - self._began > 1 and now - self._asked > ASKED:
             self._ping.value += 1
+            self._asked = now
 
     @property
-    def behind(self) -> int:
-        """How many questions have no answer yet."""
-        return self._ping.value - self._pong.value
+    def _open(self) -> bool:
+        return self._ping.value != self._pong.value
+
+    @property
+    def late(self) -> bool:
+        """Whether the page is busy with what it has."""
+        return self._open and time.monotonic() - self._asked > LATE
 
 
 def answer_where_asked(widget: w.Widget) -> None:

@@ -51,7 +51,8 @@ def legend(board: Board) -> str:
     spans = "".join(
         f'<span style="margin-right: 1.2em; white-space: nowrap">{sample} {escape(text)}</span>' for sample, text in items
     )
-    ground = "<style>.tl-chart > * { background: white; margin: 2px }</style>"
+    # contain: the page need not lay out itself anew whenever a number changes
+    ground = "<style>.tl-chart > * { background: white; margin: 2px; contain: strict } .tl-readout { contain: content }</style>"
     return f'{ground}<div class="tl-legend" style="line-height: 1.5">{spans}</div>'
 
 

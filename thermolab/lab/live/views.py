@@ -99,11 +99,18 @@ class Board:
     marks: Sequence[tuple[int, str]] = ()
     taken: int = 0
 
-    def some(self, readings: Sequence, most: int = 60) -> slice:
-        """Which of them are drawn as markers: every k-th, and the same ones again when the first are dropped."""
-        stride = -(-len(readings) // most)
-        dropped = max(0, self.taken - len(readings))
-        return slice(-dropped % stride if stride else 0, None, stride or 1)
+    @property
+    def window(self) -> tuple[float, float]:
+        """Limits of an axis of steps that holds all readings. They move seldom: less to draw, and less to send."""
+        ends = [r.step for readings in self.readings if readings for r in (readings[0], readings[-1])] or [0, 1]
+        return steps_window(min(ends), max(ends))
+
+    def some(self, readings: Sequence, most: int = 32) -> np.ndarray:
+        """Which of them are drawn as markers: the newest, and every k-th, the same ones again when the first are dropped."""
+        n = len(readings)
+        stride = max(1, -(-n // most))
+        every = np.arange(-max(0, self.taken - n) % stride, n, stride)
+        return every if not n or (every.size and every[-1] == n - 1) else np.append(every, n - 1)
 
 
 @dataclass(frozen=True)
@@ -179,28 +186,44 @@ class Lines:
         series += [Series("your prediction", "guess"), Series("knob", "mark")]
 
         def points(board: Board) -> list:
-            out = []
+            out, across = [], np.array(board.window, float)
             for readings in board.readings:
                 x = np.array([r.step for r in readings], float)
                 mean, error = np.array([r.means.get(name, (math.nan,) * 2) for r in readings]).reshape(-1, 2).T
                 theory = np.array([r.theory.get(name, math.nan) for r in readings])
+                some = board.some(readings)
+                at, mean, error = x[some], mean[some], error[some]
                 there, known, low = np.isfinite(mean), np.isfinite(mean + error), mean - 2 * error
                 if gauge.log:
                     low = np.where(low > 0, low, mean / 10)
                 band = np.stack([low, mean + 2 * error])
-                some = board.some(readings)
-                out += [(x[known], band[:, known]), (x[some][there[some]], mean[some][there[some]]), (x, theory)]
+                out += [(at[known], band[:, known]), (at[there], mean[there]), corners(x, theory, across)]
             for readings in board.ghosts.values():
                 x = np.array([r.step for r in readings], float)
                 out.append((x, np.array([r.means.get(name, (math.nan,))[0] for r in readings])))
-            steps = [r.step for readings in board.readings for r in readings] or [0]
-            across = np.array(steps_window(min(steps), max(steps)), float)  # moves seldom: less to send
             out += [(across, np.full(2, goal.target)) for goal in board.goals if goal.gauge == name]
             out.append((across, np.full(2, board.guesses.get(name, math.nan))))
-            out.append((np.array([step for step, _ in board.marks if step >= min(steps)], float), np.zeros(0)))
+            first = min((readings[0].step for readings in board.readings if readings), default=0)
+            out.append((np.array([step for step, _ in board.marks if step >= first], float), np.zeros(0)))
             return out
 
         return Chart(name, Axis("step"), Axis(gauge.label, gauge.log), tuple(series), points)
+
+
+def corners(x: np.ndarray, y: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A line of steps by its corners alone, from one end of the axis to the other: theory holds until a knob is turned.
+
+    >>> corners(np.arange(5.0), np.array([1.0, 1, 1, 2, 2]), np.array([0.0, 9.0]))
+    (array([0., 2., 3., 9.]), array([1., 1., 2., 2.]))
+    """
+    if not x.size:
+        return x, y
+    jump = (y[1:] != y[:-1]) & ~(np.isnan(y[1:]) & np.isnan(y[:-1]))
+    kept = np.concatenate([jump, [True]]) | np.concatenate([[True], jump])
+    x = x.copy()
+    x[-1] = max(x[-1], across[1])
+    x[0] = min(x[0], across[0]) if x.size > 1 else x[0]
+    return x[kept], y[kept]
 
 
 class Scatter:

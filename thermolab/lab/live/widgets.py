@@ -21,7 +21,7 @@ from thermolab.lab import replay
 from thermolab.lab.live import views
 from thermolab.lab.live.charts import LiveChart
 from thermolab.lab.live.driver import MAX, Driver, Listener
-from thermolab.lab.live.echo import AHEAD, Echo, answer_where_asked
+from thermolab.lab.live.echo import Echo, answer_where_asked
 from thermolab.lab.live.readout import legend, readout
 from thermolab.lab.live.views import Arm, Board, Goal, Reading
 
@@ -53,7 +53,7 @@ class Panel(Listener):
         self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], ghosts, goals)
         self.charts = [LiveChart(chart) for view in shown for chart in view.charts(self.board)]
         self._frames, self._between, self._marked, self._reached = None, False, {}, set()
-        self._message, self._drawn = "", 0.0
+        self._message, self._drawn, self.drawings = "", 0.0, 0
         self._build(devices)
         self.changed(self.driver.state)
 
@@ -65,7 +65,7 @@ class Panel(Listener):
             readings.append(views.read(dataclasses.replace(arm, settings=settings), frame))
         now = time.monotonic()
         # twice a second anyway, for it may be the answers that got lost, and always where no other frame follows
-        if self._echo.behind <= AHEAD or now - self._drawn > 0.5 or self.driver.state != "running":
+        if not self._echo.late or now - self._drawn > 0.5 or self.driver.state != "running":
             self._draw()
         if now - self._echo.heard > PATIENCE and self.driver.state == "running":
             self._message = f"nobody is looking: the page has not answered for {PATIENCE:.0f} s. Press Run to go on"
@@ -130,11 +130,11 @@ class Panel(Listener):
 
     def _draw(self) -> None:
         for chart in self.charts:
-            chart.update(self.board)
+            chart.update(self.board, whole=self.driver.state != "running")
         self._readout.value = readout(self.board, self.driver.settings, self.driver.steps_per_second)
         self._check_goals()
         self._echo.ask()
-        self._drawn = time.monotonic()
+        self._drawn, self.drawings = time.monotonic(), self.drawings + 1
 
     def _check_goals(self) -> None:
         goals, start = self.board.goals, self.board.arms[0].settings

@@ -7,6 +7,7 @@ The reference gives E|g|² = Tr Σ + |∇L|² as a function of the effective lea
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -194,26 +195,25 @@ def stationary(
     out["r_pred_without"] = (dims[:2], predicted_radius(protocol, h, ld, reference, "trace"))
     out["T"] = out["eta_eff"] * out["trace"].mean("seed") / (2 * (dim - 1))
     out["p"] = (dims[:2], ld)
-    moment = second_moment(reference, "g2", eta_eff)
+    moment = second_moment(reference, "g2")(eta_eff)
     rate = 4 * h * ld if protocol == "lr" else h**2 * moment
     out["relaxed"] = (dims[:2], burn_in * rate >= 3)
     return out
 
 
-def second_moment(reference: xr.Dataset, name: str, eta_eff) -> np.ndarray:
-    """E|g|² ("g2") or Tr Σ ("trace") at |w| = 1 at any effective learning rate: a cubic in logarithms through the reference."""
+def second_moment(reference: xr.Dataset, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """E|g|² ("g2") or Tr Σ ("trace") at |w| = 1 as a function of η_eff: a cubic in logarithms through the reference."""
     kept = settled(reference)
     known = np.log(kept[name].mean("seed").values)
     fit = np.polynomial.Polynomial.fit(np.log(kept["eta"].values), known, min(3, len(known) - 1))
-    return np.exp(fit(np.log(eta_eff)))
+    return lambda eta_eff: np.exp(fit(np.log(eta_eff)))
 
 
 def predicted_radius(protocol: str, eta, lam, reference: xr.Dataset, name: str) -> np.ndarray:
     """The radius of `theory.finite_step_radius` with the moment of the reference, self-consistently."""
-    r = np.ones_like(eta)
+    moment, r = second_moment(reference, name), np.ones_like(eta)
     for _ in range(100):
-        moment = second_moment(reference, name, eta / r**2 if protocol == "lr" else eta)
-        r = np.sqrt(r * theory.finite_step_radius(protocol, eta, lam, moment))
+        r = np.sqrt(r * theory.finite_step_radius(protocol, eta, lam, moment(eta / r**2 if protocol == "lr" else eta)))
     return r
 
 

@@ -13,9 +13,9 @@ SIZES = {
         "gas": {},
     },
     "smoke": {
-        "stationary": {"replicas": 32, "snapshots": 16, "relaxations": 3.0},
+        "stationary": {"replicas": 24, "snapshots": 16, "relaxations": 3.0},
         "anisotropic": {"eta": (0.01, 0.03, 3), "lam": (0.01, 0.1, 3), "replicas": 32, "snapshots": 24},
-        "relaxation": {"replicas": 32, "points": 40},
+        "relaxation": {"replicas": 32, "points": 30},
         "hot_sphere": {"replicas": 32, "steps": 6_000},
         "sphere": {
             "rates": (1e-4, 3e-4, 1e-3, 5e-3, 0.01, 0.02, 0.05),
@@ -25,10 +25,10 @@ SIZES = {
             "moments": 8,
         },
         "network": {
-            "elr": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 1200},
-            "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 1200},
+            "elr": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 900},
+            "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 900},
         },
-        "gas": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 1200, "samples": 40},
+        "gas": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 900, "samples": 40},
     },
 }
 
