@@ -85,6 +85,17 @@ class Check:
         return "inconclusive"
 
 
+def with_control(
+    measured, control, tolerance: float, name: str, predicted: float = 0.0, relation: Relation = "equal"
+) -> tuple[Check, str, Check]:
+    """A check, the name of its control and the check of that, which differ in what was measured alone.
+
+    measured, control: (number, standard error).
+    """
+    check, other = (Check(m, predicted, tolerance, error, relation) for m, error in (measured, control))
+    return check, name, other
+
+
 @dataclass(frozen=True)
 class Result:
     """A claim, decided: its check and the check of its control, taken in the same run.

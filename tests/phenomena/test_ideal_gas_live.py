@@ -11,6 +11,7 @@ from thermolab import phenomena
 from thermolab.lab.live.views import Arm, read
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK, predict
+from thermolab.phenomena.temperature_collapse.live import NETWORK as COLLAPSE
 
 # the accuracy of the finite-step forms: what they neglect is of order η_eff (theory.isotropic_state)
 ACCURACY = {"r": 0.015, "p": 0.03, "U": 0.04, "T": 0.03}
@@ -165,7 +166,7 @@ def test_readings_of_the_network():
 # --- the table ------------------------------------------------------------------------------------------------------------
 def test_the_table_of_scenarios():
     table = phenomena.scenarios()
-    assert table == {"ideal-gas.isotropic": ISOTROPIC, "ideal-gas.network": NETWORK}
+    assert table == {s.name: s for s in (ISOTROPIC, NETWORK, COLLAPSE)}
     for name, scenario in table.items():
         assert scenario.name == name
         assert set(scenario.defaults) == set(scenario.settings)

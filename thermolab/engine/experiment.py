@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -27,14 +29,33 @@ class DivergenceError(RuntimeError):
         return [f"DivergenceError: {self}"]  # in a notebook: one line instead of a traceback
 
 
+@contextmanager
+def _subnormal_is_zero() -> Iterator[None]:
+    """Weight decay drives what gets no gradient (a pixel that is always black) below 1e-38, where a CPU is many times slower.
+
+    Such a number counts as 0 meanwhile. The processor keeps this flag for each thread, and other libraries want it off.
+    """
+    smallest = np.float64(5e-324)
+    was = bool(smallest * 1.0 == 0.0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was)
+
+
 @dataclass(frozen=True)
 class State:
-    """What a run is at a step. weights: [R, P]; diverged: [R], the step of divergence or -1; radius: [R] of the fixed sphere."""
+    """What a run is at a step. weights: [R, P]; diverged: [R], the step of divergence or -1; radius: [R] of the fixed sphere.
+
+    memory: {name: [R, P]}, what the optimiser keeps from step to step, read only; empty for plain SGD.
+    """
 
     weights: torch.Tensor
     step: int
     diverged: torch.Tensor
     radius: torch.Tensor
+    memory: Mapping[str, torch.Tensor] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -97,7 +118,8 @@ class Experiment:
             weights = system.start(self.streams, self.seed)
         weights = torch.as_tensor(weights, device=device).detach().clone()
         nobody = torch.full((self.n_replicas,), -1, dtype=torch.int64, device=device)
-        self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1))
+        memory = {name: torch.zeros_like(weights) for name in getattr(system, "memory", ())}
+        self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1), MappingProxyType(memory))
         self.start, self.first_device = self.state, self.device
         self.events: list[list] = []
         self.history: list[Frame] = []
@@ -133,7 +155,8 @@ class Experiment:
         self._sums = {k: v.to(device) for k, v in self._sums.items()}
         self.streams = self.streams.to(device)
         now = self.state
-        self.state = State(now.weights.to(device), now.step, now.diverged.to(device), now.radius.to(device))
+        memory = MappingProxyType({k: v.to(device) for k, v in now.memory.items()})
+        self.state = State(now.weights.to(device), now.step, now.diverged.to(device), now.radius.to(device), memory)
         self._note({"device": self.device})
 
     def _note(self, change: dict) -> None:
@@ -153,7 +176,11 @@ class Experiment:
                 raise ValueError(f"{name}={value!r} is unknown; allowed: {', '.join(options)}")
             return str(value)
         value = np.asarray(value, float)
-        if not np.isfinite(value).all() or (value < 0).any() or (name in ("eta", "batch_size") and (value <= 0).any()):
+        low, high = getattr(self.system, "limits", {}).get(name, (None, None))  # of a knob that may be negative, say
+        if low is not None:
+            if not (np.isfinite(value) & (low <= value) & (value < high)).all():
+                raise ValueError(f"{name}={value} must be finite, at least {low:g} and below {high:g}")
+        elif not np.isfinite(value).all() or (value < 0).any() or (name in ("eta", "batch_size") and (value <= 0).any()):
             positive = "positive" if name in ("eta", "batch_size") else "not negative"
             raise ValueError(f"{name}={value} must be finite and {positive}")
         if name == "batch_size" and (value.ndim or value % 1):
@@ -168,19 +195,22 @@ class Experiment:
             raise ValueError(f"n={n} steps: a run goes forward only")
         if n == 0:
             return
-        # Weight decay drives what gets no gradient (a pixel that is always black) below 1e-38, where a CPU is many times
-        # slower; such a number counts as 0. The processor keeps this flag for each thread.
-        torch.set_flush_denormal(True)
         state = self.state
         if state.step + n > LAST_STEP:
             raise ValueError(f"step {LAST_STEP} is the last one, from there on random numbers would repeat: start a new run")
         weights = state.weights.clone()  # a State, once handed out, never changes
-        sums, diverged = self.system.advance(weights, state.step, n, self.knobs, self.seed, self.streams, state.radius)
+        memory = {name: kept.clone() for name, kept in state.memory.items()}
+        more = {"memory": memory} if memory else {}
+        with _subnormal_is_zero():
+            sums, diverged = self.system.advance(
+                weights, state.step, n, self.knobs, self.seed, self.streams, state.radius, **more
+            )
         for name, mean in sums.items():
             self._sums[name] = self._sums.get(name, 0) + mean * n
         self.steps_summed += n
         diverged = torch.where(state.diverged >= 0, state.diverged, diverged)
-        self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged)
+        memory = MappingProxyType(memory)
+        self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged, memory=memory)
 
     def frame(self) -> Frame:
         """What the gauges read now; the system's own are means over the steps since the last frame.
@@ -238,10 +268,11 @@ class Experiment:
         """What drove this run and where it got to, JSON-ready: `replay` needs it and an experiment with the same start.
 
         frames: the steps at which a frame was taken, as rows (first step, stride, how many), for a gauge that is a mean
-        since the last frame depends on them. weights: SHA-256 of the weights at the last step.
+        since the last frame depends on them. weights: SHA-256 of the weights at the last step, and of the memory, if any.
         """
         from thermolab import __version__
 
+        last = [self.state.weights, *(self.state.memory[name] for name in sorted(self.state.memory))]
         return {
             "thermolab": __version__,
             "system": self.system.name,
@@ -255,7 +286,7 @@ class Experiment:
             "steps": self.state.step,
             "events": [[step, dict(change)] for step, change in self.events],
             "frames": [list(row) for row in self.cadence],
-            "weights": hashlib.sha256(self.state.weights.cpu().numpy().tobytes()).hexdigest(),
+            "weights": hashlib.sha256(b"".join(x.cpu().numpy().tobytes() for x in last)).hexdigest(),
         }
 
     def follow(self, events, every: int, until: int) -> Iterator[Frame]:

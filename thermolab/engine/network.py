@@ -1,4 +1,4 @@
-"""A network on data as a system: R replicas, each with its own batches, η and λ."""
+"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of five optimisers."""
 
 from __future__ import annotations
 
@@ -20,33 +20,43 @@ INDEX_BLOCK = 2**18  # batch indices drawn at once
 
 
 class NetworkOnData:
-    """Replicas of a module that learn a data set by SGD under one of the protocols.
+    """Replicas of a module that learn a data set under one of the protocols.
 
-    Batches are drawn independently, with replacement, for each replica. Knobs: eta, lam, protocol; batch_size is one per
-    experiment.
+    Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam", "sam" or "eef"
+    (`dynamics`), for good. Knobs: eta, lam, protocol and the optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute
+    length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
     """
 
     name = "network"
     gauges = GAUGES
     has_batches = True
     choices: ClassVar = {"protocol": PROTOCOLS}
-    less_noise = "a larger batch_size"  # what helps against divergence
 
     def __init__(
-        self, module: nn.Module, data: Dataset, protocol: str = "lr", loss: str = "cross-entropy", backend: str = "auto"
+        self,
+        module: nn.Module,
+        data: Dataset,
+        protocol: str = "lr",
+        loss: str = "cross-entropy",
+        backend: str = "auto",
+        optimiser: str = "sgd",
     ):
         self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
         self.protocol, self.n_parameters = dynamics.check_protocol(protocol), self.replicas.n_parameters
-        self.knobs = {"protocol": self.protocol}
+        self.optimiser, self.rule = optimiser, dynamics.find_optimiser(optimiser)
+        self.knobs = {"protocol": self.protocol, **self.rule.knobs}
+        self.limits, self.memory, self.less_noise = self.rule.limits, self.rule.memory, self.rule.remedy
 
     def settings(self) -> dict:
         """Plain values that describe this system."""
-        return {
+        plain = {
             "module": str(self.replicas.module),
             "n_data": len(self.data),
             "protocol": self.protocol,
             "loss": self.replicas.loss,
         }
+        # plain SGD goes without saying, as in the logs from before there were others
+        return plain if self.optimiser == "sgd" else {**plain, "optimiser": self.optimiser}
 
     def to(self, device) -> None:
         """Move data and frozen parameters."""
@@ -55,7 +65,7 @@ class NetworkOnData:
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
-        fits = self.replicas.chain and self.data.x.dim() == 2
+        fits = self.replicas.chain and self.data.x.dim() == 2 and self.optimiser == "sgd"
         compiled = self.backend == "auto" and fits and weights.device.type == "cpu" and weights.dtype == torch.float32
         return "compiled" if compiled else self.replicas.backend
 
@@ -76,15 +86,15 @@ class NetworkOnData:
                     torch.index_select(t, 0, flat, out=b).unflatten(0, pick.shape) for t, b in zip(sources, buffers, strict=True)
                 ]
 
-    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
-        """n steps, in place. weights [R, P]; knobs, streams and radius (of the fixed sphere) [R].
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
+        """n steps, in place. weights [R, P], memory {name: [R, P]} of the optimiser; knobs, streams, radius (of the sphere) [R].
 
         Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step: U = loss of the
         batch, r2 = |w|², p = pressure, g2 = |g|² r², and the step [R] by which a replica diverged, -1 where none did.
         """
         if self.choose_backend(weights) == "compiled":
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
-        eta, lam = knobs["eta"].to(weights.dtype), knobs["lam"].to(weights.dtype)
+        rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in GAUGES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
@@ -94,7 +104,9 @@ class NetworkOnData:
                 totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
                 totals["r2"] += r * r
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
-                totals["p"] += dynamics.update(protocol, weights, g, eta, lam, radius)
+                if self.rule.probe is not None:
+                    self.replicas.loss_and_gradient(self.rule.probe(weights, g, rates), x, y, g)
+                totals["p"] += dynamics.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
                 r = torch.linalg.vector_norm(weights, dim=1)
                 bad = ~(r * r < DIVERGED)
                 diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from thermolab.engine.models import start_scale
+from thermolab.engine.models import start_mean, start_scale
 
 
 def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -56,9 +56,14 @@ class Replicas:
         return self
 
     def start(self, normal: torch.Tensor) -> torch.Tensor:
-        """Weights [R, P] from standard normals [R, P], each parameter at its usual scale."""
-        scales = [torch.full((p.numel(),), start_scale(k, p)) for k, p in self.trainable.items()]
-        return normal * torch.cat(scales).to(normal)
+        """Weights [R, P] from standard normals [R, P], each parameter at its usual scale, the gains of norms at 1."""
+        weights = normal * self._for_each_parameter(start_scale).to(normal)
+        means = self._for_each_parameter(start_mean).to(normal)
+        return weights + means if means.any() else weights  # a bias of -0 would turn into 0: another hash in the log
+
+    def _for_each_parameter(self, rule) -> torch.Tensor:
+        """What a rule (name, tensor) -> number says of each of the P parameters [P]."""
+        return torch.cat([torch.full((p.numel(),), rule(k, p)) for k, p in self.trainable.items()])
 
     def views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """The parameters [R, *shape] as views of a matrix [R, P]."""

@@ -64,6 +64,7 @@ class Knob:
 ETA = Knob("learning rate η", 1e-4, 1.0)
 LAM = Knob("weight decay λ", 1e-5, 1.0, zero=True)
 BATCH_SIZE = Knob("batch size B", 2, 1024, "powers of two")
+MOMENTUM = Knob("momentum μ", 0.0, 0.99, "linear")
 
 
 @dataclass(frozen=True)

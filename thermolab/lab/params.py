@@ -122,6 +122,22 @@ def numbers(low: float, high: float, n_min: int = 1, n_max: int = 512) -> Rule:
     return Rule(f"a list of {n_min} to {n_max} numbers from {low:g} to {high:g}", convert)
 
 
+def rows(length: int, low: float, high: float, n_min: int = 1, n_max: int = 512) -> Rule:
+    """A list of n_min to n_max rows of `length` numbers, each from low to high, as a tuple of tuples; no row of zeros."""
+    row = numbers(low, high, length, length)
+
+    def convert(x):
+        if not isinstance(x, list | tuple):
+            raise ValueError("is not a list")
+        _between(len(x), n_min, n_max, "has a length that")
+        found = tuple(row.convert(r) for r in x)
+        if not all(any(r) for r in found):
+            raise ValueError("has a row of zeros")
+        return found
+
+    return Rule(f"{n_min} to {n_max} rows of {length} numbers from {low:g} to {high:g}, none all zero", convert)
+
+
 def preset(*options: str) -> Rule:
     """How much to measure: smoke (a first look), lab (every verdict decided) or paper (published sizes)."""
     return choice(*(options or PRESETS))

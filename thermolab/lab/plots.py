@@ -53,8 +53,9 @@ def show(figure: Figure, alt: str):
     return HTML(f'<img alt="{escape(alt)}" style="width: {width}px; max-width: 100%" src="data:image/png;base64,{data}">')
 
 
-def mean_and_error(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray | None]:
+def mean_and_error(values) -> tuple[np.ndarray, np.ndarray | None]:
     """Mean over the dim "seed" and two standard errors (Student's t), or no error where there are no seeds."""
+    values = values if isinstance(values, xr.DataArray) else xr.DataArray(values)
     if "seed" not in values.dims or values.sizes["seed"] < 2:
         return values.squeeze("seed").values if "seed" in values.dims else values.values, None
     rows = values.transpose(..., "seed").values

@@ -11,5 +11,6 @@ if TYPE_CHECKING:
 def scenarios() -> dict[str, Scenario]:
     """All scenarios by name: the fixed table in which a log's recipe is looked up."""
     from thermolab.phenomena.ideal_gas import live as ideal_gas
+    from thermolab.phenomena.temperature_collapse import live as temperature_collapse
 
-    return {scenario.name: scenario for scenario in (ideal_gas.ISOTROPIC, ideal_gas.NETWORK)}
+    return {s.name: s for s in (ideal_gas.ISOTROPIC, ideal_gas.NETWORK, temperature_collapse.NETWORK)}

@@ -449,7 +449,8 @@ def test_patience_ends_when_nobody_answers(live, monkeypatch):
 
 
 def test_patience_lasts_while_the_page_answers(live, monkeypatch):
-    monkeypatch.setattr(widgets, "PATIENCE", 0.05)
+    monkeypatch.setattr(widgets, "PATIENCE", 0.1)
+    monkeypatch.setattr(echo_module, "ASKED", 0.0)
 
     async def play():
         async with shown(live, [live.gas()]) as (panel, driver, news):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, Result, extreme, few_seeds, section
+from thermolab.claims import Result, extreme, few_seeds, section, with_control
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.compare import (
     entropy_slope,
@@ -47,7 +47,7 @@ def iso_energy(iso: Grids):
         predicted = {k: _vmf(theory.energy_vmf, t, iso[k].attrs["dim"]) for k, t in temperatures.items()}
         return extreme(seeds_first(*((d["U"] / predicted[k] - 1).mean("lam") for k, d in iso.items())))
 
-    return _both(off(False), off(True), ENERGY, "temperature of another protocol")
+    return with_control(off(False), off(True), ENERGY, "temperature of another protocol")
 
 
 def iso_entropy(iso: Grids):
@@ -57,7 +57,7 @@ def iso_entropy(iso: Grids):
         gaps = ((d["S"] - _vmf(theory.entropy_vmf, factor * d["T_step"], dim)).mean("lam") for d in iso.values())
         return extreme(seeds_first(*gaps))
 
-    return _both(off(1), off(2), ENTROPY_PER_COORDINATE * (dim - 1), "temperature doubled")
+    return with_control(off(1), off(2), ENTROPY_PER_COORDINATE * (dim - 1), "temperature doubled")
 
 
 def _vmf(form, temperature: xr.DataArray, dim: int) -> xr.DataArray:
@@ -69,7 +69,7 @@ def iso_radius(iso: Grids):
     right = extreme(seeds_first(*((d["r"] / d["r_pred"] - 1).where(d["relaxed"]) for d in free)))
     doubled = [_state(d, 2.0)["r"] for d in free]
     wrong = extreme(seeds_first(*(d["r"] / r[..., None] - 1 for d, r in zip(free, doubled, strict=True))))
-    return _both(right, wrong, RADIUS, "weight decay doubled in the prediction")
+    return with_control(right, wrong, RADIUS, "weight decay doubled in the prediction")
 
 
 def _state(data: xr.Dataset, factor: float) -> dict:
@@ -81,7 +81,7 @@ def iso_pressure(iso: Grids):
     d = iso["sphere"]
     dim = d.attrs["dim"]
     ratio = d["p"] / d["p_pred"]
-    return _both(
+    return with_control(
         extreme(seeds_first(ratio - 1)),
         extreme(seeds_first(ratio * (dim - 1) / dim - 1)),
         PRESSURE,
@@ -99,28 +99,28 @@ def iso_slopes(iso: Grids):
             rows.append(plane(iso[protocol]) - [expected["eta"], expected["lam"]])
         return extreme(np.concatenate(rows, 1))
 
-    return _both(off(False), off(True), SLOPE_PER_COORDINATE * (dim - 1), "slopes of the other protocol")
+    return with_control(off(False), off(True), SLOPE_PER_COORDINATE * (dim - 1), "slopes of the other protocol")
 
 
 def iso_gibbs(iso: Grids):
     def share(swap: bool):
         return few_seeds(np.mean([own_minima(iso[k], "T_step", swap) for k in ("elr", "lr")], 0))
 
-    return _both(share(False), share(True), SHARE, "temperature of another cell", predicted=1.0)
+    return with_control(share(False), share(True), SHARE, "temperature of another cell", predicted=1.0)
 
 
 def iso_vmf(hot: xr.Dataset):
     def off(name: str):
         return extreme(seeds_first(hot["U"] / hot[name] - 1))
 
-    return _both(off("U_vmf"), off("U_small"), PRESSURE, "small-temperature form")
+    return with_control(off("U_vmf"), off("U_small"), PRESSURE, "small-temperature form")
 
 
 def iso_relaxation(relax: Grids):
     def off(name: str):
         return extreme(seeds_first(*(d["r"] / d[name] - 1 for d in relax.values())))
 
-    return _both(off("r_pred"), off("r_other"), RELAXATION, "law of the other protocol")
+    return with_control(off("r_pred"), off("r_other"), RELAXATION, "law of the other protocol")
 
 
 def iso_anisotropic(aniso: xr.Dataset):
@@ -136,7 +136,7 @@ def iso_anisotropic(aniso: xr.Dataset):
         entropy = (aniso["S"] - aniso["S_pred"] - shift).mean("lam") / (ENTROPY_PER_COORDINATE * (dim - 1))
         return extreme(np.concatenate([seeds_first(energy, radius, entropy), slope], 1))
 
-    return _both(off(shift), off(0.0), 1.0, "entropy without the shift")
+    return with_control(off(shift), off(0.0), 1.0, "entropy without the shift")
 
 
 # --- the network --------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def net_radius(net: Grids):
     def off(name: str):
         return extreme(seeds_first(*((d["r"] / d[name] - 1).where(d["relaxed"]).mean("lam") for d in net.values())))
 
-    return _both(off("r_pred"), off("r_pred_without"), NETWORK, "prediction without |∇L|²")
+    return with_control(off("r_pred"), off("r_pred_without"), NETWORK, "prediction without |∇L|²")
 
 
 def net_pressure(reference: xr.Dataset):
@@ -156,13 +156,13 @@ def net_pressure(reference: xr.Dataset):
         bands = np.array_split(ratio.transpose("seed", "eta").values, min(3, d.sizes["eta"]), axis=1)
         return extreme(np.stack([band.mean(1) for band in bands], 1))
 
-    return _both(off(d["trace"] + d["gradient_squared"]), off(d["trace"]), NETWORK, "prediction without |∇L|²")
+    return with_control(off(d["trace"] + d["gradient_squared"]), off(d["trace"]), NETWORK, "prediction without |∇L|²")
 
 
 def net_sigma(net: Grids):
     right = [idle_exponent(net["elr"], "lam"), idle_exponent(net["lr"], "ratio")]
     wrong = [idle_exponent(net[k], "eta") for k in ("elr", "lr")]
-    return _both(extreme(np.stack(right, 1)), extreme(np.stack(wrong, 1)), EXPONENT, "σ² as a function of λ alone")
+    return with_control(extreme(np.stack(right, 1)), extreme(np.stack(wrong, 1)), EXPONENT, "σ² as a function of λ alone")
 
 
 def net_spectrum(reference: xr.Dataset):
@@ -173,14 +173,14 @@ def net_spectrum(reference: xr.Dataset):
         return few_seeds((d[name] / size).mean("eta"))
 
     right, control = ratio("effective_dimension"), ratio("effective_dimension_isotropic")
-    return _both(right, control, SPECTRUM, "isotropic noise, same estimator", predicted=1.0)
+    return with_control(right, control, SPECTRUM, "isotropic noise, same estimator", predicted=1.0)
 
 
 def net_maxwell(net: Grids):
     d = net["lr"]
     direction, log_r = seeds_first(d["S"]), np.log(seeds_first(d["r"]))
     shuffled = log_r[:, np.random.default_rng(0).permutation(log_r.shape[1])]
-    return _both(
+    return with_control(
         extreme(maxwell(d, direction, log_r)[0]),
         extreme(maxwell(d, direction, shuffled)[0]),
         MAXWELL,
@@ -192,7 +192,7 @@ def net_tautology(net: Grids):
     d = net["lr"]
     log_r = np.log(seeds_first(d["r"]))
     nonsense = nonsense_entropy(d) + 0 * log_r
-    return _both(
+    return with_control(
         extreme(maxwell(d, nonsense, log_r)[0]), extreme(maxwell(d, nonsense, -log_r)[0]), MAXWELL, "a nonsense radius 1/r"
     )
 
@@ -203,20 +203,20 @@ def net_entropy(reference: xr.Dataset, gas: xr.Dataset):
     network = [entropy_slope(*row) for row in zip(t, d["S"].transpose("seed", "eta").values, strict=True)]
     perfect = [entropy_slope(gas["rate"].values, row) for row in gas["sphere_S"].transpose("seed", "rate").values]
     half = (d.attrs["dim"] - 1) / 2
-    return _both(few_seeds(np.array(network) / half), few_seeds(np.array(perfect) / half), ENTROPY_SLOPE,
+    return with_control(few_seeds(np.array(network) / half), few_seeds(np.array(perfect) / half), ENTROPY_SLOPE,
                  "isotropic gas in the same D, same estimator", predicted=1.0)  # fmt: skip
 
 
 def net_gibbs(net: Grids, gas: xr.Dataset):
     """At fixed ELR; at fixed LR even a perfect gas misses a quarter of its cells with entropies of one path a cell."""
     network, perfect = few_seeds(own_minima(net["elr"], "T")), few_seeds(own_minima(gas, "T"))
-    return _both(network, perfect, SHARE, "isotropic gas in the same D, same estimator", predicted=1.0)
+    return with_control(network, perfect, SHARE, "isotropic gas in the same D, same estimator", predicted=1.0)
 
 
 def net_stationarity(reference: xr.Dataset):
     slow, fast = reference["drift"].sel(eta=list(SLOW)), reference["drift"].sel(eta=reference["eta"] >= 0.01)
     drifts = (few_seeds(np.abs(x).mean("eta")) for x in (slow, fast))
-    return _both(*drifts, 0.0, "rates of 0.01 and more", predicted=STATIONARY_DRIFT, relation="above")
+    return with_control(*drifts, 0.0, "rates of 0.01 and more", predicted=STATIONARY_DRIFT, relation="above")
 
 
 def traces(iso: Grids, point: xr.Dataset, reference: xr.Dataset, net: Grids) -> xr.Dataset:
@@ -230,12 +230,6 @@ def traces(iso: Grids, point: xr.Dataset, reference: xr.Dataset, net: Grids) -> 
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------------
-def _both(measured, control, tolerance: float, name: str, predicted: float = 0.0, relation: str = "equal"):
-    """The check and its control, which differ in the measured number and its error only."""
-    check, other = (Check(m, predicted, tolerance, error, relation) for m, error in (measured, control))
-    return check, name, other
-
-
 def decide(
     iso: Grids, relax: Grids, hot, aniso, reference, net: Grids, twin, *, settings=None, seconds: float = 0.0
 ) -> list[Result]:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from thermolab.phenomena.feedback import Feedback
 from thermolab.phenomena.ideal_gas import isotropic, theory
 
 TARGET_TEMPERATURE, ETA = 5e-3, 0.05  # exercise 2: fixed learning rate, D = 3, σ = 1
 TARGET_SHIFT, DIM = -2.0, 10  # exercise 3, in nats
-
-
-@dataclass(frozen=True)
-class Feedback:
-    """Whether an answer is right, and a line to the student."""
-
-    right: bool
-    message: str
-
-    def __bool__(self) -> bool:
-        return self.right
-
-    def __repr__(self) -> str:
-        return f"{'✓' if self.right else '✗'} {self.message}"
 
 
 def check_predictions(temperature: float | None, radius_factor: float | None, energy_factor: float | None) -> Feedback:

@@ -18,7 +18,8 @@ from thermolab.engine.experiment import Experiment
 from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.instruments import entropy, noise
+from thermolab.instruments import noise
+from thermolab.instruments.windows import FRAME, fresh_gradients, graph_entropy, probe, slow_windows
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.isotropic import grid
 
@@ -32,8 +33,6 @@ GRIDS = {
 }
 START_SPREAD = 0.25  # the start lies this much (in log r) inside or outside the predicted radius, alternating
 STRIDE = 24  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
-FRAME = 4  # steps between the frames of a run on the sphere
-NEIGHBOURS = 50  # of the k-NN graph, or a quarter of a shorter window
 
 
 def system(protocol: str, *, label_noise: float = 0.3, norm: str = "batch", n_data: int = 256) -> NetworkOnData:
@@ -87,11 +86,11 @@ def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, m
     run = Experiment(net, eta=rates, batch_size=batch_size, seed=seed, weights=weights, device=device)
     frames, probes = window // FRAME, []
 
-    def probe(k):
+    def look(k):
         if k % max(1, frames // moments) == 0:
-            probes.append(_probe(run, batch_size, 16))
+            probes.append(probe(run, batch_size, 16))
 
-    found = _slow_windows(run, rates, burn_in, window, samples, probe)
+    found = slow_windows(run, rates, burn_in, window, samples, look)
     history = {name: np.stack([f.gauges[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
     found |= {name: h.mean(0) for name, h in history.items()}
     found["drift"] = np.log(history["U"][frames // 2 :].mean(0) / history["U"][: frames // 2].mean(0))
@@ -100,44 +99,9 @@ def _sphere_cells(*, rates, batch_size, label_noise, burn_in, window, samples, m
     return found | _directions(run, batch_size)
 
 
-def _slow_windows(run: Experiment, rates, burn_in: int, window: int, samples: int, each=lambda k: None) -> dict[str, np.ndarray]:
-    """Entropy S and autocorrelation time tau [rate] of windows whose weights lie a quarter of a correlation time apart.
-
-    The run goes on by burn_in and window steps with a frame each FRAME steps; each(k) is called at frame k.
-    """
-    run.advance(burn_in)
-    run.frame()
-    stride = np.maximum(1, np.round(0.25 / rates / FRAME)).astype(int)
-    dim = run.system.n_parameters
-    paths, filled = [np.empty((samples, dim), np.float32) for _ in rates], np.zeros(len(rates), int)
-    for k, _ in enumerate(run.frames(FRAME, until=burn_in + window)):
-        now = run.state.weights.cpu().numpy()
-        for i in np.flatnonzero((k % stride == 0) & (filled < samples)):
-            paths[i][filled[i]], filled[i] = now[i], filled[i] + 1
-        each(k)
-    out = {"S": np.full(len(rates), np.nan), "tau": np.full(len(rates), np.nan)}
-    for i in np.flatnonzero(filled == samples):
-        s = entropy.knn_graph(paths[i], dim=dim - 1, k=min(NEIGHBOURS, samples // 4), time_ordered=True)
-        out["S"][i], out["tau"][i] = s.value, s.autocorrelation_time
-    return out
-
-
-def _fresh_gradients(run: Experiment, batch_size: int, n: int) -> torch.Tensor:
-    """Gradients [n, R, D] at |w| = 1 of n fresh minibatches at the weights of this moment."""
-    unit = torch.nan_to_num(run.state.weights / torch.linalg.vector_norm(run.state.weights, dim=1, keepdim=True))
-    # another seed for each moment, none of which the training draws from
-    return run.system.gradients(unit, n, batch_size, run.seed + 2**32 * (1 + run.state.step), run.streams)
-
-
-def _probe(run: Experiment, batch_size: int, n: int) -> dict[str, np.ndarray]:
-    """Tr Σ and |∇L|² at |w| = 1 from n fresh minibatches."""
-    found = noise.gradient_noise(_fresh_gradients(run, batch_size, n), spectrum=False)
-    return {"trace": np.asarray(found.trace), "gradient_squared": np.asarray(found.full_gradient_squared)}
-
-
 def _directions(run: Experiment, batch_size: int, n: int = 128) -> dict[str, np.ndarray]:
     """Effective dimension of the noise from n gradients, and of isotropic noise of the same dimension by the same estimator."""
-    found = noise.gradient_noise(_fresh_gradients(run, batch_size, n), eigenvalues=0)
+    found = noise.gradient_noise(fresh_gradients(run, batch_size, n), eigenvalues=0)
     xi = random.normals(run.seed, run.streams[:1].cpu(), 0, n, run.system.n_parameters, purpose=random.NOISE)
     isotropic = noise.gradient_noise(xi, eigenvalues=0).effective_dimension
     ones = np.ones(len(run.streams))
@@ -223,11 +187,11 @@ def _stationary_cells(
     run = _spread_start(system(protocol, label_noise=label_noise), eta, lam, radius, seed, device, batch_size=batch_size)
     probes, frames = [], window // STRIDE
 
-    def probe(k):
+    def look(k):
         if (k + 1) % max(1, frames // 16) == 0:
-            probes.append(_probe(run, batch_size, 12))
+            probes.append(probe(run, batch_size, 12))
 
-    found = _fixed_stride_window(run, burn_in, window, probe)
+    found = _fixed_stride_window(run, burn_in, window, look)
     found |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
     return {k: np.where((found["diverged"] > 0) & (k != "diverged"), np.nan, v) for k, v in found.items()}
 
@@ -255,7 +219,7 @@ def _fixed_stride_window(run: Experiment, burn_in: int, window: int, each=lambda
     path /= np.linalg.norm(path, axis=-1, keepdims=True)
     out["diverged"], out["S"] = (run.state.diverged.cpu().numpy() >= 0).astype(float), np.full(n, np.nan)
     for i in np.flatnonzero(out["diverged"] == 0):
-        out["S"][i] = entropy.knn_graph(path[:, i], dim=dim - 1, k=min(NEIGHBOURS, len(path) // 4)).value
+        out["S"][i] = graph_entropy(path[:, i]).value
     return out
 
 
@@ -316,7 +280,7 @@ def _free_gas(*, eta, lam, sigma, radius, burn_in, window, seed, device) -> dict
 
 def _bound_gas(*, rates, burn_in, window, samples, seed, device) -> np.ndarray:
     run = Experiment(IsotropicNoise(DIM, "sphere"), eta=rates, sigma=1 / np.sqrt(DIM - 1), seed=seed, device=device)
-    return _slow_windows(run, rates, burn_in, window, samples)["S"]
+    return slow_windows(run, rates, burn_in, window, samples)["S"]
 
 
 def settled(reference: xr.Dataset) -> xr.Dataset:

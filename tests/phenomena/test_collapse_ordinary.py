@@ -1,0 +1,175 @@
+"""The ordinary network: the law of its radius, what its start leaves out, a small run of all arms, and its claims."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from thermolab.engine.experiment import Experiment
+from thermolab.phenomena.temperature_collapse import claims_extensions, ordinary
+
+TINY = {"rates": (0.4, 0.8, 1.6, 3.2), "burn_in": 400, "window": 800, "samples": 40, "moments": 40, "n_seeds": 2}
+
+
+@pytest.fixture(scope="module")
+def run():
+    return ordinary.ordinary.run(**TINY)
+
+
+# --- laws -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("eta", "lam", "size"), [(0.1, 0.02, 3.0), (2.0, 0.1, 0.5)])
+def test_radius_law_is_the_fixed_point_of_orthogonal_steps(eta, lam, size):
+    """w ← (1 − ηλ) w − η g with g orthogonal to w and |g| = size/r, in two dimensions."""
+    w = np.array([1.0, 0.0])
+    for _ in range(int(20 / (eta * lam))):
+        g = size * np.array([-w[1], w[0]]) / (w @ w)
+        w = (1 - eta * lam) * w - eta * g
+    assert np.hypot(*w) == pytest.approx(float(ordinary.radius_law(eta, lam, size**2)), rel=1e-9)
+
+
+def test_start_leaves_out_what_gets_no_gradient():
+    net = ordinary.system()
+    w = ordinary.start(net, 3, 1)
+    first, second = net.replicas.views(w).values()
+    for layer in (first, second):
+        np.testing.assert_allclose(layer.mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(first.flatten(1).norm(dim=1), np.sqrt(7 * 57 * 2 / 64), rtol=0.1)  # He's scale
+    dark = net.data.x.abs().amax(0) == 0
+    assert dark.any()
+    assert first[:, :, dark].abs().max() < 1e-7
+    blind = torch.eye(64) - torch.linalg.pinv(net.data.x, rtol=1e-6) @ net.data.x
+    assert (first @ blind).abs().max() < 1e-5
+    after = Experiment(net, eta=0.5, batch_size=8, seed=1, weights=w)
+    after.advance(50)
+    first, second = net.replicas.views(after.state.weights).values()
+    assert first[:, :, dark].abs().max() < 1e-5
+    assert (first @ blind).abs().max() < 1e-4
+    assert max(layer.mean(1).abs().max() for layer in (first, second)) < 1e-5
+
+
+def test_freedoms_are_the_rank_of_the_gradients():
+    """At many weights, so that no gradient is orthogonal to all of them: the radius counts here."""
+    net = ordinary.system(width=4)
+    w = ordinary.start(net, 40, 2)
+    g = net.gradients(w, 20, 4, 7, torch.arange(40)).flatten(0, 1)
+    for layer, dim in zip(net.replicas.views(g).values(), ordinary.freedoms(net), strict=True):
+        values = torch.linalg.svdvals(layer.flatten(1).double())
+        assert int((values > 1e-5 * values[0]).sum()) == dim + 1
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+def test_each_layer_obeys_the_radius_law(run):
+    """E|g̃|² from 40 × 16 fresh batches and a window of 800 steps: 2 % of r, here within 4 standard errors."""
+    np.testing.assert_allclose((run["r"] / run["r_pred"]).mean("seed"), 1, atol=0.08)
+
+
+def test_temperatures_follow_from_the_noise(run):
+    d = np.array(run.attrs["freedoms"])
+    assert d.tolist() == [7 * 57 - 1, 7 * 8 - 1]
+    for prefix in ("", "free_"):
+        rate = run["eta"] / run[prefix + "r"] ** 2
+        np.testing.assert_allclose(run[prefix + "eta_eff"], rate.transpose(*run[prefix + "eta_eff"].dims))
+        layers = run[prefix + "eta_eff"] * run[prefix + "trace"] / (2 * d)
+        np.testing.assert_allclose(run[prefix + "T_layer"], layers)
+        np.testing.assert_allclose(run[prefix + "T_gas"], layers @ xr.DataArray(d / d.sum(), dims="layer"))
+    assert (run["g2"] > run["trace"]).mean() > 0.9
+
+
+def test_eta_eff_falls_without_decay_and_stays_when_projected(run):
+    assert (run["free_total_t"].isel(time=-1) < 0.5 * run["free_total_t"].isel(time=0)).all()
+    np.testing.assert_allclose(run["sphere_total_t"], run["eta_sphere"] + 0 * run["sphere_total_t"], rtol=1e-4)
+    spread = run["free_total_t"].mean("seed").isel(time=-1)
+    assert spread.max() / spread.min() < 2.5  # over η that differ by 8
+    assert (run["rate_t"].isel(time=-1, layer=0).mean("seed").diff("eta") > 0).all()
+
+
+def test_docstring_lists_the_dataset(run):
+    text = ordinary.ordinary.__doc__.split("Returns a Dataset")[1]
+    for name in run.data_vars:
+        if not name.startswith("free_") or name in ("free_rate_t", "free_total_t"):
+            assert re.search(rf"\b{name}\b", text), name
+    assert {k for k in run.data_vars if f"free_{k}" in run} >= {"U", "S", "T_gas", "T_layer", "r", "rate_t", "tau", "spacing"}
+    assert run["U"].dims == ("eta", "seed")
+    assert run["T_layer"].dims == ("eta", "seed", "layer")
+    assert run["rate_t"].dims == ("eta", "seed", "layer", "time")
+    assert run["sphere_total_t"].dims == ("eta_sphere", "seed", "time")
+    for name in run.data_vars:
+        assert np.isfinite(run[name]).all(), name
+    assert (run["diverged"] == 0).all()
+    assert run["spacing"].max() < 1
+    assert (run["U"][:, 0] != run["U"][:, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"rates": (0.1, 0.2)}, "three or more"),
+        ({"lam": 0.0}, "lam=0.0"),
+        ({"window": 60}, "window=60"),
+        ({"width": 2}, "width=2"),
+    ],
+)
+def test_bad_settings(bad, message):
+    with pytest.raises(ValueError, match=message) as error:
+        ordinary.ordinary.run(**TINY | bad)
+    assert "\n" not in str(error.value)
+
+
+# --- the claims -------------------------------------------------------------------------------------------------------
+def test_rising_counts_pairs_of_slopes():
+    s = np.arange(5.0)
+    assert claims_extensions.rising(s**2, s) == 1
+    assert claims_extensions.rising(np.sqrt(s), s) == 0
+    assert claims_extensions.rising(np.array([0, 1, 3, 4.5, 8]), s) == pytest.approx(5 / 6)
+    assert np.isnan(claims_extensions.rising(s[:3], s[:3]))
+
+
+def test_smoothing_keeps_lines_and_flattens_spikes():
+    x = np.linspace(0, 4, 9)
+    np.testing.assert_allclose(claims_extensions.smoothed(x, 2 * x)[2:-2], 2 * x[2:-2])
+    spike = claims_extensions.smoothed(x, (x == 2).astype(float))
+    assert spike[4] == pytest.approx(0.5)
+
+
+def synthetic(**changes) -> xr.Dataset:
+    """A network that obeys every claim, with a scatter of 0.1 % over four seeds."""
+    rng, eta, time = np.random.default_rng(0), np.geomspace(0.1, 4, 8), np.geomspace(100, 1e4, 20)
+    shape = {"eta": 8, "seed": 4}
+    scatter = xr.DataArray(1 + 1e-3 * rng.normal(size=(8, 4)), dims=("eta", "seed"))
+    s = xr.DataArray(np.log(eta), dims="eta")
+    ones = xr.DataArray(np.ones((8, 4, 2)), dims=(*shape, "layer"))
+    law = xr.DataArray(time**-0.5, dims="time")
+    noise = xr.DataArray(rng.normal(size=(8, 4)), dims=("eta", "seed"))
+    data = {
+        "U": np.exp(s) + 3 + 0 * scatter, "S": s + 0 * scatter, "free_U": 1 + 1e-3 * noise, "free_S": noise[::-1] + 0 * noise,
+        "T_layer": ones * scatter, "r": ones * scatter, "r_pred": 1.5 * ones, "free_total_t": law * scatter,
+        "sphere_total_t": (1 + 0 * law * scatter).isel(eta=slice(3)).rename(eta="eta_sphere"),
+    }  # fmt: skip
+    return xr.Dataset(data, {"eta": eta, "time": time, "seed": np.arange(4)}).assign(changes)
+
+
+def test_claims_hold_where_they_should():
+    for decide in (claims_extensions.standard_net, claims_extensions.one_temperature, claims_extensions.effective_rate):
+        check, _, control = decide(synthetic())
+        assert (check.verdict, control.verdict) == ("holds", "fails"), decide.__name__
+
+
+def test_claims_fail_where_they_should():
+    good = synthetic()
+    concave = synthetic(U=np.sqrt(good["S"] + 3) + 3)
+    assert claims_extensions.standard_net(concave)[0].verdict == "fails"
+    hot = synthetic(T_layer=good["T_layer"] * xr.DataArray([1.0, 2.0], dims="layer"))
+    assert claims_extensions.one_temperature(hot)[0].verdict == "fails"
+    slow = synthetic(free_total_t=good["free_total_t"] ** 0.2)
+    assert claims_extensions.effective_rate(slow)[0].verdict == "fails"
+
+
+def test_runs_in_another_state_are_left_out():
+    stuck = synthetic()
+    stuck["U"][2, 1] += 1.0
+    kept = claims_extensions.same_state(stuck["U"])
+    assert not kept[2, 1]
+    assert int(kept.sum()) == 31
+    assert claims_extensions.standard_net(stuck)[0].verdict == "holds"
