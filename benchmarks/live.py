@@ -18,10 +18,13 @@ from nbformat import v4
 
 PRESSES, ROUNDS, SECONDS = 30, 3, 4.0
 GAS = '[Lines("T", "U", "r", "S"), Scatter("across", "along", equal=True)]'
+BOTH = '{"narrow": (scenes.SPHERE, {}), "wide": (scenes.SPHERE, {"width": 32})}'
+FOUR, FIVE = '[Lines("U", "T", "snr", "S")]', '[Lines("r", "T", "U", "snr", "S")]'
 PANELS = {
-    "panel isotropic D=3, R=64": f'scenes.ISOTROPIC, {{"replicas": 64}}, {GAS}',
-    "panel network 64-8-8, B=32, R=1": 'scenes.NETWORK, {"replicas": 1, "eta": 0.01}, [Lines("r", "T", "U", "snr", "S")]',
-    "panel MLP 64-64-10, B=32, R=1": 'scenes.MLP, {}, [Lines("U", "snr", "T", "S")]',
+    "panel isotropic D=3, R=64": f'{{"run": (scenes.ISOTROPIC, {{"replicas": 64}})}}, {GAS}',
+    "panel network 64-8-8, B=32, R=1": f'{{"run": (scenes.NETWORK, {{"replicas": 1, "eta": 0.01}})}}, {FIVE}',
+    "panel MLP 64-64-10, B=32, R=1": f'{{"run": (scenes.MLP, {{}})}}, {FOUR}',
+    "panel networks 64-8-8 and 64-32-32, B=32, R=2 each": f"{BOTH}, {FOUR}",
 }
 SETUP = f"""\
 import asyncio, json, os, sys, time
@@ -30,14 +33,15 @@ here = {str(Path(__file__).parent)!r}
 sys.path.insert(0, here)
 os.environ["PYTHONPATH"] += os.pathsep + here  # for the processes that measure
 import scenes
+from thermolab.engine import drivers
 from thermolab.lab import live, plots
 from thermolab.lab.live import *
 plots.style()
 setup = SimpleNamespace(seed=0, device="cpu", live="on")
 """
 PANEL = """\
-scenario, settings, views = {}
-await panel({{"run": (scenario, settings)}}, views, setup, steps=90, alt="a benchmark")
+arms, views = {}
+await panel(arms, views, setup, steps=90, alt="a benchmark")
 """
 # what the panel is asked from within: when an order to turn a knob was carried out, and its speed against none
 INSIDE = """\
@@ -53,11 +57,13 @@ async def compare(rounds_wanted, seconds):
         before = counters(); await asyncio.sleep(seconds); after = counters()
         driver.tell("pause"); await asyncio.sleep(0.3)
         t, cpu, steps, drawn = (b - a for a, b in zip(before, after))
-        run, first, began, cpu_began = driver.runs[0], driver.runs[0].state.step, time.perf_counter(), time.process_time()
-        for frame in run.frames(driver._every):  # the same run, from where it is
+        runs, first, began, cpu_began = driver.runs, driver.runs[0].state.step, time.perf_counter(), time.process_time()
+        for _ in drivers.slices(runs, driver._every):  # the same runs, from where they are
+            if runs[0].steps_summed % driver._every == 0:
+                frames = [run.frame() for run in runs]
             if time.perf_counter() - began > seconds:
                 break
-        done = run.state.step - first
+        done = runs[0].state.step - first
         alone, cpu_alone = done / (time.perf_counter() - began), done / (time.process_time() - cpu_began)
         rounds.append({"panel": steps / t, "alone": alone, "frames": drawn / t, "cpu_ratio": steps / cpu / cpu_alone})
 """

@@ -17,10 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import contests
+import curvature
 import live
 import torch
-from contests import CONTESTS
 
+CONTESTS = contests.CONTESTS | curvature.CONTESTS
 ROUNDS = 5
 SECONDS = 0.4  # of work a contestant and round
 

@@ -1,4 +1,4 @@
-"""What the benchmark of the live panel runs: the scenarios of notebook 03, and an ordinary MLP on digits."""
+"""What the benchmark of the live panel runs: the scenarios of notebooks 03 and 02, and an ordinary MLP on digits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from thermolab.engine.network import NetworkOnData
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments import gauges, temperature
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
+from thermolab.phenomena.temperature_collapse.live import NETWORK as SPHERE
 
-__all__ = ["ISOTROPIC", "MLP", "NETWORK"]
+__all__ = ["ISOTROPIC", "MLP", "NETWORK", "SPHERE"]
 
 
 def _mlp(*, seed, device, eta, lam, batch_size) -> Experiment:

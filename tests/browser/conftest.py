@@ -70,7 +70,7 @@ for (let i = 0; i + 1 < rows.length; i += 2) {
     if (rate) arms.at(-1).rate = rate[1].replace(',', '');
 }
 const panel = {arms, status: text('status'), goals: text('goals')}, now = arms[0] ?? {};
-const chart = i => box.querySelectorAll('.tl-chart .bqplot')[i].querySelector('.svg-figure');
+const chart = i => box.querySelectorAll('.tl-chart .bqplot')[i]?.querySelector('.svg-figure');
 const seen = (i, what) => [...chart(i).querySelectorAll(what)].filter(e => !e.closest('[style*="display: none"]'));
 const drawn = i => seen(i, 'path, rect, .object_grp').map(
     e => (e.getAttribute('d') ?? '') + (e.getAttribute('transform') ?? '') + (e.style?.fill ?? '')).join();

@@ -21,9 +21,9 @@ from thermolab.phenomena.ideal_gas import isotropic
 def _two_workers(monkeypatch):
     """A pool of this test's own, gone after it."""
     monkeypatch.setenv("THERMOLAB_WORKERS", "2")
-    recipe._stop_workers()
+    recipe._stop_workers(recipe._pool())
     yield
-    recipe._stop_workers()
+    recipe._stop_workers(recipe._pool())
 
 
 def processes():

@@ -12,6 +12,7 @@ from thermolab.lab.live.views import Arm, read
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK, predict
 from thermolab.phenomena.temperature_collapse.live import NETWORK as COLLAPSE
+from thermolab.phenomena.temperature_collapse.live import POINTS
 
 # the accuracy of the finite-step forms: what they neglect is of order η_eff (theory.isotropic_state)
 ACCURACY = {"r": 0.015, "p": 0.03, "U": 0.04, "T": 0.03}
@@ -166,12 +167,13 @@ def test_readings_of_the_network():
 # --- the table ------------------------------------------------------------------------------------------------------------
 def test_the_table_of_scenarios():
     table = phenomena.scenarios()
-    assert table == {s.name: s for s in (ISOTROPIC, NETWORK, COLLAPSE)}
+    assert table == {s.name: s for s in (ISOTROPIC, NETWORK, COLLAPSE, POINTS)}
     for name, scenario in table.items():
         assert scenario.name == name
         assert set(scenario.defaults) == set(scenario.settings)
         assert scenario.checked({}) == dict(scenario.defaults)
-        small = {"replicas": scenario.settings["replicas"].low}
-        reading = run(scenario, "elr", [], 2, 2, **{k: int(v) for k, v in small.items()})[0]
+        settings = scenario.checked({"replicas": int(scenario.settings["replicas"].low)})
+        frame = next(scenario.start(**settings).frames(2))
+        reading = read(Arm("run", scenario, settings), frame)
         assert set(scenario.gauges) <= set(reading.values)
         assert set(reading.theory) <= set(scenario.gauges)

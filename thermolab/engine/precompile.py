@@ -6,12 +6,14 @@ from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.network import NetworkOnData
+from thermolab.engine.points import QuadricPoints
 
 
 def main() -> None:
     """One step of each compiled system."""
     network = NetworkOnData(models.mlp((64, 8, 10)), data.digits(16))
     Experiment(IsotropicNoise(), eta=0.01).advance(1)
+    Experiment(QuadricPoints([[1.0, 0.0, 0.2], [-1.0, 0.0, 0.2]]), eta=0.01).advance(1)
     Experiment(network, eta=0.01, batch_size=4).advance(1)
 
 

@@ -121,7 +121,7 @@ async def _elsewhere(jobs: Jobs) -> list:
     """All results in order; processes for the CPU, a thread for a GPU, which the processes would only share."""
     if any(str(s.get("device", "cpu")).startswith("cuda") for s in jobs.settings):
         return [await asyncio.to_thread(_one_thread, jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
-    bar = _progress(None, jobs.label, total=len(jobs.settings))
+    bar, pool = _progress(None, jobs.label, total=len(jobs.settings)), _pool()
 
     def done(future):
         bar.update()
@@ -129,24 +129,24 @@ async def _elsewhere(jobs: Jobs) -> list:
 
     try:
         # in a thread, for the first submit waits until the workers' server is up
-        submitted = await asyncio.to_thread(lambda: [_pool().submit(_one_thread, jobs.function, s) for s in jobs.settings])
+        submitted = await asyncio.to_thread(lambda: [pool.submit(_one_thread, jobs.function, s) for s in jobs.settings])
         futures = [asyncio.wrap_future(future) for future in submitted]
         for future in futures:
             future.add_done_callback(done)
         # shielded: a job cancelled in the pool would trip over the end of its worker
         return list(await asyncio.gather(*map(asyncio.shield, futures)))
     except BaseException:
-        _stop_workers()
+        _stop_workers(pool)
         raise
     finally:
         bar.close()
 
 
-def _stop_workers() -> None:
-    """Interrupt, or a job that failed: end the jobs at once; the next recipe starts fresh workers."""
-    pool = _pool()
+def _stop_workers(pool: ProcessPoolExecutor) -> None:
+    """Interrupt, or a job that failed: end the jobs at once; the next recipe starts fresh workers, which others must not end."""
     processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False)
     for process in processes:
         process.terminate()
-    _pool.cache_clear()
+    if pool is _pool():
+        _pool.cache_clear()

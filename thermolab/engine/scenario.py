@@ -23,7 +23,8 @@ class Knob:
     """What may be turned: its name for people, its range and its scale.
 
     scale: "log" or "linear" between low and high, "powers of two" and "whole" numbers, or a "choice" of `options`.
-    zero: whether 0 is allowed below a logarithmic range. shown: whether a panel offers it.
+    zero: whether 0 is allowed below a logarithmic range. shown: whether a panel offers it. view: it turns the picture and
+    not the run, as the angle from which a sphere is seen.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Knob:
     options: tuple[str, ...] = ()
     zero: bool = False
     shown: bool = True
+    view: bool = False
 
     def __post_init__(self):
         if self.scale not in SCALES:
@@ -92,8 +94,8 @@ class Scenario:
     """An experiment that plain values rebuild.
 
     name: its entry in the table of scenarios. build(seed=, device=, **settings) -> Experiment.
-    settings: {name: Knob}, all that `build` takes; those that are knobs of the experiment can be turned while it runs,
-    a change of the others starts a new run. defaults: {name: value} of all settings.
+    settings: {name: Knob}, all that `build` takes; those that are knobs of the experiment can be turned while it runs, so
+    can those of the view, which `build` ignores; a change of the others starts a new run. defaults: {name: value} of all.
     gauges: {name: Gauge}, what can be shown. read(frame, settings) -> {name: [R] array}, gauges drawn from those of the
     experiment, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
     """

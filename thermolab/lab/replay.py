@@ -116,9 +116,10 @@ def _check(log: dict, scenarios: Mapping[str, Scenario]) -> None:
         for name, value in change.items():
             if name == "device" and value not in DEVICES:
                 raise ValueError(f"device={value!r} at step {step}; allowed: cpu, cuda")
-            if name != "device" and (name not in knobs or name not in scenario.settings):
+            offered = name in scenario.settings  # what is not stays as the experiment has it, see `_drive`
+            if name != "device" and (name not in knobs or (step > 0 and not offered)):
                 raise ValueError(f"{name} at step {step} is no knob of {scenario.name}")
-            if name != "device":
+            if name != "device" and offered:
                 scenario.settings[name].check(f"at step {step} {name}", value)
     last = 0
     for first, stride, count in log["frames"]:
@@ -158,6 +159,10 @@ def _drive(scenario: Scenario, log: Mapping) -> tuple[Experiment, dict]:
     torch.set_num_threads(log["threads"])
     try:
         run, frames = scenario.replay(log)
+        own = run.events[0][1]
+        for name, value in log["events"][0][1].items() if log["events"] else ():
+            if name not in scenario.settings and own.get(name) != value:
+                raise ValueError(f"{name} at step 0 is {own.get(name, 'no knob')}, and nothing else")
         with tqdm(total=log["steps"], desc=scenario.name, unit=" steps", unit_scale=True, leave=False, disable=None) as bar:
             for frame in frames:
                 bar.update(frame.step - bar.n)

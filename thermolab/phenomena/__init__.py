@@ -13,4 +13,6 @@ def scenarios() -> dict[str, Scenario]:
     from thermolab.phenomena.ideal_gas import live as ideal_gas
     from thermolab.phenomena.temperature_collapse import live as temperature_collapse
 
-    return {s.name: s for s in (ideal_gas.ISOTROPIC, ideal_gas.NETWORK, temperature_collapse.NETWORK)}
+    return {
+        s.name: s for s in (ideal_gas.ISOTROPIC, ideal_gas.NETWORK, temperature_collapse.NETWORK, temperature_collapse.POINTS)
+    }

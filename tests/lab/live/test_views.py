@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from thermolab.engine.experiment import Frame
 from thermolab.engine.scenario import Gauge, Knob
 from thermolab.lab.live import views
-from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Scatter, Trajectory
+from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Reading, Scatter, Sphere, Trajectory, limits, ticks
 
 GAUGES = {"U": Gauge("energy U"), "r": Gauge("radius r", log=True), "m": Gauge("matrix")}
 positive = st.floats(1e-12, 1e12)
@@ -294,3 +294,32 @@ def test_an_unknown_gauge_is_one_line(board, view):
 )  # fmt: skip
 def test_marks(knob, value, text):
     assert views.mark(knob, value) == text
+
+
+# --- what a view may not trip over ----------------------------------------------------------------------------------------
+def test_limits_of_what_vanishes():
+    """The loss of points that some direction fits falls below any float."""
+    low, high = limits([np.array([1e-320, 1e-289, 1.0])], True)
+    assert 0 < low <= 1e-289 < 1 < high
+    assert ticks(low, high, True)
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "across", "up"),
+    [(0, 0, [0, 1, 0], [0, 0, 1]), (90, 0, [-1, 0, 0], [0, 0, 1]), (0, 90, [0, 1, 0], [-1, 0, 0])],
+)
+def test_a_sphere_seen_from_the_axes(board, azimuth, elevation, across, up):
+    """The unit vectors x, y, z: one points at the eye, the other two lie in the plane that is seen."""
+    places = {k: [np.array([float(k == j)]) for j in "xyz"] for k in "xyz"}
+    knobs = {"azimuth": azimuth, "elevation": elevation}
+    readings = [Reading(i, knobs, {j: places[k][n] for n, j in enumerate("xyz")}, {}, {}) for i, k in enumerate("xyz")]
+    (chart,) = Sphere().charts(board(readings))
+    path = chart.points(board(readings))[2]
+    np.testing.assert_allclose(path, [across, up], atol=1e-12)
+
+
+def test_what_lies_behind_the_sphere_is_left_out(board):
+    values = {"x": np.array([1.0, -1.0]), "y": np.zeros(2), "z": np.zeros(2)}
+    readings = [Reading(1, {"azimuth": 0.0, "elevation": 0.0}, values, {}, {})]
+    (chart,) = Sphere().charts(board(readings))
+    assert [len(axis) for axis in chart.points(board(readings))[3]] == [1, 1]

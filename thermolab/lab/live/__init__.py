@@ -18,9 +18,9 @@ from IPython import get_ipython
 from thermolab.engine.scenario import Scenario, scripted
 from thermolab.lab import plots
 from thermolab.lab.live import figures, views
-from thermolab.lab.live.views import Arm, Board, Goal, HeatMap, Lines, Reading, Scatter, Trajectory
+from thermolab.lab.live.views import Arm, Board, Goal, HeatMap, Lines, Reading, Scatter, Sphere, Trajectory
 
-__all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Trajectory", "panel", "record", "running"]
+__all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Sphere", "Trajectory", "panel", "record", "running"]
 
 _shown: dict[str, tuple[asyncio.Task, object]] = {}  # by cell: the task of its panel, and the panel
 

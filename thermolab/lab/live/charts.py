@@ -92,7 +92,11 @@ class LiveChart:
                 self._limits[k] = (low, high)
                 with self._scales[k].hold_sync():
                     self._scales[k].min, self._scales[k].max = float(low), float(high)
-                self._axes[k].tick_values = views.ticks(low, high, getattr(self.chart, k).log)
+                log = getattr(self.chart, k).log
+                with self._axes[k].hold_sync():
+                    self._axes[k].tick_values = views.ticks(low, high, log)
+                    if log:  # 0.000001 would run into the label of the axis
+                        self._axes[k].tick_format = "~e" if low < 1e-3 else "~g"
 
     def _label(self) -> list:
         if not any(series.role == "mark" for series in self.chart.series):

@@ -218,7 +218,7 @@ class Driver:
             value = arm.scenario.settings[name].check(name, value)
             if name in run.knobs:
                 run.set(**{name: value})
-            elif settings[name] != value:
+            elif settings[name] != value and not arm.scenario.settings[name].view:
                 renew = True
             settings[name] = value
         if renew:

@@ -21,7 +21,7 @@ def draw(charts: Sequence[Chart], board: Board) -> Figure:
     for ax, chart in zip(axes, charts, strict=True):
         _draw(ax, chart, board)
     names = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(names.values(), names, loc="outside upper left", ncols=min(len(names), 4), fontsize="small")
+    figure.legend(names.values(), names, loc="outside upper left", ncols=min(len(names), len(axes), 4), fontsize="small")
     return figure
 
 

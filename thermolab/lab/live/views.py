@@ -59,8 +59,13 @@ def read(arm: Arm, frame: Frame) -> Reading:
         if f"{name}_error" in values:
             error = float(np.mean(values[f"{name}_error"]))
         means[name] = (v.mean() if v.size else math.nan, error)
-    knobs = {name: frame.knob(name) for name in frame.knobs}
-    return Reading(frame.step, knobs, values, means, arm.scenario.predict(frame, arm.settings))
+    return Reading(frame.step, knobs_of(arm, frame), values, means, arm.scenario.predict(frame, arm.settings))
+
+
+def knobs_of(arm: Arm, frame: Frame) -> dict[str, float | str]:
+    """The knobs of a frame, and those of the view beside them."""
+    view = {name: arm.settings[name] for name, knob in arm.scenario.settings.items() if knob.view}
+    return {name: frame.knob(name) for name in frame.knobs} | view
 
 
 @dataclass(frozen=True)
@@ -272,6 +277,51 @@ class Trajectory:
         return [_plane(self.x, self.y, board, series, points, "plane")]
 
 
+class Sphere:
+    """The unit sphere with the path of the first replica and the last places of all, to be turned by hand.
+
+    x, y, z: names of gauges; azimuth, elevation: names of the settings, knobs of the view in degrees, that turn it.
+    What lies behind is left out, so that the eye sees which way the sphere is round.
+    """
+
+    def __init__(self, x: str = "x", y: str = "y", z: str = "z", *, azimuth: str = "azimuth", elevation: str = "elevation"):
+        self.names, self.angles = (x, y, z), (azimuth, elevation)
+
+    def charts(self, board: Board) -> list[Chart]:
+        """One chart."""
+        series = [Series("the sphere and its equator", "ghost")] * 2
+        for i, arm in enumerate(board.arms):
+            series += [Series(arm.label, "path", i), Series(arm.label, "measured", i)]
+
+        def points(board: Board) -> list:
+            turn = np.linspace(0, 2 * math.pi, 61)
+            latest = next((readings[-1].knobs for readings in board.readings if readings), {})
+            seen = self._seen_from(*(math.radians(float(latest.get(name, 0.0))) for name in self.angles))
+            out = [(np.cos(turn), np.sin(turn)), seen(np.stack([np.cos(turn), np.sin(turn), 0 * turn]))]
+            for readings in board.readings:
+                places = [[np.ravel(r.values[name]) for name in self.names] for r in readings]
+                out.append(seen(np.array([[axis[0] for axis in place] for place in places]).reshape(-1, 3).T))
+                out.append(seen(np.array(places[-1] if places else np.zeros((3, 0))), cut=True))
+            return out
+
+        return [Chart("sphere", Axis("across, as seen"), Axis("up, as seen"), tuple(series), points, "equal")]
+
+    @staticmethod
+    def _seen_from(azimuth: float, elevation: float) -> Callable:
+        """A function from places [3, n] to what is seen of them, (across, up); behind is NaN, or left out."""
+        a, b, c, d = math.cos(azimuth), math.sin(azimuth), math.cos(elevation), math.sin(elevation)
+
+        def seen(places: np.ndarray, cut: bool = False) -> tuple[np.ndarray, np.ndarray]:
+            x, y, z = places
+            across, up, near = a * y - b * x, c * z - d * (a * x + b * y), d * z + c * (a * x + b * y)
+            front = near >= 0
+            if cut:
+                return across[front], up[front]
+            return np.where(front, across, math.nan), np.where(front, up, math.nan)
+
+        return seen
+
+
 class HeatMap:
     """A gauge that is a matrix [rows, columns], in the last frame of the first experiment."""
 
@@ -300,13 +350,16 @@ def mark(knob: Knob, value) -> str:
     return f"{knob.label.split()[-1]} {value if isinstance(value, str) else format(value, '.3g')}"
 
 
+LEAST = 1e-290  # on a logarithmic axis; smaller ones leave no room for limits below them
+
+
 def limits(values: Sequence[np.ndarray], log: bool, before: tuple[float, float] | None = None) -> tuple[float, float]:
     """Limits of an axis that hold all finite values with room to spare.
 
     The limits of `before` are kept while the values fit and fill at least a third of them: an axis must not flicker.
     """
     v = np.concatenate([np.zeros(0), *(np.ravel(x) for x in values)])
-    v = v[np.isfinite(v) & ((v > 0) | (not log))]
+    v = v[np.isfinite(v) & ((v > LEAST) | (not log))]
     if not v.size:
         return before or ((0.1, 1.0) if log else (0.0, 1.0))
     v = np.log10(v) if log else v
@@ -320,7 +373,7 @@ def limits(values: Sequence[np.ndarray], log: bool, before: tuple[float, float] 
     middle = (low + high) / 2
     half = max((high - low) / 2, least / 2) + room
     low, high = middle - half, middle + half
-    return (10**low, 10**high) if log else (low, high)
+    return (10 ** max(low, -300.0), 10**high) if log else (low, high)
 
 
 def steps_window(first: float, last: float) -> tuple[float, float]:

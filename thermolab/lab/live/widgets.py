@@ -73,14 +73,15 @@ class Panel(Listener):
 
     def turned(self, knobs: dict, step: int) -> None:
         for name, value in knobs.items():
-            self._mark(name, value, step)
+            if not self._declared()[name].view:
+                self._mark(name, value, step)
         if self._frames is None:
             return
         # a reading between two frames, what was measured last with theory at the new knobs: the line jumps at once
         for run, (arm, settings, readings, frame) in zip(self.driver.runs, self._each(self._frames), strict=True):
             frame = dataclasses.replace(frame, knobs={k: _plain(v) for k, v in run.knobs.items()})
             arm = dataclasses.replace(arm, settings=settings)
-            knobs, theory = {k: frame.knob(k) for k in frame.knobs}, arm.scenario.predict(frame, settings)
+            knobs, theory = views.knobs_of(arm, frame), arm.scenario.predict(frame, settings)
             reading = dataclasses.replace(readings[-1], step=step, knobs=knobs, theory=theory)
             if self._between:
                 readings.pop()

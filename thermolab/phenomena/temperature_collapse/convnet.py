@@ -16,6 +16,7 @@ from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.temperature import gas_temperature
 from thermolab.instruments.windows import accuracy, full_gradient_squared
+from thermolab.phenomena.temperature_collapse.networks import checked
 
 ARMS = {"narrow": ((4, 8), False), "wide": ((16, 32), False), "redrawn": ((16, 32), True)}  # channels, labels redrawn each step
 
@@ -27,11 +28,11 @@ def convnets(
     batch_size: int = 32,
     label_noise: float = 0.3,
     n_data: int = 256,
-    steps: int = 4000,
-    logs: int = 8,
+    steps: int = 2000,
+    logs: int = 10,
     probes: int = 4,
     seed: int = 0,
-    n_seeds: int = 3,
+    n_seeds: int = 5,
     device: str = "cpu",
 ):
     """Training of three scale-invariant ConvNets on the unit sphere, {arm: Dataset} of "narrow", "wide" and "redrawn".
@@ -41,11 +42,15 @@ def convnets(
     Returns for each arm a Dataset, dims (eta, time, seed), time in steps: U, accuracy, g2 = E|g|², gradient_squared |∇L|²
     over the whole data set, trace Tr Σ = E|g|² − |∇L|², T_gas = η Tr Σ/(2(D − 1)).
     """
-    rates = np.asarray(rates, float)
+    rates = checked(rates, steps=steps, logs=logs, probes=probes, n_seeds=n_seeds)
     common = {"rates": rates, "batch_size": batch_size, "label_noise": label_noise, "n_data": n_data, "steps": steps,
               "logs": logs, "probes": probes, "seed": seed, "n_seeds": n_seeds, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_cells, [common | {"arm": arm} for arm in ARMS], "ConvNets")
-    coords = {"eta": rates, "time": np.arange(1, logs + 1) * (steps // logs), "seed": seeds(seed, n_seeds)}
+    coords = {
+        "eta": rates,
+        "time": np.arange(1, logs + 1) * max(1, steps // logs // probes) * probes,
+        "seed": seeds(seed, n_seeds),
+    }
     return {
         arm: xr.Dataset({k: (("eta", "time", "seed"), v) for k, v in part.items()}, coords=coords)
         for arm, part in zip(ARMS, parts, strict=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 from thermolab.phenomena.feedback import Feedback
@@ -12,10 +14,16 @@ ETA, BATCHES = 0.01, (2, 256)  # exercise 2
 ENERGY, ENTROPY = (1.0, 1.2, 1.6, 2.4), (0.0, 200.0, 400.0, 600.0)  # exercise 3: four stationary states
 
 
+def _is_number(x) -> bool:
+    return isinstance(x, Real) and not isinstance(x, bool)
+
+
 def check_predictions(temperature_ratio: float | None, collapses: str | None) -> Feedback:
     """The predictions written down at the start: T of the toy when η is halved; which of the two networks collapses."""
     if temperature_ratio is None or collapses is None:
         return Feedback(False, "not written down; there is still time")
+    if not _is_number(temperature_ratio) or not isinstance(collapses, str):
+        return Feedback(False, 'write a number, and "narrow" or "wide"')
     if not np.isclose(temperature_ratio, 0.5, rtol=0.05):
         return Feedback(False, f"the temperature of three points does not change by {temperature_ratio:g}")
     right = collapses.strip().lower() in ("wide", "op", "overparameterised")
@@ -25,7 +33,7 @@ def check_predictions(temperature_ratio: float | None, collapses: str | None) ->
 def check_toy_rate(eta: float | None, *, seed: int = 0) -> Feedback:
     """Exercise 1: a learning rate at which three points hold U − U_min at 0.002; a run measures it."""
     critical = theory.mean_square_critical_rate(theory.UNDER)
-    if eta is None or not 1e-3 <= eta <= critical:
+    if not _is_number(eta) or not 1e-3 <= eta <= critical:
         return Feedback(False, f"eta={eta}: write a number from 0.001 to {critical:.3g}, the critical rate")
     found = toy.stationary.run(eta=(eta,), seed=seed, n_seeds=2)
     excess = float((found["U"] - found["U_min"]).mean())
@@ -35,7 +43,7 @@ def check_toy_rate(eta: float | None, *, seed: int = 0) -> Feedback:
 def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
     """Exercise 2: a batch size with which the wide network collapses at η = 0.01, where it does not with B = 32."""
     low, high = BATCHES
-    if batch_size is None or not low <= batch_size <= high:
+    if not _is_number(batch_size) or batch_size % 1 or not low <= batch_size <= high:
         return Feedback(False, f"batch_size={batch_size}: write a whole number from {low} to {high}")
     found = networks.training.run((ETA,), batch_size=int(batch_size), steps=6000, logs=4, samples=20, seed=seed, n_seeds=2)
     end = found.isel(time=-1).mean("seed")
@@ -45,8 +53,8 @@ def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
 
 def check_bounds(lower: float | None, upper: float | None) -> Feedback:
     """Exercise 3: between which temperatures the second of four states (ENERGY, ENTROPY) has the least F."""
-    if lower is None or upper is None:
-        return Feedback(False, "write both bounds")
+    if not _is_number(lower) or not _is_number(upper):
+        return Feedback(False, "write both bounds, as numbers")
     slopes = np.diff(ENERGY) / np.diff(ENTROPY)
     for name, given, exact in (("lower", lower, slopes[0]), ("upper", upper, slopes[1])):
         if not np.isclose(given, exact, rtol=0.02):

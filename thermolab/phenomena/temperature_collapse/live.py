@@ -1,10 +1,11 @@
-"""What runs in the live panel of notebook 02: a network on the unit sphere, narrow or wide.
+"""What runs in the live panels of notebook 02: points on a sphere, and a network on one, narrow or wide.
 
-Nothing is predicted for it: no closed form knows a network's temperature. What stands beside the one is the other.
+The points have closed forms; no closed form knows a network's temperature, what stands beside the one is the other.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
+from thermolab.engine.points import QuadricPoints
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments import gauges
 from thermolab.instruments.temperature import gas_temperature
-from thermolab.phenomena.temperature_collapse import networks
+from thermolab.phenomena.temperature_collapse import networks, theory
 
 
 def _network(*, seed, device, eta, batch_size, width, label_noise, replicas) -> Experiment:
@@ -37,7 +39,7 @@ NETWORK = Scenario(
     settings={
         "eta": scenario.ETA,
         "batch_size": scenario.BATCH_SIZE,
-        "width": Knob("width h", 2, 64, "whole", shown=False),
+        "width": Knob("width h", 4, 64, "whole", shown=False),
         "label_noise": Knob("label noise", 0.0, 1.0, "linear", shown=False),
         "replicas": Knob("replicas R", 1, 16, "whole", shown=False),
     },
@@ -49,4 +51,52 @@ NETWORK = Scenario(
         "S": Gauge("entropy S (nats)"),
     },
     read=_read,
+)
+
+
+PLACES = {"three (UP)": theory.UNDER, "two (OP)": theory.OVER}
+
+
+def _points(*, seed, device, eta, points, replicas, azimuth, elevation) -> Experiment:
+    system = QuadricPoints(PLACES[points])
+    weights = system.start(torch.arange(replicas), seed)
+    weights *= torch.where(weights[:, 2:] < 0, -1.0, 1.0)  # w and -w are one state; here they all start on the upper half
+    return Experiment(system, eta=eta, seed=seed, weights=weights, device=device, gauges={"place": _place})
+
+
+def _place(system, state, knobs) -> dict[str, torch.Tensor]:
+    """Where each replica is."""
+    return dict(zip("xyz", state.weights.T, strict=True))
+
+
+@functools.lru_cache(64)  # a live panel asks at every frame, and knobs change seldom
+def _stationary(points: str, eta: float) -> dict[str, float]:
+    """U of the stationary state, exact at a finite step; nothing where there is none."""
+    if points != "three (UP)" or eta >= theory.mean_square_critical_rate(PLACES[points]):
+        return {}
+    return {"U": float(theory.stationary_state(PLACES[points], eta).energy)}
+
+
+def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
+    return _stationary(settings["points"], frame.knob("eta"))
+
+
+POINTS = Scenario(
+    name="temperature-collapse.points",
+    build=_points,
+    settings={
+        "eta": Knob("learning rate η", 1e-3, 2.0),
+        "points": Knob("points", scale="choice", options=tuple(PLACES), shown=False),
+        "replicas": Knob("replicas R", 1, 1024, "whole", shown=False),
+        "azimuth": Knob("view: around (°)", -180.0, 180.0, "linear", view=True),
+        "elevation": Knob("view: above (°)", -90.0, 90.0, "linear", view=True),
+    },
+    defaults={"eta": 0.05, "points": "three (UP)", "replicas": 64, "azimuth": 18.0, "elevation": 27.0},
+    gauges={
+        "U": Gauge("energy U (loss)", log=True),
+        "x": Gauge("x", mean=False),
+        "y": Gauge("y", mean=False),
+        "z": Gauge("z", mean=False),
+    },
+    predict=_predict,
 )

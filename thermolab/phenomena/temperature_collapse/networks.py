@@ -29,8 +29,8 @@ def system(
     width: int, *, norm: str = "layer", label_noise: float = 0.3, n_data: int = 256, optimiser: str = "sgd"
 ) -> NetworkOnData:
     """The perceptron 64-h-h with a frozen head, every weight scale-invariant, on digits with redrawn labels."""
-    if width < 2:
-        raise ValueError(f"width={width} is too small; allowed: 2 or more")
+    if width < 4:
+        raise ValueError(f"width={width} is too small; allowed: 4 or more (normalised, two neurons know one number)")
     module = models.scale_invariant_mlp((64, width, width), norm=norm)
     more = {} if optimiser == "sgd" else {"optimiser": optimiser}
     return NetworkOnData(module, data.digits(n_data, label_noise=label_noise), "sphere", **more)
@@ -74,7 +74,7 @@ def stationary(
     samples, drift: log of U in the second half of the window over U in the first.
     Raises ValueError for settings that are out of range. Source: arXiv:2505.23489.
     """
-    rates = _checked(rates)
+    rates = checked(rates, window=window // FRAME, samples=samples, moments=moments, n_seeds=n_seeds)
     settings = {"rates": rates, "width": width, "norm": norm, "batch_size": batch_size, "label_noise": label_noise,
                 "n_data": n_data, "burn_in": burn_in, "window": window, "samples": samples, "moments": moments,
                 "optimiser": optimiser, "knobs": dict(knobs or {}), "device": str(device)}  # fmt: skip
@@ -133,11 +133,11 @@ def training(
     differences only), gradient_squared |∇L|² over the whole data set, trace Tr Σ = E|g|² − |∇L|², g2 = E|g|², snr, T_gas.
     Raises ValueError for settings that are out of range. Source: arXiv:2505.23489.
     """
-    rates = _checked(rates)
+    rates = checked(rates, steps=steps, logs=logs, samples=samples, n_seeds=n_seeds)
     settings = {"rates": rates, "width": width, "norm": norm, "batch_size": batch_size, "label_noise": label_noise,
                 "n_data": n_data, "steps": steps, "logs": logs, "samples": samples, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_training_cells, [settings | {"seed": s} for s in seeds(seed, n_seeds)], f"training at width {width}")
-    times = np.arange(1, logs + 1) * (steps // logs)
+    times = np.arange(1, logs + 1) * _every(steps, logs, samples) * samples
     out = _stack(parts, ("eta", "time"), {"eta": rates, "time": times}, seeds(seed, n_seeds))
     return out.assign_attrs(dim=dimension(width), width=width, norm=norm, batch_size=batch_size)
 
@@ -146,7 +146,7 @@ def _training_cells(
     *, rates, width, norm, batch_size, label_noise, n_data, steps, logs, samples, seed, device
 ) -> dict[str, np.ndarray]:
     net = system(width, norm=norm, label_noise=label_noise, n_data=n_data)
-    run, every = _begin(net, rates, batch_size, seed, device, {}), max(1, steps // logs // samples)
+    run, every = _begin(net, rates, batch_size, seed, device, {}), _every(steps, logs, samples)
     path, rows = np.empty((samples, *run.state.weights.shape), np.float32), []
     for _ in range(logs):
         energy, g2, full, right = [], [], [], []
@@ -161,6 +161,11 @@ def _training_cells(
         row |= {"accuracy": np.mean(right, 0), "S": np.array([graph_entropy(path[:, i]).value for i in range(len(rates))])}
         rows.append(_derived(row | {"trace": np.maximum(row["g2"] - row["gradient_squared"], 0)}, rates, width))
     return {name: np.stack([row[name] for row in rows], 1) for name in rows[0]}
+
+
+def _every(steps: int, logs: int, samples: int) -> int:
+    """Steps between the samples of an interval: at least one, so that a short run is longer than asked for."""
+    return max(1, steps // logs // samples)
 
 
 def by_batch(sizes=(8, 32, 128), rates=BATCH_RATES, *, steps: int = 8000, **settings) -> dict:
@@ -212,10 +217,14 @@ def _derived(found: dict, rates, width: int) -> dict:
     return found | {"snr": snr, "T_gas": gas_temperature(rates, found["trace"], dimension(width))}
 
 
-def _checked(rates) -> np.ndarray:
+def checked(rates, **counts: int) -> np.ndarray:
+    """Learning rates as an array. Raises ValueError, one line, for a rate that is not positive or a count below 1."""
     rates = np.asarray(rates, float)
-    if rates.ndim != 1 or not (np.isfinite(rates) & (rates > 0)).all():
-        raise ValueError(f"rates={rates} must be a list of positive learning rates")
+    if rates.ndim != 1 or not rates.size or not (np.isfinite(rates) & (rates > 0)).all():
+        raise ValueError(f"rates={rates.tolist()} must be a list of positive learning rates")
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name}={value} is too few; allowed: 1 or more")
     return rates
 
 
