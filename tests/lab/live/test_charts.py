@@ -136,3 +136,9 @@ def test_a_heat_map_has_the_matrix_and_its_colours(board, reading):
     assert [axis.label for axis in chart.figure.axes] == ["column  (dark -1, bright 5)", "row"]
     assert chart._scales["y"].reverse  # the first row is on top, as in the still picture
     assert (list(grid.row), list(grid.column)) == (["a", "b"], ["x", "y"])
+
+
+def test_a_series_without_a_place_draws_nothing_and_warns_of_nothing(board, reading):
+    """As a path that lies wholly behind a sphere."""
+    chart = drawn(Scatter("U", "v", equal=True), board([reading(1, U=[np.nan, np.nan], v=[np.nan, np.nan])]))
+    assert (chart._scales["x"].min, chart._scales["x"].max) == (-chart._scales["y"].max, chart._scales["y"].max)

@@ -78,7 +78,9 @@ class LiveChart:
         ys = [y for series, (_, y) in pairs if series.role != "mark"]
         xs = [x for series, (x, _) in pairs if series.role != "mark"]
         if self.chart.kind == "equal":
-            reach = max((float(np.nanmax(np.abs(v))) for v in (*xs, *ys) if np.size(v)), default=1.0)
+            values = np.concatenate([np.zeros(0), *(np.ravel(v) for v in (*xs, *ys))])
+            values = np.abs(values[np.isfinite(values)])  # what lies behind a sphere has no place
+            reach = float(values.max()) if values.size else 1.0
             low, high = views.limits([np.array([-reach, reach])], False, self._limits["x"])
             wanted = {"x": (low, high), "y": (low, high)}
         else:
