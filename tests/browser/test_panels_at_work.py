@@ -137,7 +137,6 @@ def test_the_panels_of_notebook_02(lab, panel):
     points = panel(lab, last)
     replays += use(points, {"eta": ("η", "ArrowRight")})
     expect(points.status).to_have_text("paused; press Run")
-    lab.evaluate_in_kernel("1")  # the frame of the pause comes after the word
     at, seen = points.look(), points.look("drawn(1)")
     points.keys("azimuth", "ArrowRight", "ArrowRight")
     points.until("now.azimuth !== given", at["azimuth"])

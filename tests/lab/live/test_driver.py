@@ -172,8 +172,8 @@ def test_it_looks_once_and_then_waits(live):
                 await asyncio.sleep(0)
             return list(news.heard)
 
-    ((kind, (frame,)),) = asyncio.run(play())
-    assert (kind, frame.step) == ("framed", 1)
+    (kind, (frame,)), word = asyncio.run(play())
+    assert (kind, frame.step, word) == ("framed", 1, ("changed", "paused"))
 
 
 def test_run_and_pause(live):
@@ -192,7 +192,7 @@ def test_run_and_pause(live):
             driver.tell("run")
             await news.next("framed", 2)
             assert driver.runs[0].state.step > at
-            assert news.of("changed") == ["running", "paused", "running"]
+            assert news.of("changed") == ["paused", "running", "paused", "running"]
 
     asyncio.run(play())
     assert driver.state == "closed"
@@ -214,7 +214,7 @@ def test_pause_in_the_middle_of_a_frame_gives_a_frame_where_it_stopped(live):
             await news.until(lambda: stopped and driver.state == "paused")
             await live.settled(driver)
             frames = news.of("framed")
-            assert news.heard[-1][0] == "framed"
+            assert [kind for kind, *_ in news.heard[-2:]] == ["framed", "changed"]  # the word comes after the picture
             return frames[-2], frames[-1]
 
     before, last = asyncio.run(play())

@@ -55,7 +55,7 @@ class Driver:
         self._orders: SimpleQueue = SimpleQueue()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._single = self._new = False
+        self._single = self._new = self._said = False
         self._reset()
 
     def tell(self, order: str, *values) -> None:
@@ -78,6 +78,9 @@ class Driver:
                 if self._obey():
                     await self._frame()
                 elif self.state != "closed" and not self._new:
+                    if self.state == "paused" and not self._said:
+                        self._said = True
+                        self.listener.changed("paused")
                     await self._wait(None)
             except asyncio.CancelledError:
                 self._be("closed")
@@ -160,9 +163,11 @@ class Driver:
             getattr(self, f"_{order}")(*values)
 
     def _be(self, state: str) -> None:
+        """Into another state. Pause is told later: after the frame that it ends."""
         if self.state != "closed":
-            self.state, self._clock = state, None
-            self.listener.changed(state)
+            self.state, self._clock, self._said = state, None, False
+            if state != "paused":
+                self.listener.changed(state)
 
     def _fail(self, error: Exception) -> None:
         """The run stops, the task does not, whatever else may be broken."""
