@@ -19,11 +19,13 @@ from nbformat import v4
 PRESSES, ROUNDS, SECONDS = 30, 3, 4.0
 GAS = '[Lines("T", "U", "r", "S"), Scatter("across", "along", equal=True)]'
 BOTH = '{"narrow": (scenes.SPHERE, {}), "wide": (scenes.SPHERE, {"width": 32})}'
+COLD = '[Lines("U", "U_val", "S", "lambda_max")]'
 FOUR, FIVE = '[Lines("U", "T", "snr", "S")]', '[Lines("r", "T", "U", "snr", "S")]'
 PANELS = {
     "panel isotropic D=3, R=64": f'{{"run": (scenes.ISOTROPIC, {{"replicas": 64}})}}, {GAS}',
     "panel network 64-8-8, B=32, R=1": f'{{"run": (scenes.NETWORK, {{"replicas": 1, "eta": 0.01}})}}, {FIVE}',
     "panel MLP 64-64-10, B=32, R=1": f'{{"run": (scenes.MLP, {{}})}}, {FOUR}',
+    "panel images 256-32-32-10, B=16, R=1": f'{{"run": (scenes.IMAGES, {{}})}}, {COLD}',
     "panel networks 64-8-8 and 64-32-32, B=32, R=2 each": f"{BOTH}, {FOUR}",
 }
 SETUP = f"""\

@@ -1,4 +1,4 @@
-"""What the benchmark of the live panel runs: the scenarios of notebooks 03 and 02, and an ordinary MLP on digits."""
+"""What the benchmark of the live panel runs: the scenarios of notebooks 01, 02 and 03, and an ordinary MLP on digits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from thermolab.engine.experiment import Experiment
 from thermolab.engine.network import NetworkOnData
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments import gauges, temperature
+from thermolab.phenomena.cooling.live import IMAGES
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 from thermolab.phenomena.temperature_collapse.live import NETWORK as SPHERE
 
-__all__ = ["ISOTROPIC", "MLP", "NETWORK", "SPHERE"]
+__all__ = ["IMAGES", "ISOTROPIC", "MLP", "NETWORK", "SPHERE"]
 
 
 def _mlp(*, seed, device, eta, lam, batch_size) -> Experiment:

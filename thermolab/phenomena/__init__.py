@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 def scenarios() -> dict[str, Scenario]:
     """All scenarios by name: the fixed table in which a log's recipe is looked up."""
+    from thermolab.phenomena.cooling import live as cooling
     from thermolab.phenomena.ideal_gas import live as ideal_gas
     from thermolab.phenomena.temperature_collapse import live as temperature_collapse
 
-    return {
-        s.name: s for s in (ideal_gas.ISOTROPIC, ideal_gas.NETWORK, temperature_collapse.NETWORK, temperature_collapse.POINTS)
-    }
+    known = (cooling.IMAGES, ideal_gas.ISOTROPIC, ideal_gas.NETWORK, temperature_collapse.NETWORK, temperature_collapse.POINTS)
+    return {s.name: s for s in known}

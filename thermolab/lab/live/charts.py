@@ -150,7 +150,7 @@ class LiveChart:
             "band": {"colors": [colour], "fill": "between", "fill_colors": [colour], "fill_opacities": [0.25], "stroke_width": 0},
             "path": {"colors": [colour], "stroke_width": 1, "line_style": dash},
             "theory": {"colors": [INK], "stroke_width": 1.5, "line_style": dash},
-            "ghost": {"colors": [GREY], "stroke_width": 1.5},
+            "ghost": {"colors": [GREY], "stroke_width": 1.5, "line_style": dash},
             "goal": {"colors": [plots.COLOURS[2]], "stroke_width": 1.5, "line_style": "dashed"},
             "guess": {"colors": [plots.COLOURS[4]], "stroke_width": 2, "line_style": "dotted"},
             "mark": {"colors": [plots.COLOURS[3]], "stroke_width": 1, "line_style": "dotted"},

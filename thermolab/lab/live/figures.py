@@ -44,7 +44,7 @@ def _draw(ax: Axes, chart: Chart, board: Board) -> None:
             step = {"drawstyle": "steps-pre"} if chart.kind == "lines" else {}
             ax.plot(x, y, dash, color="0.1", linewidth=1.3, label=name, **step)
         elif series.role == "ghost":
-            ax.plot(x, y, color="0.6", linewidth=1, label=series.label)
+            ax.plot(x, y, dash, color="0.6", linewidth=1, label=series.label)
         elif series.role == "goal":
             ax.plot(x, y, color=plots.COLOURS[2], linestyle=(0, (6, 2)), linewidth=1, label="goal")
         elif series.role == "guess" and np.isfinite(y).any():

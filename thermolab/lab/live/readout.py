@@ -9,6 +9,8 @@ from html import escape
 from thermolab.lab import plots
 from thermolab.lab.live.views import Board, Reading
 
+GHOSTS = ("", "6 3", "6 3 2 3", "2 3")  # dashes of recorded runs: solid, dashed, dash-dotted, dotted
+
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "not yet"
@@ -47,7 +49,7 @@ def legend(board: Board) -> str:
     items = [(_dot(i), text) for text, i in dots] + [(_dash("#1a1a1a"), "theory at the present knobs")]
     items += [(_dash(plots.COLOURS[3], "1 3"), "a knob was turned"), (_dash(plots.COLOURS[4], "2 3"), "your prediction")]
     items += [(_dash(plots.COLOURS[2], "6 3"), "goal")] if board.goals else []
-    items += [(_dash("#999999"), "ghost: a recorded run")]
+    items += [(_dash("#999999", GHOSTS[i % len(GHOSTS)]), f"ghost: {label}") for i, label in enumerate(board.ghosts)]
     spans = "".join(
         f'<span style="margin-right: 1.2em; white-space: nowrap">{sample} {escape(text)}</span>' for sample, text in items
     )

@@ -129,7 +129,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """One thing in a chart: its label, its role (see ROLES) and the number of its arm, which gives colour and marker."""
+    """One thing in a chart: its label, its role (see ROLES), the number of its arm or ghost: colour, marker and dash."""
 
     label: str
     role: str
@@ -186,7 +186,7 @@ class Lines:
         series = []
         for i, arm in enumerate(board.arms):
             series += [Series(arm.label, role, i) for role in ("band", "measured", "theory")]
-        series += [Series(label, "ghost") for label in board.ghosts]
+        series += [Series(label, "ghost", i) for i, label in enumerate(board.ghosts)]
         series += [Series(goal.text, "goal") for goal in board.goals if goal.gauge == name]
         series += [Series("your prediction", "guess"), Series("knob", "mark")]
 
