@@ -11,8 +11,9 @@ The rule: with Δ the distance of the measurement from the prediction and SE its
 from __future__ import annotations
 
 import math
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -215,6 +216,28 @@ def register() -> dict[str, Claim]:
         sections = tomllib.load(file)
     claims = [Claim(notebook=notebook, **line) for notebook, part in sections.items() for line in part["claims"]]
     return {claim.id: claim for claim in claims}
+
+
+def decided(
+    notebook: str,
+    checks: Mapping[str, Callable[[], tuple[Check, str, Check]]],
+    n_seeds: Callable[[str], int],
+    *,
+    settings: Mapping[str, object] | None = None,
+    seconds: float = 0.0,
+) -> list[Result]:
+    """All claims of a notebook, in the register's order.
+
+    checks: what decides each, by id; called, it returns check, name of the control, control. n_seeds(id): how many seeds
+    stand behind it. seconds: what the measurements took, shared out evenly.
+    """
+    results = []
+    for name, claim in section(notebook).items():
+        began = time.perf_counter()
+        check, control_name, control = checks[name]()
+        took = time.perf_counter() - began + seconds / len(checks)
+        results.append(Result(claim, check, control_name, control, n_seeds(name), settings or {}, took))
+    return results
 
 
 def section(notebook: str) -> dict[str, Claim]:

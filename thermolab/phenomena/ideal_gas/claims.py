@@ -9,13 +9,12 @@ below 10 % in most set-ups), for a network's slope of S and for its effective di
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Result, extreme, few_seeds, section, with_control
+from thermolab.claims import Result, decided, extreme, few_seeds, with_control
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.compare import (
     entropy_slope,
@@ -260,12 +259,9 @@ def decide(
         gas + "net.gibbs": lambda: net_gibbs(net, twin),
         gas + "net.stationarity": lambda: net_stationarity(reference),
     }
-    results = []
-    for name, claim in section("03_ideal_gas").items():
-        began = time.perf_counter()
-        check, control_name, control = checks[name]()
-        took = time.perf_counter() - began + seconds / len(checks)
+
+    def n_seeds(name: str) -> int:
         on_sphere = name.removeprefix(gas) in ("net.pressure", "net.spectrum", "net.entropy", "net.stationarity")
-        n = (reference if on_sphere else net["lr"] if ".net." in name else iso["elr"]).sizes["seed"]
-        results.append(Result(claim, check, control_name, control, n, settings or {}, took))
-    return results
+        return (reference if on_sphere else net["lr"] if ".net." in name else iso["elr"]).sizes["seed"]
+
+    return decided("03_ideal_gas", checks, n_seeds, settings=settings, seconds=seconds)

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Result, few_seeds, section
+from thermolab.claims import Result, decided, few_seeds, section
 from thermolab.phenomena.temperature_collapse import claims_extensions, claims_networks, claims_toy
 
 Several = Mapping[str | int, xr.Dataset]
@@ -81,13 +80,9 @@ def checks(m: Measured) -> dict:
 
 def decide(measured: Measured, *, settings=None, seconds: float = 0.0) -> list[Result]:
     """All claims of the notebook, in the register's order. seconds: what the measurements took, shared out evenly."""
-    found, results = checks(measured), []
-    for name, claim in section("02_temperature_collapse").items():
-        began = time.perf_counter()
-        check, control_name, control = found[name]()
-        took = time.perf_counter() - began + seconds / len(found)
-        results.append(Result(claim, check, control_name, control, _seeds(measured, name), settings or {}, took))
-    return results
+    return decided(
+        "02_temperature_collapse", checks(measured), lambda name: _seeds(measured, name), settings=settings, seconds=seconds
+    )
 
 
 def _seeds(m: Measured, name: str) -> int:
