@@ -86,6 +86,16 @@ def integer(low: int, high: int | None = None) -> Rule:
     return Rule(allowed, lambda x: _between(_whole(x), low, math.inf if high is None else high))
 
 
+def power_of_two(low: int, high: int) -> Rule:
+    """1, 2, 4, … within the given limits."""
+
+    def check(x):
+        x = _between(_whole(x), low, high)
+        return x if x.bit_count() == 1 else _refuse("is no power of two")
+
+    return Rule(f"a power of two from {low} to {high}", check)
+
+
 def choice(*options: str) -> Rule:
     """One of the given texts."""
     return Rule("one of " + ", ".join(options), lambda x: _one_of(x, options))
