@@ -144,8 +144,6 @@ def test_the_panels_of_notebook_02(lab, panel):
     assert points.look()["step"] == at["step"]  # the picture turned, not the run
     lab.screenshot("notebook_02_points")
     assert len(replays) == 4
-    wide = replays.pop(1)  # one run in hundred of so wide a net differs in its last bits: it is only asked to replay
-    assert "replayed" in wide.communicate(timeout=120)[0]
     same(replays)
     for live in (nets, points):
         twin(live)

@@ -91,6 +91,21 @@ def test_slices_of_any_length_give_the_same_bits(name, protocol):
     np.testing.assert_allclose(mean, gauges["U"], rtol=1e-12)
 
 
+def test_the_same_bits_wherever_the_memory_lies():
+    """One step from one state, its buffers at ever other addresses: a loop that asks where they lie rounds in two ways."""
+    module = models.scale_invariant_mlp((64, 32, 32), norm="layer")
+    net = NetworkOnData(module, Dataset(torch.randn(64, 64), torch.arange(64) % 10), "sphere")
+    start, rng = net.start(torch.arange(2), 3), np.random.default_rng(0)
+    rates = {"eta": torch.full((2,), 0.02), "lam": torch.zeros(2), "batch_size": 32}
+    radius, found, held = torch.linalg.vector_norm(start, dim=1), set(), []
+    for _ in range(500):
+        held = [*held[-20:], np.empty(rng.integers(1, 4000), np.float32)]
+        weights = start.clone()
+        net.advance(weights, 0, 1, rates, 0, torch.arange(2), radius)
+        found.add(weights.numpy().tobytes())
+    assert len(found) == 1
+
+
 def test_a_path_depends_on_no_neighbour():
     network, k = system("batch norm", "elr"), knobs(5)
     w = start(network)

@@ -2,6 +2,12 @@
 
 Drawing, gathering, forward, backward and update of one replica follow each other without a call into Python; only the
 matrix products leave for BLAS. `replicas.Replicas` is the same in tensors, and the oracle.
+
+The same steps must give the same bits in every process, whatever the addresses, and two things would undo that:
+* A helper compiled as a function of its own exists twice, rounded differently: alone, and inside `advance_chain`. A
+  process that compiles runs the first, one that loads numba's cache the second. Hence forceinline.
+* An index that might be negative wraps around for all numba knows: the reach of the array is then a guess, and where a
+  neighbour in memory lies within it the loop runs unvectorised, rounded differently. Hence tables, indexed from 0.
 After a change of `compiled.philox` delete __pycache__: numba's cache on disk does not see it from here.
 """
 
@@ -106,21 +112,25 @@ def advance_chain(
                 weights[k] = keep * weights[k] - step * g[k]
 
 
-@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
+@numba.njit(inline="always")
+def _table(flat, rows, columns):
+    return flat[: rows * columns].reshape(rows, columns)
+
+
+@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True, forceinline=True)
 def _forward(layer, eps, weights, frozen, h, out, scale, batch):
     kind, n_in, n_out = layer[KIND], layer[N_IN], layer[N_OUT]
     # an integer divisor would turn these loops into float64
     inverse_batch, inverse_width = float32(1) / float32(batch), float32(1) / float32(n_out)
+    u, z = _table(h, batch, n_in), _table(out, batch, n_out)
     if kind == LINEAR:
         source, o = (frozen, layer[FROZEN]) if layer[WEIGHT] < 0 else (weights, layer[WEIGHT])
-        matrix = source[o : o + n_in * n_out].reshape(n_out, n_in)
-        z = out[: batch * n_out].reshape(batch, n_out)
-        np.dot(h[: batch * n_in].reshape(batch, n_in), matrix.T, z)
+        np.dot(u, _table(source[o:], n_out, n_in).T, z)
         if layer[BIAS] >= 0:
-            source = frozen if layer[WEIGHT] < 0 else weights
+            bias = source[layer[BIAS] :][:n_out]
             for j in range(batch):
                 for k in range(n_out):
-                    z[j, k] += source[layer[BIAS] + k]
+                    z[j, k] += bias[k]
     elif kind == RELU:
         for k in range(batch * n_out):
             out[k] = max(h[k], float32(0))
@@ -132,51 +142,50 @@ def _forward(layer, eps, weights, frozen, h, out, scale, batch):
         scale[:n_out] = 0
         for j in range(batch):
             for k in range(n_out):
-                mean[k] += h[j * n_out + k] * inverse_batch
+                mean[k] += u[j, k] * inverse_batch
         for j in range(batch):
             for k in range(n_out):
-                c = h[j * n_out + k] - mean[k]
-                out[j * n_out + k] = c
+                c = u[j, k] - mean[k]
+                z[j, k] = c
                 scale[k] += c * c * inverse_batch
         for k in range(n_out):
             scale[k] = float32(1) / math.sqrt(scale[k] + float32(eps))
         for j in range(batch):
             for k in range(n_out):
-                out[j * n_out + k] *= scale[k]
+                z[j, k] *= scale[k]
     else:
         for j in range(batch):
             mean, square = float32(0), float32(0)
             for k in range(n_out):
-                mean += h[j * n_out + k] * inverse_width
+                mean += u[j, k] * inverse_width
             for k in range(n_out):
-                c = h[j * n_out + k] - mean
-                out[j * n_out + k] = c
+                c = u[j, k] - mean
+                z[j, k] = c
                 square += c * c * inverse_width
             scale[j] = float32(1) / math.sqrt(square + float32(eps))
             for k in range(n_out):
-                out[j * n_out + k] *= scale[j]
+                z[j, k] *= scale[j]
 
 
-@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
+@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True, forceinline=True)
 def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on):
     """From d, the gradient of the layer's output, its own gradients into g and that of its input into `below`."""
     kind, n_in, n_out = layer[KIND], layer[N_IN], layer[N_OUT]
     # an integer divisor would turn these loops into float64
     inverse_batch, inverse_width = float32(1) / float32(batch), float32(1) / float32(n_out)
+    z, error, passed = _table(out, batch, n_out), _table(d, batch, n_out), _table(below, batch, n_in)
     if kind == LINEAR:
-        error = d[: batch * n_out].reshape(batch, n_out)
         source, o = (frozen, layer[FROZEN]) if layer[WEIGHT] < 0 else (weights, layer[WEIGHT])
         if layer[WEIGHT] >= 0:
-            inputs = h[: batch * n_in].reshape(batch, n_in)
-            np.dot(error.T, inputs, g[o : o + n_in * n_out].reshape(n_out, n_in))
+            np.dot(error.T, _table(h, batch, n_in), _table(g[o:], n_out, n_in))
             if layer[BIAS] >= 0:
-                for k in range(n_out):
-                    g[layer[BIAS] + k] = 0
+                bias = g[layer[BIAS] :][:n_out]
+                bias[:] = 0
                 for j in range(batch):
                     for k in range(n_out):
-                        g[layer[BIAS] + k] += error[j, k]
+                        bias[k] += error[j, k]
         if pass_on:
-            np.dot(error, source[o : o + n_in * n_out].reshape(n_out, n_in), below[: batch * n_in].reshape(batch, n_in))
+            np.dot(error, _table(source[o:], n_out, n_in), passed)
     elif kind == RELU:
         for k in range(batch * n_out):
             below[k] = d[k] if out[k] > 0 else float32(0)
@@ -187,55 +196,56 @@ def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on
         mean, along = np.zeros(n_out, np.float32), np.zeros(n_out, np.float32)
         for j in range(batch):
             for k in range(n_out):
-                q = j * n_out + k
-                mean[k] += d[q] * inverse_batch
-                along[k] += d[q] * out[q] * inverse_batch
+                mean[k] += error[j, k] * inverse_batch
+                along[k] += error[j, k] * z[j, k] * inverse_batch
         for j in range(batch):
             for k in range(n_out):
-                q = j * n_out + k
-                below[q] = scale[k] * (d[q] - mean[k] - out[q] * along[k])
+                passed[j, k] = scale[k] * (error[j, k] - mean[k] - z[j, k] * along[k])
     else:
         for j in range(batch):
             mean, along = float32(0), float32(0)
-            for q in range(j * n_out, (j + 1) * n_out):
-                mean += d[q] * inverse_width
-                along += d[q] * out[q] * inverse_width
-            for q in range(j * n_out, (j + 1) * n_out):
-                below[q] = scale[j] * (d[q] - mean - out[q] * along)
+            for k in range(n_out):
+                mean += error[j, k] * inverse_width
+                along += error[j, k] * z[j, k] * inverse_width
+            for k in range(n_out):
+                passed[j, k] = scale[j] * (error[j, k] - mean - z[j, k] * along)
 
 
-@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
-def _cross_entropy_back(z, y, pick, d, batch, classes):
-    """Mean cross-entropy of logits z, its gradient into d."""
+@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True, forceinline=True)
+def _cross_entropy_back(logits, y, pick, d, batch, classes):
+    """Mean cross-entropy of the logits, its gradient into d."""
     loss, inverse_batch = 0.0, float32(1) / float32(batch)
+    z, error = _table(logits, batch, classes), _table(d, batch, classes)
     for j in range(batch):
-        top = z[j * classes]
-        for q in range(j * classes + 1, (j + 1) * classes):
-            top = max(top, z[q])
-        loss += top - z[j * classes + y[pick[j]]]
-        for q in range(j * classes, (j + 1) * classes):
-            d[q] = z[q] - top
+        top = z[j, 0]
+        for k in range(1, classes):
+            top = max(top, z[j, k])
+        loss += top - z[j, y[pick[j]]]
+        for k in range(classes):
+            error[j, k] = z[j, k] - top
     for q in range(batch * classes):
         d[q] = _exp(d[q])
     for j in range(batch):
         total = float32(0)
-        for q in range(j * classes, (j + 1) * classes):
-            total += d[q]
+        for k in range(classes):
+            total += error[j, k]
         loss += math.log(total)
         inverse = inverse_batch / total
-        for q in range(j * classes, (j + 1) * classes):
-            d[q] *= inverse
-        d[j * classes + y[pick[j]]] -= float32(1) * inverse_batch
+        for k in range(classes):
+            error[j, k] *= inverse
+        error[j, y[pick[j]]] -= float32(1) * inverse_batch
     return loss / batch
 
 
-@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
-def _squared_back(z, targets, pick, d, batch, size):
-    """Mean of |z - y|², its gradient into d."""
+@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True, forceinline=True)
+def _squared_back(outputs, targets, pick, d, batch, size):
+    """Mean of |z - y|² over the outputs z, its gradient into d."""
     loss, inverse_batch = 0.0, float32(1) / float32(batch)
+    z, error = _table(outputs, batch, size), _table(d, batch, size)
     for j in range(batch):
+        target = targets[pick[j]]
         for k in range(size):
-            off = z[j * size + k] - targets[pick[j], k]
-            d[j * size + k] = float32(2) * off * inverse_batch
+            off = z[j, k] - target[k]
+            error[j, k] = float32(2) * off * inverse_batch
             loss += off * off
     return loss / batch
