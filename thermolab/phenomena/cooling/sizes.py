@@ -1,0 +1,29 @@
+"""What each preset of notebook 01 measures: keyword arguments of the recipes. What is empty is their default, preset lab."""
+
+from __future__ import annotations
+
+RECIPES = ("panel", "training", "matched", "schedules", "endings", "ratio", "flatness", "entropic", "detection", "plateau",
+           "curvature", "adaptive")  # fmt: skip
+SIZES: dict[str, dict[str, dict]] = {
+    "lab": {name: {} for name in RECIPES} | {"panel": {"epochs": 30}},
+    "smoke": {
+        "panel": {"epochs": 12},
+        "training": {"epochs": 4, "fisher_every": 4},
+        "matched": {"rates": (0.1, 0.2), "lams": (0.0, 1.5e-2), "epochs": 10},
+        "schedules": {"copies": 1, "epochs": 9},
+        "endings": {"alphas": (0.3, 3.0), "copies": 1, "epochs": 15},
+        "ratio": {"batch_sizes": (16, 32, 64), "copies": 1, "average": 4, "epochs": 12},
+        "flatness": {"epochs": 12, "moments": 8, "probes": 3},
+        "entropic": {"epochs": 6},
+        "detection": {"ratios": (0.8,), "replicas": 10, "burn_in": 20, "baseline": 12, "before": 6, "after": 8},
+        "plateau": {"replicas": 2, "windows": 26},
+        "curvature": {"replicas": 1, "points": 8, "baseline": 3, "samples": 64},
+        "adaptive": {"replicas": 1, "windows": 30},
+    },
+}
+SMOKE_SEEDS = 2
+
+
+def n_seeds(preset: str, wanted: int) -> int:
+    """Independent repetitions: those wanted, at smoke two at the most."""
+    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
