@@ -16,6 +16,7 @@ from thermolab.lab.start import ROOT
 
 THEORY = "[0, 1, 2, 3].filter(i => chart(i)).map(i => lines(i, 'rgb(26, 26, 26)').join())"
 NOTEBOOK = ROOT / "notebooks" / "03_ideal_gas.ipynb"
+COOLING = ROOT / "notebooks" / "01_cooling.ipynb"
 COLLAPSE = ROOT / "notebooks" / "02_temperature_collapse.ipynb"
 HEAD = """\
 from types import SimpleNamespace
@@ -122,15 +123,36 @@ def twin(panel):
     assert panel.ugly() == []
 
 
+def run_until(lab, notebook, name):
+    """Opens a notebook and runs its cells up to the one of this id; the number of that cell."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    last = next(i for i, cell in enumerate(cells) if cell.id == name)
+    lab.open(notebook)
+    for i in range(last + 1):
+        if cells[i].cell_type == "code":
+            lab.run_cell(i)
+    return last
+
+
+@pytest.mark.slow
+def test_the_panel_of_notebook_01(lab, panel):
+    """A network that is cooled by hand, in front of two recorded schedules."""
+    live = panel(lab, run_until(lab, COOLING, "live-cooling"))
+    legend = live.box.locator(".tl-legend")
+    for ghost in ("cosine", "logarithm"):
+        expect(legend).to_contain_text(f"ghost: {ghost}")
+    replays = use(live, {"eta": ("η", "ArrowLeft"), "lam": ("λ", "ArrowRight"), "batch": ("B", "ArrowRight")})
+    lab.screenshot("notebook_01")
+    same(replays)
+    twin(live)
+    assert lab.errors() == []
+
+
 @pytest.mark.slow
 def test_the_panels_of_notebook_02(lab, panel):
     """Two experiments side by side under the same knobs, each with its own log; and a sphere that is turned."""
     cells = nbformat.read(COLLAPSE, as_version=4).cells
-    last = next(i for i, cell in enumerate(cells) if cell.id == "live-points")
-    lab.open(COLLAPSE)
-    for i in range(last + 1):
-        if cells[i].cell_type == "code":
-            lab.run_cell(i)
+    last = run_until(lab, COLLAPSE, "live-points")
     nets = panel(lab, next(i for i, cell in enumerate(cells) if cell.id == "live-networks"))
     replays = use(nets, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
     lab.screenshot("notebook_02_networks")

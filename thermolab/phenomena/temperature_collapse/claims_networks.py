@@ -92,10 +92,11 @@ def collapse(op: xr.Dataset, up: xr.Dataset) -> Pair:
 
 
 def decay(op: xr.Dataset, up: xr.Dataset) -> Pair:
-    def decades(mean: xr.Dataset) -> float:
-        return curves.fall(mean, 1e-3)
+    def decades(runs: xr.Dataset) -> tuple[float, float]:
+        low = runs.sel(eta=1e-3, method="nearest")
+        return few_seeds([curves.fall(low.isel(seed=i)) for i in range(low.sizes["seed"])])
 
-    return with_control(jackknife(decades, op), jackknife(decades, up), 0.0, "the underparameterised network", DECAY, "above")
+    return with_control(decades(op), decades(up), 0.0, "the underparameterised network", DECAY, "above")
 
 
 def loss_zero(op: xr.Dataset, toy: tuple[float, float]) -> Pair:
@@ -169,8 +170,8 @@ def width(widths: Mapping[int, xr.Dataset]) -> Pair:
 
 def width_exponent(widths: Mapping[int, xr.Dataset]) -> Pair:
     narrow, wide = widths[min(widths)], widths[max(widths)]
-    of_wide = jackknife(lambda mean: _power(mean.isel(eta=0)), wide)
-    rise = jackknife(lambda a, b: _power(b.isel(eta=0)) - _power(a.isel(eta=0)), narrow, wide)
+    low, high = (np.array([_power(d.isel(eta=0, seed=i)) for i in range(d.sizes["seed"])]) for d in (narrow, wide))
+    of_wide, rise = few_seeds(high), few_seeds(high - low)
     return Check(of_wide[0], 1.0, EXPONENT, of_wide[1]), "it increases with width", Check(rise[0], 0.0, 0.0, rise[1], "above")
 
 
