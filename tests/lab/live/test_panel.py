@@ -542,10 +542,10 @@ def test_the_twin_follows_the_script(front, monkeypatch):
     (board,) = boards
     assert board.marks == [(40, "η 0.2")]
     steps = [r.step for r in board.readings[0]]
-    assert steps == list(range(1, 91))
-    assert [r.knobs["eta"] for r in board.readings[0]][38:41] == [0.05, 0.05, 0.2]
+    assert steps == list(range(2, 91, 2))
+    assert [r.knobs["eta"] for r in board.readings[0]][18:21] == [0.05, 0.05, 0.2]
     run = ISOTROPIC.start(seed=0, eta=0.05, dim=4, replicas=8)
-    expected = list(run.follow([[40, {"eta": 0.2}]], 1, 90))[-1]
+    expected = list(run.follow([[40, {"eta": 0.2}]], 2, 90))[-1]
     np.testing.assert_array_equal(board.readings[0][-1].values["U"], expected.gauges["U"])
 
 
@@ -626,9 +626,9 @@ def test_running_a_cell_again_ends_its_former_task(front):
     asyncio.run(play())
 
 
-def test_a_record_is_sixty_readings(front):
-    readings = asyncio.run(public.record(ISOTROPIC, [[100, {"eta": 0.1}]], steps=180, replicas=8, eta=0.05))
-    assert [r.step for r in readings] == list(range(3, 181, 3))
+def test_a_record_is_forty_readings(front):
+    readings = asyncio.run(public.record(ISOTROPIC, [[100, {"eta": 0.1}]], steps=160, replicas=8, eta=0.05))
+    assert [r.step for r in readings] == list(range(4, 161, 4))
     assert readings[-1].knobs["eta"] == pytest.approx(0.1)
     asyncio.run(cell(front, ghosts={"before": readings}))
     assert len(front.all) == 1

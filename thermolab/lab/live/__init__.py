@@ -22,6 +22,7 @@ from thermolab.lab.live.views import Arm, Board, Goal, HeatMap, Lines, Reading, 
 
 __all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Sphere", "Trajectory", "panel", "record", "running"]
 
+READINGS = 40  # of a run that follows a script
 _shown: dict[str, tuple[asyncio.Task, object]] = {}  # by cell: the task of its panel, and the panel
 
 
@@ -58,7 +59,7 @@ async def panel(
     if visible:
         _start(arms, shown, goals=goals, ghosts=ghosts, speed=speed, seed=setup.seed, device=setup.device)
     script = {"steps": steps, "seed": setup.seed, "device": setup.device}
-    found = [await _script(arm, events, **script) for arm in arms]
+    found = await asyncio.gather(*(_script(arm, events, **script) for arm in arms))
     board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=marks)
     charts = [chart for view in shown for chart in view.charts(board)]
     _display(
@@ -71,7 +72,7 @@ async def panel(
 async def record(
     scenario: Scenario, events: Sequence = (), *, steps: int, seed: int = 0, device: str = "cpu", **settings
 ) -> list[Reading]:
-    """The readings of a run driven by a list of events, sixty of them (fewer if it diverged): a ghost for a panel."""
+    """The readings of a run driven by a list of events, forty of them (fewer if it diverged): a ghost for a panel."""
     arm = Arm(scenario.name, scenario, scenario.checked(settings))
     readings, _ = await _script(arm, events, steps=steps, seed=seed, device=device)
     return readings
@@ -80,7 +81,7 @@ async def record(
 async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], str | None]:
     known = arm.scenario.settings  # as in a panel, a knob is turned in the experiments that have it
     events = [[step, {k: v for k, v in change.items() if k in known}] for step, change in events]
-    settings = {"every": max(1, script["steps"] // 60), **script, **arm.settings}
+    settings = {"every": max(1, script["steps"] // READINGS), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
     if any(function.__module__ == "__main__" for function in functions):  # written in a cell: other processes do not know it
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)

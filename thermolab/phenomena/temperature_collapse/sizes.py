@@ -25,7 +25,7 @@ SIZES = {
         "batch": {"width": 8, "norm": "layer", "samples": 8, "moments": 4, "steps": 300},
         "optimisers": {"width": 8, "norm": "layer", "burn_in": 100, "window": 400, "samples": 8, "moments": 4},
         "width": {"widths": (8, 32), "steps": 400, "logs": 4, "samples": 10},
-        "convnets": {"steps": 24, "logs": 3, "probes": 2, "n_seeds": 3},
+        "convnets": {"steps": 12, "logs": 3, "probes": 1, "n_seeds": 3},
         "ordinary": {
             "rates": (0.2, 0.4, 0.8, 1.6),
             "burn_in": 120,
