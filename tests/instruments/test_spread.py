@@ -1,15 +1,12 @@
 """The three entropy proxies against variances that are known, and what must not change them."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from thermolab.engine import data, models
-from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
+from thermolab.engine import models
 from thermolab.engine.replicas import Replicas
 from thermolab.instruments import spread
 
@@ -140,60 +137,3 @@ def test_laplace():
     for bad, floor, message in ((fisher - 1, 1.0, "0 or more"), (fisher, 0.0, "floor=0.0")):
         with pytest.raises(ValueError, match=message):
             spread.laplace(bad, floor=floor)
-
-
-# --- gauges -------------------------------------------------------------------------------------------------------------
-def read(gauge, batch_size, frames):
-    """What the gauge says at frames (step, weights)."""
-    return [gauge(None, SimpleNamespace(step=s, weights=torch.from_numpy(w)), {"batch_size": batch_size}) for s, w in frames]
-
-
-def test_the_gauge_reads_full_windows_without_overlap():
-    snapshots = path(t=12)
-    found = read(spread.PathSpread(examples=64, snapshots=4), 8, [(2 * i, w) for i, w in enumerate(snapshots)])
-    assert all(math.isnan(f["S_path"]) for f in found[:3])
-    for begin in (0, 4, 8):
-        expected = spread.along_path(snapshots[begin : begin + 4]).value
-        for f in found[begin + 3 : begin + 7]:
-            np.testing.assert_array_equal(f["S_path"], expected)
-            np.testing.assert_array_equal(f["frozen"], 0)
-
-
-def test_the_gauge_counts_examples_not_steps():
-    """The same path at the same number of examples reads the same at batch sizes 1, 4 and 16, with frames in between."""
-    snapshots = path(t=9)
-    found = []
-    for batch_size in (1, 4, 16):
-        steps = 16 // batch_size
-        # a frame at each step: every 16th example is a snapshot, the others are passed over
-        frames = [(s, snapshots[s // steps] + (s % steps)) for s in range(9 * steps)]
-        found.append(read(spread.PathSpread(examples=48, snapshots=3), batch_size, frames)[-1]["S_path"])
-    np.testing.assert_array_equal(found[1], found[0])
-    np.testing.assert_array_equal(found[2], found[0])
-    np.testing.assert_array_equal(found[0], spread.along_path(snapshots[6:]).value)
-
-
-def test_the_gauge_refuses_frames_too_far_apart_and_empty_windows():
-    gauge = spread.PathSpread(examples=64, snapshots=4)
-    read(gauge, 8, [(0, path()[0])])
-    with pytest.raises(ValueError, match=r"24 examples apart .* each 16: a frame each 2 steps"):
-        read(gauge, 8, [(3, path()[0])])
-    with pytest.raises(ValueError, match="snapshots=2"):
-        spread.PathSpread(snapshots=2)
-
-
-def test_gauges_in_a_run_and_its_replay():
-    tensor = data.digits(64)
-    gauges = {"S": spread.PathSpread(examples=32, snapshots=4), "S_entries": spread.entry_spread}
-    run = Experiment(NetworkOnData(models.mlp((64, 6, 10)), tensor), eta=0.1, batch_size=8, replicas=2, gauges=gauges)
-    weights = []
-    for _ in run.frames(1, until=9):
-        weights.append(run.state.weights.clone())
-    expected = spread.along_path(torch.stack(weights[4:8]))
-    np.testing.assert_array_equal(run.history[-1].gauges["S_path"], expected.value)
-    np.testing.assert_array_equal(run.history[-1].gauges["frozen"], expected.frozen)
-    assert (expected.frozen > 0).all()  # pixels that are always black
-    np.testing.assert_allclose(run.history[-1].gauges["S_entries"], spread.entries(run.state.weights, run.system.replicas.views))
-    again = run.replay(run.log)
-    for first, second in zip(run.history, again.history, strict=True):
-        np.testing.assert_array_equal(first.gauges["S_path"], second.gauges["S_path"])

@@ -109,58 +109,6 @@ def laplace(fisher_diagonal, *, floor: float = 1e-4) -> np.ndarray | float:
     return unwrap((-0.5 * (fisher + floor).log().mean(-1)).cpu().numpy())
 
 
-class PathSpread:
-    """Gauge of `along_path` over windows of a fixed number of examples: S_path [R] in nats, and how many are frozen [R].
-
-    examples: length of a window, in examples that each replica learns from (steps × batch size), so that runs of
-    different batch size compare; snapshots: how many in it, equally spaced. The windows follow each other without
-    overlap; the last full one is read, nan before. After the batch size was changed between two frames, the steps since
-    the last frame count at the new one.
-    Raises ValueError for fewer than 3 snapshots, and at a frame that comes too late for the spacing of the snapshots.
-    """
-
-    def __init__(self, examples: int = 1024, snapshots: int = 16, detrend: Literal["linear", "constant"] = "linear"):
-        if snapshots < 3 or examples < snapshots:
-            raise ValueError(f"snapshots={snapshots} of examples={examples}; allowed: 3 or more, and no more than examples")
-        self.spacing, self.snapshots, self.detrend = examples / snapshots, snapshots, detrend
-        self._start()
-
-    def _start(self) -> None:
-        self._path: list[torch.Tensor] = []
-        self._times: list[float] = []
-        self._seen, self._due, self._step = 0, 0.0, None
-        self._found: dict[str, np.ndarray | float] = {"S_path": math.nan, "frozen": math.nan}
-
-    def __call__(self, system, state, knobs) -> dict[str, np.ndarray | float]:
-        if self._step is not None and state.step < self._step:  # a replay of the run
-            self._start()
-        batch_size = int(knobs.get("batch_size", 1))
-        since = 0 if self._step is None else (state.step - self._step) * batch_size
-        if since > self.spacing:
-            raise ValueError(
-                f"frames {since} examples apart are too late for snapshots each {self.spacing:g}: a frame each "
-                f"{max(1, int(self.spacing / batch_size))} steps, or fewer snapshots"
-            )
-        self._seen, self._step = self._seen + since, state.step
-        if self._seen >= self._due:
-            self._take(state.weights)
-        return dict(self._found)
-
-    def _take(self, weights: torch.Tensor) -> None:
-        self._path.append(weights)  # no copy: a State, once handed out, never changes
-        self._times.append(float(self._seen))
-        self._due += self.spacing
-        if len(self._path) == self.snapshots:
-            found = along_path(torch.stack(self._path), detrend=self.detrend, times=self._times)
-            self._found = {"S_path": found.value, "frozen": found.frozen}
-            self._path, self._times = [], []
-
-
-def entry_spread(system, state, knobs) -> np.ndarray:
-    """Gauge of `entries` [R] for a network on data."""
-    return entries(state.weights, system.replicas.views)
-
-
 def _trend(n: int, detrend: str, times) -> torch.Tensor:
     """Orthonormal columns [T, 1 or 2] that span the trend."""
     times = torch.arange(n, dtype=torch.float64) if times is None else torch.as_tensor(times, dtype=torch.float64)
