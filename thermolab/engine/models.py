@@ -163,6 +163,17 @@ class Attention(nn.Module):
         return f"heads={self.heads}"
 
 
+class Residual(nn.Module):
+    """x + inner(x)."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
 class Block(nn.Module):
     """A transformer layer, normalised before attention and perceptron (Xiong et al., arXiv:2002.04745)."""
 

@@ -12,7 +12,8 @@ the reason. Supported: nn.Sequential of Linear, Conv2d (groups=1), ReLU, LeakyRe
 (AsImages, Patches); Tanh, Sigmoid, GELU, SiLU, ELU and Softplus as activations that are not homogeneous; LayerNorm, BatchNorm
 and GroupNorm, whose gain and shift write units as a layer does. The units of attention are its heads: the traces of the matrix
 identities for query/key and value/output. Limits: symmetries other than of units (a norm makes whole layers scale-invariant)
-are not listed; a network that uses a layer twice is beyond it.
+are not listed; a network that uses a layer twice is beyond it; a
+shift that a BatchNorm behind the next layer takes away again still counts as a bias that may be missing.
 """
 
 from __future__ import annotations
@@ -122,15 +123,27 @@ def identity_errors(
 
 
 def rescale(pair: Pair, weights: torch.Tensor, factors) -> torch.Tensor:
-    """Weights [..., P] after u -> c u, w -> w/c with factors c [units] > 0; of a pair, the loss is as before.
+    """Weights [..., P] after u -> c u, w -> w/c with factors c > 0, a number or [..., units]; of a pair, the loss is as before.
 
     >>> net = models.mlp((1, 1, 1))  # relu(w x + a) v + b, flat (w, a, v, b)
     >>> rescale(pairs(net)[0], torch.tensor([1.0, 2.0, 3.0, 4.0]), 2.0)
     tensor([2.0000, 4.0000, 1.5000, 4.0000])
     """
-    factors, out = torch.as_tensor(factors, dtype=weights.dtype).reshape(-1, 1), weights.clone()
+    out, factors = weights.clone(), torch.as_tensor(factors, dtype=weights.dtype, device=weights.device)[..., None]
     out[..., pair.incoming] *= factors
     out[..., pair.outgoing] /= factors
+    return out
+
+
+def permute(pair: Pair, weights: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Weights [..., P] after unit order[i] has taken the place of unit i; the loss is as before.
+
+    >>> net = models.mlp((1, 2, 1), bias=False)
+    >>> permute(pairs(net)[0], torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0]))
+    tensor([2., 1., 4., 3.])
+    """
+    out = weights.clone()
+    out[..., pair.incoming], out[..., pair.outgoing] = weights[..., pair.incoming[order]], weights[..., pair.outgoing[order]]
     return out
 
 

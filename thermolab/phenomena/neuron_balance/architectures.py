@@ -1,0 +1,236 @@
+"""Balance of squared gradients in four architectures: a perceptron, a ConvNet, a residual network, a transformer.
+
+Each learns a noisy teacher of its own kind by plain SGD on |f − y|². `instruments.symmetry` finds the pairs (u, w) of weights
+that can be rescaled against each other, and the neighbours that cannot; from every step the squared gradients of both are
+summed over windows of time. Source: entropic forces summary (document 2), main results table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from thermolab.engine import models, random
+from thermolab.engine.experiment import Experiment
+from thermolab.engine.network import NetworkOnData
+from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.replicas import Replicas
+from thermolab.instruments import symmetry
+from thermolab.phenomena.neuron_balance.setting import Answers
+
+INPUTS, OUTPUTS, SIZE, TOKENS = 4, 6, 8, 4  # inputs of a vector or token, outputs, side of an image, tokens of a sequence
+N_DATA = 20_000
+BIAS = 0.3  # standard deviation of the teacher's biases
+LEAK = 0.1  # slope of LeakyReLU below 0: no unit dies, which with ReLU takes its weights out of the game
+BALANCING = 30
+SHARP = 1.5  # times the usual queries, keys and values of the teacher: with small ones all tokens are looked at alike
+SKEW = (0.0, 0.4)  # range of the log of the factor by which u starts longer and w shorter, for each unit
+SIZE_OF_TEACHER = {"transformer": 0.6}
+IDENTITY_BATCH = 64
+ETA = {"mlp": 0.01, "cnn": 0.03, "tanh": 0.03, "resnet": 0.01, "transformer": 0.03}
+NOISE = {"mlp": 1.5, "cnn": 1.5, "tanh": 1.5, "resnet": 1.5, "transformer": 1.0}
+STEPS = {"mlp": 40_000, "cnn": 8000, "tanh": 1500, "resnet": 3000, "transformer": 3000}
+ARMS = ("mlp", "cnn", "tanh", "resnet", "transformer")
+
+
+def network(arm: str) -> nn.Module:
+    """The module of an arm; "tanh" is the ConvNet with tanh in place of its pooling."""
+    width = 8
+    if arm == "mlp":
+        return models.mlp((INPUTS, 12, 10, OUTPUTS))
+    if arm in ("cnn", "tanh"):
+        pools, n = ((nn.AvgPool2d(2), nn.MaxPool2d(2)), 6) if arm == "cnn" else ((nn.Tanh(), nn.Tanh()), 150)
+        first = [nn.Conv2d(1, 4, 3), nn.LeakyReLU(LEAK), pools[0], nn.Conv2d(4, 6, 2), nn.LeakyReLU(LEAK), pools[1]]
+        return nn.Sequential(models.AsImages(SIZE), *first, nn.Flatten(), nn.Linear(n, OUTPUTS))
+    if arm == "resnet":
+        inner = [nn.Sequential(nn.Linear(width, 10), nn.LeakyReLU(LEAK), nn.Linear(10, width)) for _ in range(2)]
+        return nn.Sequential(nn.Linear(INPUTS, width), *map(models.Residual, inner), nn.Linear(width, OUTPUTS))
+    if arm == "transformer":
+        block = models.Block(width, 2)
+        return nn.Sequential(nn.Linear(INPUTS, width), block, models.MeanToken(), nn.Linear(width, OUTPUTS))
+    raise ValueError(f"arm={arm!r} is unknown; allowed: {', '.join(ARMS)}")
+
+
+def learner(arm: str, noise_std: float, n_data: int, seed: int) -> tuple[NetworkOnData, torch.Tensor]:
+    """A network of an arm on bounded inputs, and the weights [P] of its teacher, which the answers follow up to Gaussian noise.
+
+    The teacher has biases other than 0, |u| = |w| in every pair and outputs of unit mean square.
+    """
+    shape = {"transformer": (TOKENS, INPUTS), "cnn": (SIZE**2,), "tanh": (SIZE**2,)}.get(arm, (INPUTS,))
+    generator, module = torch.Generator().manual_seed(seed), network(arm)
+    x = (2 * torch.rand((n_data, *shape), generator=generator) - 1) * 3**0.5  # a Gaussian input far out can throw a network
+    replicas, streams = Replicas(module, "squared"), torch.zeros(1, dtype=torch.long)
+    normals = random.normals(seed, streams, 0, 1, replicas.n_parameters, purpose=random.START)[0]
+    weights = replicas.start(normals)
+    weights = SIZE_OF_TEACHER.get(arm, 1.0) * torch.where(weights == 0, BIAS * normals, weights)[0]
+    with torch.no_grad():
+        nn.utils.vector_to_parameters(weights, module.parameters())
+        for part in (m for m in module.modules() if isinstance(m, models.Attention)):
+            part.mix.weight *= SHARP
+        size = module(x).square().mean().sqrt()
+        for part in module[-1].parameters():
+            part /= size
+        y = module(x)
+        weights = balanced(symmetry.pairs(module), nn.utils.parameters_to_vector(module.parameters()))
+    y += noise_std * torch.randn(y.shape, generator=generator)
+    return NetworkOnData(module, Answers(x, y), loss="squared"), weights
+
+
+def balanced(pairs: list[symmetry.Pair], weights: torch.Tensor) -> torch.Tensor:
+    """Weights [P] rescaled until |u| = |w| for every unit: over and over, for to rescale one pair moves the next."""
+    for pair in BALANCING * pairs:
+        u, w = symmetry.squared_norms(pair, weights.square())
+        weights = symmetry.rescale(pair, weights, (w / u) ** 0.25)
+    return weights
+
+
+def skewed(pairs: list[symmetry.Pair], weights: torch.Tensor, seed: int) -> torch.Tensor:
+    """Weights [P] of the same function, u of each unit times a factor and w over it, log-uniform in `SKEW`."""
+    rng = np.random.default_rng(seed)
+    for pair in pairs:
+        weights = symmetry.rescale(pair, weights, np.exp(rng.uniform(*SKEW, len(pair.incoming))))
+    return weights
+
+
+@Recipe
+def architectures(
+    arms=ARMS,
+    *,
+    eta: float | Mapping[str, float] = ETA,
+    batch_size: int = 4,
+    noise_std: float | Mapping[str, float] = NOISE,
+    steps: int | Mapping[str, int] = STEPS,
+    logs: int = 10,
+    n_data: int = N_DATA,
+    seed: int = 0,
+    n_seeds: int = 5,
+    device: str = "cpu",
+):
+    """Training of each architecture, {arm: Dataset} of "mlp", "cnn", "tanh" (pools replaced), "resnet", "transformer".
+
+    eta, noise_std, steps: one number or one for each arm; noise_std: σ of the noise in each answer, whose teacher has unit
+    mean square; logs: windows of equal length. All seeds share a teacher and differ in start and
+    batches; a start is the teacher, rescaled.
+
+    Returns for each arm a Dataset, dims (pair, time, seed), time in steps at the ends of the windows: u2 and w2, means over the
+    window of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; U, mean loss (time, seed); dims (pair, seed):
+    error of the Noether identity over η² (|g_u|² + |g_w|²) at the weights of the end, in float64. Coordinates of pair: its name,
+    reason: why it is no rescalable pair, empty if it is one.
+    Raises ValueError for settings that are out of range.
+    """
+    if not len(arms := list(arms)):
+        raise ValueError(f"arms={arms}; allowed: one or more of {', '.join(ARMS)}")
+    jobs = []
+    for arm in arms:
+        network(arm)
+        given = {"eta": eta, "noise_std": noise_std, "steps": steps}
+        own = {name: value[arm] if isinstance(value, Mapping) else value for name, value in given.items()}
+        common = checked(**own, batch_size=batch_size, logs=logs, n_data=n_data, seed=seed, n_seeds=n_seeds, device=device)
+        jobs.append(common | {"arm": arm})
+    parts = yield Jobs(_train, jobs, "architectures")
+    return dict(zip(arms, parts, strict=True))
+
+
+def _train(*, arm, eta, batch_size, noise_std, steps, logs, n_data, seed, n_seeds, device) -> xr.Dataset:
+    """An arm; all its seeds are one batch of replicas."""
+    net, teacher = learner(arm, noise_std, n_data, seed)
+    pairs = symmetry.pairs(net.replicas.module)
+    weights = torch.stack([skewed(pairs, teacher, s) for s in seeds(seed, n_seeds)])
+    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device)
+    found = [*pairs, *symmetry.neighbours(net.replicas.module)]
+    rows = []
+    for _ in range(logs):
+        squares = mean_squares(run, steps // logs, eta)
+        norms = [[side.sum(-1).numpy() for side in symmetry.squared_norms(pair, squares)] for pair in found]
+        rows.append((run.frame().gauges["U"], np.array(norms)))
+    u2, w2 = np.moveaxis([norms for _, norms in rows], (0, 1, 2), (2, 1, 0))
+    x, y = (t[:IDENTITY_BATCH] for t in (net.data.x, net.data.y))
+    errors = [symmetry.identity_errors(net.replicas.module, x, y, eta=eta, weights=w) for w in run.state.weights.cpu()]
+    return xr.Dataset(
+        {"u2": (("pair", "time", "seed"), u2), "w2": (("pair", "time", "seed"), w2),
+         "log_ratio": (("pair", "time", "seed"), np.log(w2 / u2)), "U": (("time", "seed"), np.array([u for u, _ in rows])),
+         "error": (("pair", "seed"), np.array([[e[pair.name] for e in errors] for pair in found]))},
+        {"pair": [p.name for p in found], "reason": ("pair", [p.reason for p in found]),
+         "time": np.arange(1, logs + 1) * (steps // logs), "seed": seeds(seed, n_seeds)},
+    )  # fmt: skip
+
+
+def mean_squares(run: Experiment, n: int, eta: float) -> torch.Tensor:
+    """Mean squared gradients [R, P] over n steps of plain SGD at λ = 0, which goes on by them: a step shows its gradient."""
+    total = torch.zeros_like(run.state.weights, dtype=torch.float64)
+    for _ in range(n):
+        before = run.state.weights
+        run.advance(1)
+        total += (before - run.state.weights).square()
+    return total.cpu() / (n * eta**2)
+
+
+@Recipe
+def twins(
+    *, eta: float = 0.02, batch_size: int = 4, noise_std: float = 1.0, steps: int = 400, logs: int = 10, n_data: int = 4000,
+    seed: int = 0, n_seeds: int = 5, device: str = "cpu",
+):  # fmt: skip
+    """Trajectories of the perceptron from one start, and from the same start with its neurons permuted or rescaled, same batches.
+
+    Returns a Dataset, dims (arm, time, seed), arm "permuted" and "rescaled", time in steps: apart, distance between the twin,
+    transformed back, and the original, over the distance that the original has travelled. In float64.
+    Raises ValueError for settings that are out of range.
+    """
+    settings = checked(eta=eta, batch_size=batch_size, noise_std=noise_std, steps=steps, logs=logs, n_data=n_data,
+                       seed=seed, n_seeds=n_seeds, device=device)  # fmt: skip
+    (apart,) = yield Jobs(_twins, [settings], "permuted twins")
+    time = np.arange(1, logs + 1) * (steps // logs)
+    coords = {"arm": ["permuted", "rescaled"], "time": time, "seed": seeds(seed, n_seeds)}
+    return xr.Dataset({"apart": (("arm", "time", "seed"), apart)}, coords)
+
+
+def _twins(*, eta, batch_size, noise_std, steps, logs, n_data, seed, n_seeds, device) -> np.ndarray:
+    net, teacher = learner("mlp", noise_std, n_data, seed)
+    net.data = Answers(net.data.x.double(), net.data.y.double())
+    pairs = symmetry.pairs(net.replicas.module)
+    start = torch.stack([skewed(pairs, teacher, s) for s in seeds(seed, n_seeds)]).double()
+    rng = np.random.default_rng([seed, 1])
+    orders = [torch.from_numpy(rng.permutation(len(pair.incoming))) for pair in pairs]
+    factors = [torch.from_numpy(np.exp(rng.uniform(0.1, 0.4, len(pair.incoming)))) for pair in pairs]
+
+    def permuted(weights, back=False):
+        for pair, order in list(zip(pairs, orders, strict=True))[:: -1 if back else 1]:
+            weights = symmetry.permute(pair, weights, torch.argsort(order) if back else order)
+        return weights
+
+    def rescaled(weights, back=False):
+        for pair, factor in zip(pairs, factors, strict=True):
+            weights = symmetry.rescale(pair, weights, 1 / factor if back else factor)
+        return weights
+
+    begins = torch.cat([start, permuted(start), rescaled(start)])
+    # a twin has the streams of its original, hence its batches
+    run = Experiment(
+        net, eta=eta, batch_size=batch_size, seed=seed, streams=np.tile(np.arange(n_seeds), 3), weights=begins, device=device
+    )
+    apart = []
+    for _ in range(logs):
+        run.advance(steps // logs)
+        plain, *others = run.state.weights.cpu().chunk(3)
+        travelled = torch.linalg.vector_norm(plain - start, dim=1)
+        back = [undo(other, back=True) for undo, other in zip((permuted, rescaled), others, strict=True)]
+        apart.append([torch.linalg.vector_norm(b - plain, dim=1) / travelled for b in back])
+    run.frame()  # raises if a run has diverged
+    return np.array([[row.numpy() for row in rows] for rows in apart]).swapaxes(0, 1)
+
+
+def checked(**settings) -> dict:
+    """Settings in their ranges, or a ValueError for the first that is not."""
+    for name, value in settings.items():
+        least = {"n_data": 100, "n_seeds": 1, "batch_size": 1, "logs": 1, "steps": settings["logs"]}.get(name)
+        if least is not None and (value != int(value) or value < least):
+            raise ValueError(f"{name}={value}; allowed: whole numbers from {least}")
+    for name, zero in (("eta", False), ("noise_std", True)):
+        value = settings[name]
+        if not (np.isfinite(value) and (value > 0 or (zero and value == 0))):
+            raise ValueError(f"{name}={value}; allowed: finite and {'not negative' if zero else 'positive'}")
+    return settings | {"device": str(settings["device"])}

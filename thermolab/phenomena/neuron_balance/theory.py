@@ -1,0 +1,99 @@
+"""Closed forms of balance: where SGD with a finite step stops on a symmetry orbit, and how long that takes.
+
+To leading order SGD follows the gradient of F_η = L + (η/4) E|g|² (page 00). On the orbit of a minimum L is constant, so it
+stops where E|g|² is least. For a linear network W₂W₁ = V with the loss |W₂W₁x - y|², inputs of covariance Σ_x and residuals
+of covariance Σ_ε that do not depend on them, batches of size B and small η,
+
+    E|g|² = (4/B) (Tr Σ_x Tr W₂ᵀΣ_εW₂ + Tr Σ_ε Tr W₁Σ_xW₁ᵀ),
+
+least at    W₁ = (Tr Σ_x/Tr Σ_ε)^¼ Q D^½ Rᵀ Σ_x^-½,    W₂ = (Tr Σ_ε/Tr Σ_x)^¼ Σ_ε^-½ P D^½ Qᵀ    (Σ_ε^½ V Σ_x^½ = P D Rᵀ)
+
+with any Q of orthonormal columns, where it is (8/B) √(Tr Σ_x Tr Σ_ε) Tr D: a nuclear norm, which soft-thresholds V.
+Source: document 4, part 2 and backup slides. Limit: leading order in η; the time to get there grows as 1/η².
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def layers(target, noise, inputs=None, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """W₁ [h, d_x] and W₂ [d_y, h] of the least E|g|² with W₂W₁ = target [d_y, d_x], for Q the first columns of 1.
+
+    noise: Σ_ε [d_y, d_y], positive definite; inputs: Σ_x [d_x, d_x], likewise, default 1; width: h, default min(d_x, d_y).
+    Raises ValueError if the target's rank does not fit through the width.
+    """
+    target, noise = np.asarray(target, float), np.asarray(noise, float)
+    inputs = np.eye(target.shape[1]) if inputs is None else np.asarray(inputs, float)
+    root_e, root_x = _root(noise), _root(inputs)
+    p, d, rt = np.linalg.svd(root_e @ target @ root_x, full_matrices=False)
+    width = len(d) if width is None else width
+    if np.linalg.matrix_rank(target) > width:
+        raise ValueError(f"width={width} is too small for a target of rank {np.linalg.matrix_rank(target)}")
+    n, ratio = min(width, len(d)), (np.trace(inputs) / np.trace(noise)) ** 0.25
+    first, second = np.zeros((width, target.shape[1])), np.zeros((len(target), width))
+    first[:n] = ratio * np.sqrt(d[:n, None]) * rt[:n] @ np.linalg.inv(root_x)
+    second[:, :n] = np.linalg.inv(root_e) @ (p[:, :n] * np.sqrt(d[:n])) / ratio
+    return first, second
+
+
+def norms(target, noise, inputs=None) -> tuple[float, float]:
+    """|W₁|² and |W₂|² of `layers`, whatever the width."""
+    first, second = layers(target, noise, inputs)
+    return float((first**2).sum()), float((second**2).sum())
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """The symmetric square root of a positive matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values)) @ vectors.T
+
+
+def threshold(eta: float, batch_size: int, sigma: float, d_y: int, trace_x: float) -> float:
+    """τ = (η/B) σ² √(d_y Tr Σ_x), by which the singular values of V Σ_x^½ shrink at the minimum of F_η, for Σ_ε = σ² 1.
+
+    With Σ_x = 1, Tr Σ_x = d_x. Limit: terms of second order in τ are left out.
+    """
+    return eta / batch_size * sigma**2 * math.sqrt(d_y * trace_x)
+
+
+def soft_threshold(values, tau: float) -> np.ndarray:
+    """max(s - τ, 0): what is left of singular values s."""
+    return np.maximum(np.asarray(values, float) - tau, 0.0)
+
+
+def decay_shift(eta, lam):
+    """(2a - a²)/η² with a = η λ: what ⟨|g_u|² - |g_w|²⟩ / ⟨|u|² - |w|²⟩ is in a stationary state under weight decay λ.
+
+    Exact at every η, for w <- w - η (g + λ w): a step multiplies |u|² - |w|² by (1 - a)² and adds η²(|g_u|² - |g_w|²).
+    """
+    a = np.asarray(eta) * np.asarray(lam)
+    return (2 * a - a * a) / np.asarray(eta) ** 2
+
+
+def relaxation_steps(eta, batch_size, sigma: float, d_x: int, d_y: int):
+    """Steps in which the log ratio of a linear neuron falls by e: B (d_x + d_y)/(8 η² σ² d_x d_y).
+
+    Near balance, at the minimum of the loss, with Σ_x = 1 and Σ_ε = σ² 1; for d_x = d_y = d it is B/(4 η² σ² d).
+    A ReLU neuron is active for half of the inputs and needs about twice as long.
+    """
+    return batch_size * (d_x + d_y) / (8 * np.asarray(eta) ** 2 * sigma**2 * d_x * d_y)
+
+
+def curvature(first, second) -> tuple[float, float]:
+    """λ_max and trace of the Hessian of |W₂W₁x - y|² at its minimum, for W₁ [h, d_x], W₂ [d_y, h] and Σ_x = 1.
+
+    On a matrix M of outputs the Hessian acts as 2 (W₂W₂ᵀM + M W₁ᵀW₁), so its eigenvalues are 2 (a_i + b_j) with the squared
+    singular values a of W₂, b of W₁.
+    """
+    a, b = (np.linalg.svd(np.asarray(m, float), compute_uv=False) ** 2 for m in (second, first))
+    return 2 * float(a.max() + b.max()), 2 * float(np.shape(first)[1] * a.sum() + len(second) * b.sum())
+
+
+def flattest(product) -> tuple[float, float]:
+    """Least λ_max and least trace over all W₂W₁ = product [d_y, d_x]: 4 s_max and 4 √(d_x d_y) Σ s_i of its singular values."""
+    d_y, d_x = np.shape(product)
+    s = np.linalg.svd(np.asarray(product, float), compute_uv=False)
+    return 4 * float(s.max()), 4 * math.sqrt(d_x * d_y) * float(s.sum())
