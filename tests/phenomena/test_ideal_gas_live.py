@@ -12,6 +12,7 @@ from thermolab.lab.live.views import Arm, read
 from thermolab.phenomena.cooling.live import IMAGES
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK, predict
+from thermolab.phenomena.irreversibility.live import LANDSCAPE, WALKER
 from thermolab.phenomena.temperature_collapse.live import NETWORK as COLLAPSE
 from thermolab.phenomena.temperature_collapse.live import POINTS
 
@@ -168,7 +169,7 @@ def test_readings_of_the_network():
 # --- the table ------------------------------------------------------------------------------------------------------------
 def test_the_table_of_scenarios():
     table = phenomena.scenarios()
-    assert table == {s.name: s for s in (IMAGES, ISOTROPIC, NETWORK, COLLAPSE, POINTS)}
+    assert table == {s.name: s for s in (LANDSCAPE, WALKER, IMAGES, COLLAPSE, POINTS, ISOTROPIC, NETWORK)}
     for name, scenario in table.items():
         assert scenario.name == name
         assert set(scenario.defaults) == set(scenario.settings)

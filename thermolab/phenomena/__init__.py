@@ -12,7 +12,16 @@ def scenarios() -> dict[str, Scenario]:
     """All scenarios by name: the fixed table in which a log's recipe is looked up."""
     from thermolab.phenomena.cooling import live as cooling
     from thermolab.phenomena.ideal_gas import live as ideal_gas
+    from thermolab.phenomena.irreversibility import live as irreversibility
     from thermolab.phenomena.temperature_collapse import live as temperature_collapse
 
-    known = (cooling.IMAGES, ideal_gas.ISOTROPIC, ideal_gas.NETWORK, temperature_collapse.NETWORK, temperature_collapse.POINTS)
+    known = (
+        irreversibility.LANDSCAPE,
+        irreversibility.WALKER,
+        cooling.IMAGES,
+        temperature_collapse.NETWORK,
+        temperature_collapse.POINTS,
+        ideal_gas.ISOTROPIC,
+        ideal_gas.NETWORK,
+    )
     return {s.name: s for s in known}
