@@ -16,6 +16,7 @@ from thermolab.lab.start import ROOT
 
 THEORY = "[0, 1, 2, 3].filter(i => chart(i)).map(i => lines(i, 'rgb(26, 26, 26)').join())"
 NOTEBOOK = ROOT / "notebooks" / "03_ideal_gas.ipynb"
+ARROW = ROOT / "notebooks" / "00_irreversibility.ipynb"
 COOLING = ROOT / "notebooks" / "01_cooling.ipynb"
 COLLAPSE = ROOT / "notebooks" / "02_temperature_collapse.ipynb"
 HEAD = """\
@@ -132,6 +133,35 @@ def run_until(lab, notebook, name):
         if cells[i].cell_type == "code":
             lab.run_cell(i)
     return last
+
+
+@pytest.mark.slow
+def test_the_panels_of_notebook_00(lab, panel):
+    """Three rules side by side, forwards and backwards; and walkers in a plane. No line here jumps when η is turned."""
+    last = run_until(lab, ARROW, "live-walker")
+    cells = [cell.id for cell in nbformat.read(ARROW, as_version=4).cells]
+    rules, walkers = panel(lab, cells.index("live-landscape")), panel(lab, last)
+    rules.press("run")
+    rules.until("arms.every(arm => +arm.time > 1)")
+    rules.choose("way", "backward")
+    rules.until("arms.every(arm => +arm.time === 0)")
+    missed = [float(arm["missed"]) for arm in rules.look("arms")]
+    assert missed[0] > 100 * max(missed[1:])  # the flows come home, the descent does not
+    lab.screenshot("notebook_00_rules")
+    rules.press("reset")
+    rules.until("now.step === '1'")
+    replays = use(rules, {})
+    replays += use(walkers, {})
+    for name in ("eta", "lam", "sigma"):
+        before = walkers.look()[name]
+        walkers.keys(name, "ArrowRight")
+        walkers.until(f"now.{name} !== given", before)
+    lab.screenshot("notebook_00_walkers")
+    assert len(replays) == 4
+    same(replays)
+    for live in (rules, walkers):
+        twin(live)
+    assert lab.errors() == []
 
 
 @pytest.mark.slow

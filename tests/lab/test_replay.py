@@ -496,7 +496,7 @@ def test_a_log_whose_replay_diverges_is_one_line(good, write, capsys):
 
 def test_loading_says_what_is_wrong(good, write):
     for change, words in (
-        (put(recipe="os.system"), ["recipe 'os.system' is unknown", "known: ideal-gas.isotropic, ideal-gas.network"]),
+        (put(recipe="os.system"), ["recipe 'os.system' is unknown", "ideal-gas.isotropic, ideal-gas.network"]),
         (settings(dim=2), ["dim=2 is not allowed", "a whole number from 3 to 128"]),
         (event(40, {"eta": 7.0}), ["at step 40 eta=7.0 is not allowed"]),
         (event(40, {"nosuch": 1}), ["nosuch at step 40 is no knob of ideal-gas.isotropic"]),

@@ -123,6 +123,9 @@ def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: s
     """Axis labels with their units, logarithmic axes ("x", "y" or "xy"), title and legend."""
     ax.set(xlabel=x, ylabel=y, title=title)
     for name in log:
+        values = [np.asarray(getattr(line, f"get_{name}data")(), float) for line in ax.get_lines()]
+        if values and not any((v > 0).any() for v in values):
+            continue  # nothing that a logarithmic axis could show
         getattr(ax, f"set_{name}scale")("log")
         axis = getattr(ax, f"{name}axis")
         low, high = axis.get_view_interval()

@@ -30,7 +30,7 @@ class LiveChart:
         self._axes = {k: self._axis(k) for k in ("x", "y")}
         self._marks = [self._mark(series) for series in chart.series]
         self._words, self._written = self._label(), None
-        margin = {"top": 12, "bottom": 40, "left": 70, "right": 14}
+        margin = {"top": 12, "bottom": 40, "left": 78, "right": 12}
         square = {"min_aspect_ratio": 1, "max_aspect_ratio": 1} if chart.kind == "equal" else {}
         self.figure = bqplot.Figure(
             marks=[*self._marks, *self._words], axes=list(self._axes.values()), fig_margin=margin, animation_duration=0,
@@ -117,7 +117,7 @@ class LiveChart:
     def _axis(self, k: str) -> bqplot.Axis:
         axis = getattr(self.chart, k)
         format = "~s" if k == "x" and self.chart.kind == "lines" else "~g"
-        up = {"orientation": "vertical", "label_offset": "56px"} if k == "y" else {"label_offset": "30px"}
+        up = {"orientation": "vertical", "label_offset": "64px"} if k == "y" else {"label_offset": "30px"}
         return bqplot.Axis(
             scale=self._scales[k], label=axis.label + self._colours(k), label_color=INK, color=INK, grid_lines="none",
             tick_format="" if axis.names else format, tick_style={"font-size": "11px", "fill": INK}, **up,

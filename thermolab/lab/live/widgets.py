@@ -29,7 +29,7 @@ KEPT = 240  # readings that the charts show: twelve seconds at full speed
 STEP = 0.02  # of a logarithmic slider, in decades
 CLASSES = {"batch_size": "tl-batch"}  # of knobs whose class is not their name
 SPEEDS = (("1", 1.0), ("10", 10.0), ("100", 100.0), ("1k", 1e3), ("10k", 1e4), ("max", MAX))
-PATIENCE = 10.0  # seconds without an answer after which nobody is looking
+PATIENCE = 30.0  # seconds without an answer after which nobody is looking
 
 
 class Panel(Listener):
