@@ -8,8 +8,8 @@ SIZES: dict[str, dict[str, dict]] = {
     "lab": {name: {} for name in RECIPES} | {"panel": {"epochs": 30}},
     "smoke": {
         "panel": {"epochs": 12},
-        "training": {"epochs": 4, "fisher_every": 4},
-        "matched": {"rates": (0.1, 0.2), "lams": (0.0, 1.5e-2), "epochs": 10},
+        "training": {"epochs": 3, "fisher_every": 3},
+        "matched": {"rates": (0.1, 0.2), "lams": (0.0, 1.5e-2), "sizes": (32,), "epochs": 8},
         "schedules": {"copies": 1, "epochs": 9},
         "endings": {"alphas": (0.3, 3.0), "copies": 1, "epochs": 15},
         "ratio": {"batch_sizes": (16, 32, 64), "copies": 1, "average": 4, "epochs": 12},
