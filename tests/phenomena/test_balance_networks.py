@@ -13,12 +13,7 @@ SHORT = {"span": 0.05, "logs": 4, "moments": 2, "batches": 4, "copies": 2, "n_se
 ARMS = ((0.02, 8), (0.01, 4))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,7 @@ TRAINING = {"U", "accuracy", "S", "gradient_squared", "trace", "g2", "snr", "T_g
 CONVNET = {"U", "accuracy", "g2", "gradient_squared", "trace", "T_gas"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

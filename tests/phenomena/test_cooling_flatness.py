@@ -16,12 +16,7 @@ SMALL = {"epochs": 2, "moments": 4, "probes": 3, "width": 8, "difficulty": "easy
 GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,7 @@ SHORT = {"epochs": 3, "copies": 2, "n_seeds": 2}
 RATIO = {"ratios": (1 / 320, 1 / 80), "batch_sizes": (16, 64), "epochs": 3, "average": 2, "copies": 2, "n_seeds": 2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

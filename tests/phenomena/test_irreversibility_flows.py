@@ -16,12 +16,7 @@ NETWORK = {"widths": (2, 3, 1), "n_data": 6}
 GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,7 @@ GROWTH = {"rates": (0.1, 0.3), "dims": (2, 5), "steps": 400, "logs": 4, "replica
 PLACES = {"rates": (0.1,), "replicas": 8, "relaxations": 30, "n_seeds": 2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,11 @@ class Replicas:
             begin += p.numel()
         return out
 
+    def outputs(self, weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Outputs [R, N, ...] of every replica for the same inputs x [N, ...], without a graph."""
+        with torch.no_grad():
+            return vmap(lambda p: functional_call(self.module, p, (x,)))(self.views(weights))
+
     def loss_and_gradient(self, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, out: torch.Tensor):
         """Losses [R]; the gradients [R, P] go into `out`. x: [R, B, ...], y: [R, B] or [R, B, K]."""
         if self.backend == "batched":

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.func import functional_call, vmap
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import entropy, noise
@@ -74,7 +73,5 @@ def full_gradient_squared(run: Experiment) -> np.ndarray:
 
 def accuracy(run: Experiment) -> np.ndarray:
     """Share [R] of the training data that each replica classifies as labelled."""
-    replicas, d = run.system.replicas, run.system.data
-    with torch.no_grad():
-        logits = vmap(lambda p: functional_call(replicas.module, p, (d.x,)))(replicas.views(unit(run)))
-    return (logits.argmax(-1) == d.y).double().mean(-1).cpu().numpy()
+    d = run.system.data
+    return (run.system.replicas.outputs(unit(run), d.x).argmax(-1) == d.y).double().mean(-1).cpu().numpy()

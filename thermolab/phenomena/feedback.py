@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 
 
 @dataclass(frozen=True)
@@ -17,3 +19,8 @@ class Feedback:
 
     def __repr__(self) -> str:
         return f"{'✓' if self.right else '✗'} {self.message}"
+
+
+def is_number(x) -> bool:
+    """Whether an answer is a finite number; True and False are none."""
+    return isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x)

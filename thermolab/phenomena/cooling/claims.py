@@ -11,6 +11,7 @@ import xarray as xr
 
 from thermolab.claims import Result, decided
 from thermolab.phenomena.cooling import claims_flatness, claims_schedules, claims_training, claims_transitions
+from thermolab.phenomena.traces import prefixed
 
 # the dataset behind a claim, which says how many seeds it had; the others stand on `training.by_model`
 BEHIND = {
@@ -56,6 +57,5 @@ def traces(found: Mapping, point: xr.Dataset) -> xr.Dataset:
     point: the dataset of `training.training` at the working point, a single λ.
     """
     kept = {m: found["runs"][m] for m in claims_training.MODELS} | {k: found[k] for k in ("schedules", "ratio", "flatness")}
-    named = {f"{k}_{v}": d[v].rename({x: f"{k}_{x}" for x in d[v].dims}) for k, d in kept.items() for v in d.data_vars}
     here = point.isel(lam=0, time=-1, drop=True).rename(S_path="S")
-    return xr.Dataset(named | {name: here[name] for name in ("U", "U_val", "accuracy", "S", "T")})
+    return xr.Dataset(prefixed(kept) | {name: here[name] for name in ("U", "U_val", "accuracy", "S", "T")})

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 
 import numpy as np
 
 from thermolab.phenomena.cooling import live
-from thermolab.phenomena.feedback import Feedback
+from thermolab.phenomena.feedback import Feedback, is_number
 
 SCHEDULES = ("constant", "logarithmic", "cosine")
 ETA, BATCH_SIZE, COLD = 0.2, 16, 0.05  # exercise 1
 DECAY, RATE, STEPS = 0.01, 0.1, 3000  # exercise 2: λ, η, steps
 
 
-def _is_number(x) -> bool:
-    return isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x)
-
-
 def check_predictions(entropy_change: float | None, best: str | None) -> Feedback:
     """The predictions written down at the start: S when η is halved, in nats per weight; the best of three schedules."""
     if entropy_change is None or best is None:
         return Feedback(False, "not written down; there is still time")
-    if not _is_number(entropy_change) or best not in SCHEDULES:
+    if not is_number(entropy_change) or best not in SCHEDULES:
         return Feedback(False, f"write a number, and one of {', '.join(SCHEDULES)}")
     if not math.isclose(entropy_change, -2 * math.log(2), abs_tol=0.1):
         return Feedback(
@@ -35,7 +30,7 @@ def check_predictions(entropy_change: float | None, best: str | None) -> Feedbac
 
 def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
     """Exercise 1: the batch size that does to S what lowering η from 0.2 to 0.05 at B = 16 does; a run measures both."""
-    if not _is_number(batch_size) or batch_size not in (4, 8, 16, 32, 64, 128, 256):
+    if not is_number(batch_size) or batch_size not in (4, 8, 16, 32, 64, 128, 256):
         return Feedback(False, f"batch_size={batch_size}: write a power of two from 4 to 256")
     cooled, grown = (_entropy(change, seed) for change in ({"eta": COLD}, {"batch_size": int(batch_size)}))
     say = f"measured S = {grown:.2f} nats per weight, wanted {cooled:.2f} as at η = {COLD}"
@@ -52,7 +47,7 @@ def _entropy(change: dict, seed: int) -> float:
 
 def check_growth(factor: float | None) -> Feedback:
     """Exercise 2: |w|² after 3000 steps of w ← w + ηλ w with η = 0.1, λ = 0.01, over that at the start."""
-    if not _is_number(factor) or factor <= 0:
+    if not is_number(factor) or factor <= 0:
         return Feedback(False, f"factor={factor}: write a positive number")
     exact = (1 + RATE * DECAY) ** (2 * STEPS)
     if math.isclose(factor, 1 / exact, rel_tol=0.05):
@@ -65,7 +60,7 @@ def check_growth(factor: float | None) -> Feedback:
 
 def check_second_difference(step: float | None) -> Feedback:
     """Exercise 3: a lasting step of one σ in white noise, in standard deviations of the second difference."""
-    if not _is_number(step):
+    if not is_number(step):
         return Feedback(False, "write a number")
     right = math.isclose(step, 1 / math.sqrt(6), rel_tol=0.02)
     return Feedback(right, "lost in its own noise" if right else f"not {step:g}: what is the variance of x₁ - 2 x₂ + x₃?")

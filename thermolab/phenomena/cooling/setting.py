@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
 
 from thermolab.engine import models
 from thermolab.engine.data import DIFFICULTIES, Dataset, redraw_labels, synthetic_images
@@ -69,8 +68,7 @@ def evaluate(replicas: Replicas, weights: torch.Tensor, data: Dataset) -> tuple[
     weights: [R, P]; data: on any device.
     """
     x, y = data.x.to(weights.device), data.y.to(weights.device)
-    with torch.no_grad():
-        logits = vmap(lambda p: functional_call(replicas.module, p, (x,)))(replicas.views(weights)).double()
+    logits = replicas.outputs(weights, x).double()
     loss = torch.logsumexp(logits, -1) - logits.gather(-1, y.expand(len(logits), -1)[..., None])[..., 0]
     right = torch.where(logits.isfinite().all(-1), (logits.argmax(-1) == y).double(), torch.nan)
     return loss.mean(-1).cpu().numpy(), right.mean(-1).cpu().numpy()

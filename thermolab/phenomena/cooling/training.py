@@ -21,12 +21,12 @@ from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import curvature, noise, spread
 from thermolab.phenomena.cooling import setting
+from thermolab.phenomena.cooling.plateau import TINY
 
 SNAPSHOTS = 16  # of the weights in a window of one epoch, from which S_path comes
 MOMENTS = 8  # of the first epoch at which the accuracy is taken as well
 PROBES = 8  # fresh batches an epoch that measure the noise of the gradient
 CURVED = 128  # images that measure the Fisher diagonal
-TINY = 0.04  # of the usual start: weights near the saddle at 0, which they leave late and at once
 COLUMNS = ("U", "U_val", "accuracy", "S_path", "S_entries", "S_laplace", "trace", "T")
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
 
 from thermolab.claims import Result, decided
 from thermolab.phenomena.irreversibility import claims_flows, claims_symmetries, claims_walk
+from thermolab.phenomena.traces import prefixed
 
 FLOWS = ("quadratic", "steps", "epochs", "split")
 SYMMETRIES = ("table", "noether", "orbit", "decayed")
@@ -35,11 +35,6 @@ def traces(found: Mapping[str, xr.Dataset], point: xr.Dataset) -> xr.Dataset:
 
     point: the dataset of `walk.growth` at the working point, one rate and one dimension.
     """
-    named = {
-        f"{k}_{v}": found[k][v].rename({x: f"{k}_{x}" for x in found[k][v].dims})
-        for k in ("steps", "table", "orbit", "growth")
-        for v in found[k].data_vars
-        if np.issubdtype(found[k][v].dtype, np.number)
-    }
+    kept = {k: found[k] for k in ("steps", "table", "orbit", "growth")}
     here = point.isel(dim=0, eta=0, drop=True)
-    return xr.Dataset(named | {"r": here["r4"].isel(time=-1, drop=True) ** 0.25, "r_slope": here["slope"]})
+    return xr.Dataset(prefixed(kept) | {"r": here["r4"].isel(time=-1, drop=True) ** 0.25, "r_slope": here["slope"]})

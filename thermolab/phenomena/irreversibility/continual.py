@@ -182,15 +182,10 @@ def _twins(*, times, steps, size, directions, eta, batch_size, width, seed, devi
         run.state = replace(run.state, weights=weights)
     run.advance(steps - run.state.step)
     run.frame()  # says so if the run diverged
-    p = _outputs(net, run.state.weights, unseen.x.to(device)).softmax(-1)
+    p = net.replicas.outputs(run.state.weights, unseen.x.to(device)).softmax(-1)
     moved = torch.linalg.vector_norm(run.state.weights[1:] - run.state.weights[0], dim=1) / length
     found = {"changed": (p[1:] - p[0]).abs().sum(-1).mean(1) / 2, "moved": moved}
     return {name: x.reshape(-1, directions).mean(1).cpu().numpy() for name, x in found.items()}
-
-
-def _outputs(net: NetworkOnData, weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Outputs [R, N, 10] of all replicas for inputs [N, 64]."""
-    return torch.func.vmap(lambda p: torch.func.functional_call(net.replicas.module, p, (x,)))(net.replicas.views(weights))
 
 
 # --- one task after another -------------------------------------------------------------------------------------------
@@ -244,7 +239,7 @@ def _tasks(*, n_tasks, steps, eta, batch_size, width, replicas, seed, device) ->
 
 def accuracy(net: NetworkOnData, weights: torch.Tensor) -> np.ndarray:
     """Share [R] of the data that is classified as labelled, at weights [R, P]."""
-    return (_outputs(net, weights, net.data.x).argmax(-1) == net.data.y).double().mean(1).cpu().numpy()
+    return (net.replicas.outputs(weights, net.data.x).argmax(-1) == net.data.y).double().mean(1).cpu().numpy()
 
 
 def dead_share(net: NetworkOnData, weights: torch.Tensor) -> np.ndarray:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 
 import torch
 
-from thermolab.phenomena.feedback import Feedback
+from thermolab.phenomena.feedback import Feedback, is_number
 from thermolab.phenomena.irreversibility import symmetry_recipes
 from thermolab.phenomena.irreversibility.symmetries import Symmetry
 
@@ -15,15 +14,11 @@ NORMS = ("grow", "stay", "shrink")
 STEPS, RATE, SIGMA, DIM = 5000, 0.2, 0.5, 3  # exercise 2
 
 
-def _is_number(x) -> bool:
-    return isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x)
-
-
 def check_predictions(power: float | None, norm: str | None) -> Feedback:
     """The predictions written down at the start: the power of η, and what |w| does."""
     if power is None or norm is None:
         return Feedback(False, "not written down; there is still time")
-    if not _is_number(power) or norm not in NORMS:
+    if not is_number(power) or norm not in NORMS:
         return Feedback(False, f"write a number, and one of {', '.join(NORMS)}")
     if power != 2:
         return Feedback(False, f"not η^{power:g}: what is (1 + η)(1 - η)?")
@@ -35,7 +30,7 @@ def check_predictions(power: float | None, norm: str | None) -> Feedback:
 
 def check_constant(constant: float | None) -> Feedback:
     """Exercise 1: c of the loss on which the flow over a time η does what two steps of rate η/2 on L do."""
-    if not _is_number(constant):
+    if not is_number(constant):
         return Feedback(False, "write a number")
     right = math.isclose(constant, 1 / 8, rel_tol=1e-6)
     hint = "not that: what does one step of rate η/2 need, with η as the unit?"
@@ -45,7 +40,7 @@ def check_constant(constant: float | None) -> Feedback:
 def check_radius(radius: float | None) -> Feedback:
     """Exercise 2: |w| after 5000 steps from 1, at η = 0.2, σ = 0.5, d = 3, without weight decay."""
     exact = (1 + 2 * RATE**2 * 4 * SIGMA**2 * (DIM - 1) * STEPS) ** 0.25
-    if not _is_number(radius) or radius <= 0:
+    if not is_number(radius) or radius <= 0:
         return Feedback(False, f"radius={radius}: write a positive number")
     right = math.isclose(radius, exact, rel_tol=0.02)
     return Feedback(right, f"|w| = {radius:g}" if right else f"not {radius:g}: it is |w|⁴ that grows at a constant rate")

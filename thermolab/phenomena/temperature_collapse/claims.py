@@ -13,6 +13,7 @@ import xarray as xr
 
 from thermolab.claims import Result, decided, few_seeds, section
 from thermolab.phenomena.temperature_collapse import claims_extensions, claims_networks, claims_toy
+from thermolab.phenomena.traces import prefixed
 
 Several = Mapping[str | int, xr.Dataset]
 
@@ -97,8 +98,6 @@ def _seeds(m: Measured, name: str) -> int:
 def traces(m: Measured, point: xr.Dataset) -> xr.Dataset:
     """What results.nc keeps: the grids of the networks and of the toy, and the working point."""
     kept = {"up": m.up, "op": m.op_run, "toy": m.toy["stationary"], "point": point}
-    named = {f"{k}_{v}": d[v].rename({x: f"{k}_{x}" for x in d[v].dims}) for k, d in kept.items() for v in d.data_vars
-             if np.issubdtype(d[v].dtype, np.number)}  # fmt: skip
     here = {name: point[source].isel(eta=0, drop=True) for name, source in
             (("U", "U"), ("S", "S"), ("T", "T_gas"), ("snr", "snr"))}  # fmt: skip
-    return xr.Dataset(named | here)
+    return xr.Dataset(prefixed(kept) | here)
