@@ -7,6 +7,7 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.phenomena.neuron_balance import claims_networks as claims
+from thermolab.phenomena import answers
 from thermolab.phenomena.neuron_balance import linear, networks, setting, theory
 
 SHORT = {"span": 0.05, "logs": 4, "moments": 2, "batches": 4, "copies": 2, "n_seeds": 2}
@@ -23,7 +24,7 @@ def runs():
 
 # --- the setting ------------------------------------------------------------------------------------------------
 def test_samples_have_exact_moments():
-    x, e = setting.samples([1.0, 2.0], [0.5, 1.0, 3.0], n_data=500, seed=3)
+    x, e = answers.samples([1.0, 2.0], [0.5, 1.0, 3.0], n_data=500, seed=3)
     z = np.concatenate([x, e], 1)
     np.testing.assert_allclose(z.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(z.T @ z / 500, np.diag([1, 4, 0.25, 1, 9]), atol=1e-12)

@@ -20,7 +20,7 @@ from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.engine.replicas import Replicas
 from thermolab.instruments import symmetry
-from thermolab.phenomena.neuron_balance.setting import Answers
+from thermolab.phenomena.answers import Answers
 
 INPUTS, OUTPUTS, SIZE, TOKENS = 4, 6, 8, 4  # inputs of a vector or token, outputs, side of an image, tokens of a sequence
 N_DATA = 20_000

@@ -15,6 +15,7 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.phenomena import checks
 from thermolab.phenomena.neuron_balance import setting, theory
 
 BALANCED, GRADED, QUIET = (1.0,) * 5, (1.4, 1.2, 1.0, 0.8, 0.6), (1.0, 1.0, 1.0, 1.0, 0.4)  # noise of each output
@@ -62,10 +63,8 @@ def linear(
         raise ValueError(f"target {target.shape} does not fit {profile.shape} noises and {inputs.shape} inputs")
     if not (np.isfinite(profile).all() and (profile > 0).all() and np.isfinite(inputs).all() and (inputs > 0).all()):
         raise ValueError(f"profile={profile.tolist()}, inputs={inputs.tolist()}: standard deviations must be positive")
-    setting.check_counts(
-        width=width, batch_size=batch_size, burn_in=burn_in, window=window, decay=decay, copies=copies, n_seeds=n_seeds
-    )
-    setting.check_positive(eta=eta, tilt=tilt)
+    checks.counts(width=width, batch_size=batch_size, burn_in=burn_in, window=window, decay=decay, copies=copies, n_seeds=n_seeds)
+    checks.positive(eta=eta, tilt=tilt)
     if width < np.linalg.matrix_rank(target):
         raise ValueError(f"width={width} is too small; allowed: {np.linalg.matrix_rank(target)} or more, the rank of the target")
     common = {"profile": profile, "target": target, "inputs": inputs, "width": width, "eta": eta, "batch_size": batch_size,
@@ -154,10 +153,10 @@ def matrix(
     (eta, time, seed). Their distance: `residual`.
     Raises ValueError for settings that are out of range. Source: document 4, part 2, with the transposes corrected.
     """
-    setting.check_counts(
+    checks.counts(
         d=d, width=width, batch_size=batch_size, steps=steps, logs=logs, moments=moments, batches=batches, n_seeds=n_seeds
     )
-    setting.check_positive(eta=min(rates))
+    checks.positive(eta=min(rates))
     if depth < 2:
         raise ValueError(f"depth={depth} is too small; allowed: 2 or more layers")
     common = {"rates": tuple(rates), "widths": (d, *[width] * (depth - 1), d), "batch_size": batch_size, "sigma": sigma,

@@ -12,6 +12,7 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.phenomena import checks
 from thermolab.phenomena.neuron_balance import setting
 
 ARMS = ((0.02, 8), (0.02, 16), (0.01, 4), (0.01, 8))  # (η, B)
@@ -51,10 +52,8 @@ def relu(
     Raises ValueError for settings that are out of range. Source: document 4, part 2.
     """
     arms = [(float(eta), int(b), float(lam)) for lam in lams for eta, b in arms]
-    setting.check_counts(
-        d_x=d_x, width=width, d_y=d_y, logs=logs, moments=moments, batches=batches, copies=copies, n_seeds=n_seeds
-    )
-    setting.check_positive(span=span, strength=strength, eta=min(a[0] for a in arms), batch_size=min(a[1] for a in arms))
+    checks.counts(d_x=d_x, width=width, d_y=d_y, logs=logs, moments=moments, batches=batches, copies=copies, n_seeds=n_seeds)
+    checks.positive(span=span, strength=strength, eta=min(a[0] for a in arms), batch_size=min(a[1] for a in arms))
     if activation not in setting.ACTIVATIONS:
         raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(setting.ACTIVATIONS)}")
     if min(lams) < 0 or sigma < 0 or spread < 0:

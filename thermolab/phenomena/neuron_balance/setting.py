@@ -11,8 +11,6 @@ multiplied by c and w divided by c, so each SGD step changes |u|² - |w|² by η
 from __future__ import annotations
 
 import itertools
-import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,36 +19,9 @@ from torch import nn
 from thermolab.engine import models
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.network import NetworkOnData
+from thermolab.phenomena.answers import N_DATA, Answers, samples
 
-N_DATA = 2**15
 ACTIVATIONS = ("relu", "tanh", "linear")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Inputs x [N, d_x] and noisy answers y [N, d_y], float32: data of `engine.network` for the squared loss."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def to(self, device) -> Answers:
-        """The same data on another device."""
-        return Answers(self.x.to(device), self.y.to(device))
-
-
-def samples(inputs, noise, *, n_data: int = N_DATA, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """x [N, d_x] and ε [N, d_y], Gaussian, with exact moments: mean 0, covariances diag inputs² and diag noise², x ⊥ ε.
-
-    inputs, noise: standard deviations of each component.
-    """
-    rng, scale = np.random.default_rng([seed, 4]), np.concatenate([np.asarray(inputs, float), np.asarray(noise, float)])
-    z = rng.standard_normal((n_data, len(scale)))
-    z -= z.mean(0)
-    z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / n_data)).T * scale
-    return z[:, : len(inputs)], z[:, len(inputs) :]
 
 
 def teacher(d_x: int, width: int, d_y: int, activation: str, *, strength: float = 1.5, seed: int = 0) -> nn.Sequential:
@@ -111,17 +82,3 @@ def gradients(net: NetworkOnData, weights, batches: int, batch_size: int, seed: 
     """As `probe`; seed: one that the training does not draw from."""
     g = net.gradients(weights, batches, batch_size, seed, streams)
     return [layer.unflatten(0, g.shape[:2]) for layer in layers(net, g.flatten(0, 1))]
-
-
-def check_counts(**counts: int) -> None:
-    """Raises ValueError, one line, for a count below 1."""
-    for name, value in counts.items():
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name}={value} is not allowed; allowed: a whole number, 1 or more")
-
-
-def check_positive(**numbers: float) -> None:
-    """Raises ValueError, one line, for a number that is not positive and finite."""
-    for name, value in numbers.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value} is not allowed; allowed: a positive number")
