@@ -6,8 +6,8 @@ import torch
 import xarray as xr
 
 from thermolab.engine.experiment import Experiment
-from thermolab.phenomena.neuron_balance import claims_networks as claims
 from thermolab.phenomena import answers
+from thermolab.phenomena.neuron_balance import claims_networks as claims
 from thermolab.phenomena.neuron_balance import linear, networks, setting, theory
 
 SHORT = {"span": 0.05, "logs": 4, "moments": 2, "batches": 4, "copies": 2, "n_seeds": 2}
