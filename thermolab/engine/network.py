@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from thermolab.engine import chain, dynamics, random
@@ -17,6 +19,12 @@ from thermolab.engine.replicas import Replicas, plan
 
 GAUGES = ("U", "r2", "p", "g2")
 INDEX_BLOCK = 2**18  # batch indices drawn at once
+
+
+@functools.cache
+def _blas():
+    """What sets the threads of BLAS, which the compiled steps call; searched once, when it is loaded."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 class NetworkOnData:
@@ -117,11 +125,12 @@ class NetworkOnData:
         squared, protocol = self.replicas.loss == "squared", knobs.get("protocol", self.protocol)
         y, nothing = self.data.y.numpy(), np.zeros((0, 0), np.float32)
         rates = [knobs[k].numpy().astype(np.float32) for k in ("eta", "lam")]
-        chain.advance_chain(
-            weights.numpy(), *plan(self.replicas), squared, self.data.x.numpy(), np.zeros(0, np.int64) if squared else y,
-            y if squared else nothing, int(knobs["batch_size"]), first_step, n, *rates, PROTOCOLS.index(protocol),
-            radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
-        )  # fmt: skip
+        with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
+            chain.advance_chain(
+                weights.numpy(), *plan(self.replicas), squared, self.data.x.numpy(), np.zeros(0, np.int64) if squared else y,
+                y if squared else nothing, int(knobs["batch_size"]), first_step, n, *rates, PROTOCOLS.index(protocol),
+                radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
+            )  # fmt: skip
         return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, sums, strict=True)}, torch.from_numpy(diverged)
 
     def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:

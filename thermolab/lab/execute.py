@@ -49,7 +49,7 @@ def _execute(source: Path, target: str, parameters: dict) -> None:
         cwd=source.parent,
         progress_bar=False,
         # all is written by then; a kernel that has workers waits in vain for multiprocessing's tracker, which no signal ends
-        config=Config({"KernelManager": {"shutdown_wait_time": 1.0}}),
+        config=Config({"KernelManager": {"shutdown_wait_time": 0.2}}),
     )
 
 
