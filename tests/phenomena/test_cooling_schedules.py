@@ -275,7 +275,7 @@ def test_every_claim_is_decided():
         ("schedules", {"batch_size": 32}, "batch_size=32 is not allowed; allowed: a power of two from 1 to 16"),
         ("schedules", {"batch_size": 12}, "batch_size=12 is not allowed"),
         ("schedules", {"batch_size": 0}, "batch_size=0 is not allowed"),
-        ("schedules", {"epochs": 2}, "epochs=2 is not allowed; allowed: a whole number of at least 3"),
+        ("schedules", {"epochs": 2}, "epochs=2 is not allowed; allowed: a whole number, 3 or more"),
         ("schedules", {"eta": 0.0}, "eta=0.0 must be finite and positive"),
         ("schedules", {"alpha": -1.0}, "alpha=-1.0 must be finite and not negative"),
         ("schedules", {"difficulty": "trivial"}, "difficulty='trivial' is unknown; allowed: easy, mid, hard"),

@@ -190,9 +190,9 @@ def test_split_by_hand(entropies):
 @pytest.mark.parametrize(
     ("recipe", "setting", "words"),
     [
-        (flows.quadratic, {"rates": ()}, r"rates=\(\)"),
+        (flows.quadratic, {"rates": ()}, r"rates=\[\]"),
         (flows.quadratic, {"n_seeds": 0}, "n_seeds=0"),
-        (flows.steps, {"rates": (0.1, -0.1)}, r"rates=\(0.1, -0.1\)"),
+        (flows.steps, {"rates": (0.1, -0.1)}, r"rates=\[0.1, -0.1\]"),
         (flows.steps, {"rates": 0.1}, "rates=0.1"),
         (flows.steps, {"time": 0.0}, "time=0.0"),
         (flows.steps, {"constants": ()}, r"constants=\(\)"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 
-def counts(**numbers: int) -> None:
-    """Raises ValueError, one line, for a count below 1."""
+
+def counts(least: int = 1, /, **numbers: int) -> None:
+    """Raises ValueError, one line, unless all are whole numbers from `least`."""
     for name, value in numbers.items():
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name}={value} is not allowed; allowed: a whole number, 1 or more")
+        if value < least or value % 1:
+            raise ValueError(f"{name}={value} is not allowed; allowed: a whole number, {least} or more")
 
 
 def positive(**numbers: float) -> None:
@@ -17,3 +19,11 @@ def positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value} is not allowed; allowed: a positive number")
+
+
+def all_positive(name: str, values) -> np.ndarray:
+    """Numbers as an array. Raises ValueError, one line, unless they are a list of positive ones."""
+    values = np.asarray(values, float)
+    if values.ndim != 1 or not values.size or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"{name}={values.tolist()} is not allowed; allowed: a list of positive numbers")
+    return values

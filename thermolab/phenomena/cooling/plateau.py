@@ -22,6 +22,7 @@ from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.spread import along_path
 from thermolab.instruments.transitions import first_alarm, steepest, threshold
+from thermolab.phenomena import checks
 from thermolab.phenomena.cooling import setting
 
 WIDTH, ETA, BATCH = 32, 0.2, 16  # at λ = 0
@@ -194,17 +195,11 @@ def passed(entropy: np.ndarray, level: float, lag: int = EPOCH) -> np.ndarray:
 # --- settings -----------------------------------------------------------------------------------------------------------
 def _checked(replicas, windows, scale, difficulty, n_seeds, device) -> dict:
     """The settings that `plateau` and `adaptive` share."""
-    at_least(1, replicas=replicas, n_seeds=n_seeds)
-    at_least(EPOCH + 1, windows=windows)
+    checks.counts(1, replicas=replicas, n_seeds=n_seeds)
+    checks.counts(EPOCH + 1, windows=windows)
     if not 0 < scale < np.inf:
         raise ValueError(f"scale={scale} is not allowed; allowed: positive, {TINY} for a plateau")
     return {"replicas": replicas, "windows": windows, "scale": scale, "difficulty": difficulty, "device": str(device)}
-
-
-def at_least(least: int, **counts) -> None:
-    for name, value in counts.items():
-        if value < least or value % 1:
-            raise ValueError(f"{name}={value} is not allowed; allowed: a whole number of {least} or more")
 
 
 def stacked(parts, dims, coords) -> xr.Dataset:

@@ -22,6 +22,7 @@ from thermolab.engine import schedules as plans
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.spread import along_path
+from thermolab.phenomena import checks
 from thermolab.phenomena.cooling import setting
 
 SNAPSHOTS = 16  # of a window of S
@@ -245,6 +246,5 @@ def _check(*, batch_size: int, most: int, epochs: int, **counts: int) -> None:
     """Raises ValueError, one line, for a batch that does not divide the snapshots of an epoch, or a count that is too low."""
     if not 1 <= batch_size <= most or most % batch_size:
         raise ValueError(f"batch_size={batch_size} is not allowed; allowed: a power of two from 1 to {most}")
-    for name, value, least in (("epochs", epochs, DROPS + 1), *((*count, 1) for count in counts.items())):
-        if value < least or value % 1:
-            raise ValueError(f"{name}={value} is not allowed; allowed: a whole number of at least {least}")
+    checks.counts(DROPS + 1, epochs=epochs)
+    checks.counts(**counts)

@@ -20,6 +20,7 @@ from thermolab.engine.experiment import Experiment
 from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import curvature, noise, spread
+from thermolab.phenomena import checks
 from thermolab.phenomena.cooling import setting
 from thermolab.phenomena.cooling.plateau import TINY
 
@@ -62,9 +63,7 @@ def training(
     lams = np.asarray(lams, float)
     if lams.ndim != 1 or not len(lams) or len(set(lams)) < len(lams):
         raise ValueError(f"lams={lams.tolist()}; allowed: one or more weight decays, each once")
-    for name, value in {"epochs": epochs, "fisher_every": fisher_every, "n_seeds": n_seeds}.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}; allowed: 1 or more")
+    checks.counts(epochs=epochs, fisher_every=fisher_every, n_seeds=n_seeds)
     _steps(batch_size)
     if not 0 < scale <= 10:
         raise ValueError(f"scale={scale}; allowed: above 0, up to 10")

@@ -15,8 +15,9 @@ import xarray as xr
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.curvature import LargestCurvature
+from thermolab.phenomena import checks
 from thermolab.phenomena.cooling import plateau, setting
-from thermolab.phenomena.cooling.plateau import BATCH, at_least, stacked, window
+from thermolab.phenomena.cooling.plateau import BATCH, stacked, window
 
 WIDTH, ETA, DECAY = 16, 0.1, 3e-2
 STEPS, SNAPSHOTS = 32, 16  # of a window
@@ -51,8 +52,8 @@ def detection(
     ratios = [float(r) for r in np.atleast_1d(ratios)]
     if not ratios or not all(0 < r < np.inf for r in ratios) or 1 in ratios:
         raise ValueError(f"ratios={ratios} are not allowed; allowed: one or more, positive and other than 1")
-    at_least(1, replicas=replicas, burn_in=burn_in, before=before, n_seeds=n_seeds)
-    at_least(3, baseline=baseline, after=after)
+    checks.counts(1, replicas=replicas, burn_in=burn_in, before=before, n_seeds=n_seeds)
+    checks.counts(3, baseline=baseline, after=after)
     ratios = [1.0, *ratios]
     settings = {"ratios": ratios, "replicas": replicas, "burn_in": burn_in, "before": baseline + before, "after": after,
                 "difficulty": difficulty, "device": str(device)}  # fmt: skip
@@ -107,8 +108,8 @@ def curvature(
     """
     if not 0 < ratio < np.inf:
         raise ValueError(f"ratio={ratio} is not allowed; allowed: positive")
-    at_least(1, replicas=replicas, baseline=baseline, samples=samples, n_seeds=n_seeds)
-    at_least(baseline + 2, points=points)
+    checks.counts(1, replicas=replicas, baseline=baseline, samples=samples, n_seeds=n_seeds)
+    checks.counts(baseline + 2, points=points)
     settings = {"ratio": ratio, "replicas": replicas, "points": points, "baseline": baseline, "samples": samples,
                 "difficulty": difficulty, "device": str(device)}  # fmt: skip
     arms, numbers = (*plateau.ARMS, "drop", "steady"), seeds(seed, n_seeds)

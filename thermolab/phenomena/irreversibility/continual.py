@@ -1,7 +1,7 @@
 """A perceptron on digits: gradient norms at equal loss, perturbations early and late, and one task after another.
 
 S = E|∇l|² is the mean squared gradient of a single sample, the entropy of SGD (`S_SGD` of document 4), |∇L|² that of the mean
-loss. The loss on the way to equal values is |f − y|², on the others the cross-entropy. Batches are drawn with replacement.
+loss. With noisy labels the loss is |f − y|², else the cross-entropy. Batches are drawn with replacement.
 Source: document 4, introduction and part 1. Limit: networks of a few thousand weights; nothing here is a theorem.
 """
 
@@ -18,84 +18,91 @@ from thermolab.engine.data import Dataset
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena.irreversibility.walk import at_least_one, positive
+from thermolab.phenomena import checks
 
 N_TRAIN = 256
 FLOW = {"eta": 0.02, "batch_size": 256}  # small steps on batches as large as the data
-WARM = 0.003, 500  # η and steps before all arms: at the start larger rates are unstable
-LEVELS = (0.1, 0.05)  # losses at which gradient norms are compared
+COPIES = 32  # of the data, each with noise of its own
+FLOOR = (0.003, 500), (0.01, 4000), (0.003, 4000)  # η and steps before all arms; at the start larger rates are unstable
+LAST = {"eta": 0.002, "batch_size": 64}, 3000  # of all arms: what the larger rates fluctuate goes, and the losses are equal
 
 
 # --- gradient norms at equal loss -------------------------------------------------------------------------------------
 @Recipe
 def equal_loss(
-    rates=(0.01, 0.02, 0.03),
+    rates=(0.005, 0.01, 0.02),
     *,
-    levels=LEVELS,
     batch_size: int = 16,
     width: int = 32,
-    loss: str = "squared",
-    duration: float = 120.0,
-    logs: int = 50,
-    replicas: int = 4,
+    label_noise: float = 0.3,
+    duration: float = 60.0,
+    logs: int = 20,
+    replicas: int = 2,
     seed: int = 0,
     n_seeds: int = 5,
     device: str = "cpu",
 ):
-    """One perceptron, from the same starts at several rates and along the gradient flow, for an equal time η · steps.
+    """One perceptron on the floor of its loss, from where it goes on at several rates and along the gradient flow.
 
-    rates: η of SGD; levels: training losses; loss: "squared" or "cross-entropy"; duration: η · steps; logs: moments at which
-    loss and gradients are read over all data, from which their values at the levels are interpolated, log against log;
-    replicas: starts of each seed, the same for all arms. The flow is SGD at η = 0.02 on batches of 256, as many as the data.
+    rates: η of SGD; label_noise: standard deviation of the noise in each target, drawn anew in each of 32 copies of the data,
+    so that no network learns it and the loss has a floor; duration: η · steps; logs: readings on the way; replicas: starts of
+    each seed, the same for all arms. The flow is SGD at η = 0.02 on batches of 256. All arms start at the floor and end with
+    the same steps at a small rate, so that they are read at equal loss.
 
-    Returns a Dataset. Dims (eta, seed, level): S and gradient_squared, E|∇l|² and |∇L|² where the loss first falls below
-    the level, mean of the logarithms over the replicas, NaN if it does not in one. Dims (seed, level): flow_S,
-    flow_gradient_squared. Dims (eta, seed, time), time as η · steps: U_t, S_t, of the first replica; (seed, time): flow_U_t,
-    flow_S_t. Raises ValueError for settings that are out of range.
+    Returns a Dataset. Dims (eta, seed): U and S at the end, the loss and E|∇l|² over all data, S as the mean of its logarithm
+    over the replicas, exponentiated; (eta, seed, time), time as η · steps: S_t. For the flow: flow_U, flow_S, flow_S_t.
+    Raises ValueError for settings that are out of range.
     """
-    rates, levels = positive("rates", rates), positive("levels", levels)
-    if duration <= 0 or round(duration / logs / max(*rates, FLOW["eta"])) < 1:
-        raise ValueError(f"duration={duration} is shorter than {logs} steps at eta={max(rates)}; lengthen it or lower logs")
-    at_least_one(batch_size=batch_size, width=width, logs=logs, replicas=replicas, n_seeds=n_seeds)
-    _network(width, loss)  # complains of a bad loss
-    plain = {"rates": rates, "levels": levels, "batch_size": batch_size, "width": width, "loss": loss, "duration": duration,
+    rates = checks.all_positive("rates", rates)
+    if label_noise < 0 or duration <= 0 or round(duration / logs / max(*rates, FLOW["eta"])) < 1:
+        most = f"a duration of {logs} steps or more at eta={max(rates)}, label noise of 0 or more"
+        raise ValueError(f"duration={duration}, label_noise={label_noise}; allowed: {most}")
+    checks.counts(batch_size=batch_size, width=width, logs=logs, replicas=replicas, n_seeds=n_seeds)
+    plain = {"rates": rates, "batch_size": batch_size, "width": width, "label_noise": label_noise, "duration": duration,
              "logs": logs, "replicas": replicas, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_equal_losses, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "gradient norms at equal loss")
     arms = {}
-    for name, last in {"S": "level", "gradient_squared": "level", "U_t": "time", "S_t": "time"}.items():
+    for name, last in {"U": (), "S": (), "S_t": ("time",)}.items():
         values = np.stack([p[name] for p in parts], 1)  # [arm, seed, …], the flow last
-        arms |= {name: (("eta", "seed", last), values[:-1]), f"flow_{name}": (("seed", last), values[-1])}
+        arms |= {name: (("eta", "seed", *last), values[:-1]), f"flow_{name}": (("seed", *last), values[-1])}
     times = np.arange(1, logs + 1) * duration / logs
-    return xr.Dataset(arms, {"eta": rates, "seed": seeds(seed, n_seeds), "level": levels, "time": times})
+    return xr.Dataset(arms, {"eta": rates, "seed": seeds(seed, n_seeds), "time": times})
 
 
-def _network(width: int, loss: str) -> NetworkOnData:
-    """The perceptron 64-h-10 on digits, with one-hot targets for the squared loss."""
+def noisy_digits(width: int, label_noise: float, seed: int) -> NetworkOnData:
+    """The perceptron 64-h-10 on digits with noisy one-hot targets, for the squared loss."""
     digits = data.digits(N_TRAIN)
-    if loss == "squared":
-        digits = Dataset(digits.x, torch.nn.functional.one_hot(digits.y, 10).float())
-    return NetworkOnData(models.mlp((64, width, 10)), digits, "lr", loss=loss)
+    targets = torch.nn.functional.one_hot(digits.y, 10).float().repeat(COPIES, 1)
+    targets += label_noise * torch.randn(targets.shape, generator=torch.Generator().manual_seed(seed))
+    return NetworkOnData(models.mlp((64, width, 10)), Dataset(digits.x.repeat(COPIES, 1), targets), "lr", loss="squared")
 
 
-def _equal_losses(*, rates, levels, batch_size, width, loss, duration, logs, replicas, seed, device) -> dict[str, np.ndarray]:
-    """Of each arm [rates and the flow, level or time]."""
-    net, arms = _network(width, loss), []
-    warm = Experiment(net, eta=WARM[0], batch_size=batch_size, seed=seed, replicas=replicas, device=device)
-    warm.advance(WARM[1])
-    start = warm.state.weights
+def _equal_losses(*, rates, batch_size, width, label_noise, duration, logs, replicas, seed, device) -> dict[str, np.ndarray]:
+    """Of each arm [rates and the flow, …]."""
+    net, arms = noisy_digits(width, label_noise, seed), []
+    warm = Experiment(net, eta=FLOOR[0][0], batch_size=batch_size, seed=seed, replicas=replicas, device=device)
+    for eta, steps in FLOOR:
+        warm.set(eta=eta)
+        warm.advance(steps)
     for knobs in [*({"eta": eta, "batch_size": batch_size} for eta in rates), FLOW]:
-        run = Experiment(net, seed=seed, weights=start, device=device, **knobs)
+        run = Experiment(net, seed=seed, weights=warm.state.weights, device=device, **knobs)
         every, rows = round(duration / logs / knobs["eta"]), []
+
+        def read(run=run):
+            energy, square, _ = gradient_norms(net, run.state.weights)
+            return float(energy.mean()), float(square.log().mean().exp())
+
         for _ in run.frames(every, until=logs * every):
-            rows.append([x.cpu().numpy() for x in gradient_norms(net, run.state.weights)])
-        energy, *norms = np.moveaxis(np.array(rows, float), 0, -1)  # [replica, time] each
-        at = [np.exp(np.mean([np.log(at_levels(*pair, levels)) for pair in zip(energy, x, strict=True)], 0)) for x in norms]
-        arms.append({"U_t": energy[0], "S_t": norms[0][0], "S": at[0], "gradient_squared": at[1]})
+            rows.append(read()[1])
+        run.set(**LAST[0])
+        run.advance(LAST[1])
+        run.frame()  # tells of divergence
+        arms.append(dict(zip(("U", "S", "S_t"), (*read(), rows), strict=True)))
     return {name: np.stack([arm[name] for arm in arms]) for name in arms[0]}
 
 
 def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss L, E|∇l|² and |∇L|² over all data of a perceptron with one hidden layer, at weights [R, P]: [R] each.
+    """Squared loss L, E|∇l|² and |∇L|² over all data of a perceptron with one hidden layer, at weights [R, P]: [R] each.
 
     For each linear map p = W h + b, |∇l|² = |∇_p l|² (|h|² + 1) holds sample by sample.
     """
@@ -106,28 +113,10 @@ def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Ten
     full = torch.empty_like(weights)
     energy = net.replicas.loss_and_gradient(weights, x, y, full)
     with torch.enable_grad():
-        each = (f - y).square().sum() if net.replicas.loss == "squared" else -f.log_softmax(-1).gather(-1, y[..., None]).sum()
-        (outer,) = torch.autograd.grad(each, f)
+        (outer,) = torch.autograd.grad((f - y).square().sum(), f)
     inner = (outer @ v) * (h > 0)
     samples = sum((d * d).sum(-1) * ((i * i).sum(-1) + 1) for d, i in ((outer, h), (inner, x)))
     return energy, samples.mean(-1), (full * full).sum(-1)
-
-
-def at_levels(energy: np.ndarray, values: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Values where a falling energy [time] first passes each level, between readings log against log; NaN where it does not.
-
-    >>> at_levels(np.array([4.0, 1.0]), np.array([8.0, 2.0]), np.array([2.0, 0.5])).round(6)
-    array([ 4., nan])
-    """
-    found = []
-    for level in levels:
-        i = int(np.argmax(energy <= level))
-        if i == 0:  # at no time, or already at the first
-            found.append(np.nan)
-            continue
-        share = np.log(energy[i - 1] / level) / np.log(energy[i - 1] / energy[i])
-        found.append(values[i - 1] * (values[i] / values[i - 1]) ** share)
-    return np.array(found)
 
 
 # --- perturbations ----------------------------------------------------------------------------------------------------
@@ -157,8 +146,8 @@ def perturbed(
     times = sorted(int(t) for t in times)
     if not times or times[0] < 0 or times[-1] >= steps:
         raise ValueError(f"times={times} must lie from 0 to below steps={steps}")
-    positive("size", [size])
-    at_least_one(directions=directions, batch_size=batch_size, width=width, n_seeds=n_seeds)
+    checks.positive(size=size)
+    checks.counts(directions=directions, batch_size=batch_size, width=width, n_seeds=n_seeds)
     plain = {"times": times, "steps": steps, "size": size, "directions": directions, "eta": eta, "batch_size": batch_size,
              "width": width, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_twins, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "perturbed twins")
@@ -211,8 +200,8 @@ def tasks(
     last.
     Raises ValueError for settings that are out of range.
     """
-    positive("eta", [eta])
-    at_least_one(n_tasks=n_tasks, steps=steps, batch_size=batch_size, width=width, replicas=replicas, n_seeds=n_seeds)
+    checks.positive(eta=eta)
+    checks.counts(n_tasks=n_tasks, steps=steps, batch_size=batch_size, width=width, replicas=replicas, n_seeds=n_seeds)
     plain = {"n_tasks": n_tasks, "steps": steps, "eta": eta, "batch_size": batch_size, "width": width, "replicas": replicas,
              "device": str(device)}  # fmt: skip
     parts = yield Jobs(_tasks, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "one task after another")

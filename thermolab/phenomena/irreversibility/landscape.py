@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 from thermolab.engine import models
 from thermolab.engine.replicas import Replicas, squared_error
 from thermolab.instruments import curvature
+from thermolab.phenomena import checks
 
 ACTIVATIONS = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "softplus": nn.Softplus, "gelu": nn.GELU}
 NOISE = 0.5  # standard deviation of what the inputs do not explain of a target; of what they do it is about 1
@@ -105,13 +106,11 @@ def flow(force: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, tim
 
 def check(rates, *, time=None, **counts: int) -> None:
     """Raises ValueError, one line, for rates or a time that are not positive (None: the default), or a count below 1."""
-    if rates is not None and not (np.ndim(rates) == 1 and len(rates) and all(0 < r < np.inf for r in rates)):
-        raise ValueError(f"rates={rates} are not allowed; allowed: a list of positive learning rates")
-    if time is not None and not 0 < time < np.inf:
-        raise ValueError(f"time={time} is not allowed; allowed: a positive number")
-    for name, value in counts.items():
-        if value < 1 or value % 1:
-            raise ValueError(f"{name}={value} is not allowed; allowed: a whole number of 1 or more")
+    if rates is not None:
+        checks.all_positive("rates", rates)
+    if time is not None:
+        checks.positive(time=time)
+    checks.counts(**counts)
 
 
 def together(parts, numbers: list[int], **coords) -> xr.Dataset:

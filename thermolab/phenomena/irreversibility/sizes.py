@@ -15,7 +15,7 @@ SIZES: dict[str, dict[str, dict]] = {
         "decayed": {"steps": 100},
         "growth": {"steps": 4000, "replicas": 8},
         "occupation": {"rates": (0.06,), "replicas": 24},
-        "equal_loss": {"duration": 60.0, "logs": 20, "replicas": 1},
+        "equal_loss": {"duration": 20.0, "logs": 5, "replicas": 1},
         "perturbed": {"times": (0, 3, 10, 300, 550), "steps": 600, "directions": 1},
         "tasks": {"n_tasks": 8, "replicas": 1},
     },

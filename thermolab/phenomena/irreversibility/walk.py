@@ -23,6 +23,7 @@ from thermolab.engine import dynamics, random
 from thermolab.engine.compiled import DIVERGED
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.phenomena import checks
 
 GAUGES = ("U", "r2", "p", "g2", "push")
 GRAIN = 2**31  # values of a uniform random number, from which the normal ones are made
@@ -138,14 +139,14 @@ def growth(
     All seeds are one batch of replicas, but none changes another.
     Raises ValueError for settings that are out of range. Source: document 4, part 2.
     """
-    rates, dims = positive("rates", rates), list(dims)
+    rates, dims = checks.all_positive("rates", rates), list(dims)
     for dim in dims:
         ScaleInvariantWalker(dim)  # complains of a bad one
     if not sigma > 0:
         raise ValueError(f"sigma={sigma} must be positive: without noise the walker stands still")
     if logs < 2 or logs % 2 or steps % logs:
         raise ValueError(f"logs={logs} must be even, 2 or more, and divide steps={steps}")
-    at_least_one(replicas=replicas, n_seeds=n_seeds)
+    checks.counts(replicas=replicas, n_seeds=n_seeds)
     plain = {"rates": rates, "sigma": sigma, "steps": steps, "logs": logs, "replicas": replicas, "n_seeds": n_seeds,
              "seed": seed, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_walks, [plain | {"dim": d} for d in sorted(dims, reverse=True)], "scale-invariant walkers")
@@ -191,18 +192,3 @@ def flow_radius(times: np.ndarray) -> np.ndarray:
         return 2 * (np.array([1.0, 0.0]) - w[0] * w / r**2) / r
 
     return np.hypot(*solve_ivp(downhill, (0, times[-1]), (0.0, 1.0), "DOP853", times, rtol=1e-12, atol=1e-14).y)
-
-
-def positive(name: str, values) -> np.ndarray:
-    """Numbers as an array. Raises ValueError, one line, unless they are a list of positive ones."""
-    values = np.asarray(values, float)
-    if values.ndim != 1 or not values.size or not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError(f"{name}={values.tolist()} must be a list of positive numbers")
-    return values
-
-
-def at_least_one(**counts: int) -> None:
-    """Raises ValueError, one line, for a count below 1."""
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} is too few; allowed: 1 or more")

@@ -18,6 +18,7 @@ from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.temperature import gas_temperature
 from thermolab.instruments.windows import FRAME, accuracy, full_gradient_squared, graph_entropy, probe, slow_windows
+from thermolab.phenomena import checks
 
 UP, OP = 8, 32  # widths
 UP_RATES = tuple(np.geomspace(2e-3, 0.05, 6).round(6))  # U stays below log 10, that of a uniform guess
@@ -219,13 +220,8 @@ def _derived(found: dict, rates, width: int) -> dict:
 
 def checked(rates, **counts: int) -> np.ndarray:
     """Learning rates as an array. Raises ValueError, one line, for a rate that is not positive or a count below 1."""
-    rates = np.asarray(rates, float)
-    if rates.ndim != 1 or not rates.size or not (np.isfinite(rates) & (rates > 0)).all():
-        raise ValueError(f"rates={rates.tolist()} must be a list of positive learning rates")
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} is too few; allowed: 1 or more")
-    return rates
+    checks.counts(**counts)
+    return checks.all_positive("rates", rates)
 
 
 def _stack(parts, dims: tuple[str, ...], coords: dict, numbers: list[int]) -> xr.Dataset:

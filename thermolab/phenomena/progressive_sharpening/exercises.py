@@ -1,0 +1,56 @@
+"""Checks of the exercises of notebook 06. Each says what is wrong without giving the answer away."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from thermolab.phenomena.feedback import Feedback, is_number
+from thermolab.phenomena.progressive_sharpening import theory
+
+STRENGTH, PROFILE = 1.5, (2.0, 1.0, 0.5)  # exercise 1: s, and noise of three answers
+SHARPNESS = 40.0  # exercise 2
+WANTED = 6.0  # exercise 3: λ_max of two answers, for s = 1
+DIRECTIONS = ("rise", "stay", "fall")
+
+
+def check_predictions(louder: str | None, uneven: str | None) -> Feedback:
+    """The predictions written down at the start: λ_max when all noise is doubled, and when it is moved to a few answers."""
+    if louder is None or uneven is None:
+        return Feedback(False, "not written down; there is still time")
+    if louder not in DIRECTIONS or uneven not in DIRECTIONS:
+        return Feedback(False, f"write two of {', '.join(DIRECTIONS)}")
+    if louder != "stay":
+        return Feedback(False, f"λ_max does not {louder} when all noise is doubled: does σ m/σ change with its unit?")
+    right = uneven == "rise"
+    return Feedback(right, "both agree with what follows" if right else f"it does not {uneven}: see the equation")
+
+
+def check_sharpness(sharpness: float | None) -> Feedback:
+    """Exercise 1: λ_max for s = 1.5 and noise (2, 1, 0.5), from the closed form."""
+    exact = theory.lambda_max(PROFILE, STRENGTH)
+    if not is_number(sharpness):
+        return Feedback(False, "write a number")
+    right = math.isclose(sharpness, exact, rel_tol=0.01)
+    return Feedback(right, f"λ_max = {sharpness:.2f}" if right else f"not {sharpness:g}: m is the root mean square of the σ_i")
+
+
+def check_edge(eta: float | None) -> Feedback:
+    """Exercise 2: the learning rate at which full-batch descent stops sharpening at λ_max = 40."""
+    if not is_number(eta):
+        return Feedback(False, "write a number")
+    right = math.isclose(eta, 2 / SHARPNESS, rel_tol=0.01)
+    return Feedback(right, "at the edge of stability" if right else f"not {eta:g}: when does 1 - ηλ reach -1?")
+
+
+def check_profile(profile) -> Feedback:
+    """Exercise 3: noise of two answers for which λ_max = 6 at s = 1."""
+    try:
+        sigma = np.asarray(profile, float)
+    except (TypeError, ValueError):
+        return Feedback(False, "write a list of two positive numbers")
+    if sigma.shape != (2,) or not (np.isfinite(sigma) & (sigma > 0)).all():
+        return Feedback(False, "write a list of two positive numbers")
+    found = theory.lambda_max(sigma)
+    return Feedback(bool(math.isclose(found, WANTED, rel_tol=0.01)), f"λ_max = {found:.2f}, wanted {WANTED:g}")
