@@ -128,6 +128,16 @@ def test_labels(axes):
     assert labels == ["0.01", "0.02", "0.05", "0.1"]
 
 
+def test_a_heat_map_shows_its_values_with_the_first_row_on_top(axes):
+    plots.heat_map(axes, [[0.0, 0.25], [0.5, 1.0]], ("a", "b"), ("x", "y"), label="CKA", title="all layers")
+    assert [t.get_text() for t in axes.texts] == ["0.00", "0.25", "0.50", "1.00"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["x", "y"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["a", "b"]
+    assert axes.yaxis_inverted()
+    assert axes.collections[0].get_clim() == (0, 1)
+    assert axes.figure.axes[1].get_ylabel() == "CKA"
+
+
 def test_style_leaves_legible_figures():
     with plt.rc_context():
         plots.style()

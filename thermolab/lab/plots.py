@@ -119,6 +119,17 @@ def panel(
     return ax.figure
 
 
+def heat_map(ax: Axes, values, rows: Sequence[str], columns: Sequence[str], *, label: str, limits=(0.0, 1.0), title="") -> None:
+    """A matrix [rows, columns] as coloured squares with their values; label: what the colour bar shows, from … to `limits`."""
+    low, high = limits
+    sns.heatmap(
+        np.asarray(values), vmin=low, vmax=high, cmap="viridis", ax=ax, annot=True, fmt=".2f", annot_kws={"size": "x-small"},
+        xticklabels=list(columns), yticklabels=list(rows), cbar_kws={"label": label},
+    )  # fmt: skip
+    ax.tick_params(length=0, rotation=0)
+    ax.set_title(title)
+
+
 def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: str = "best") -> None:
     """Axis labels with their units, logarithmic axes ("x", "y" or "xy"), title and legend."""
     ax.set(xlabel=x, ylabel=y, title=title)

@@ -97,8 +97,9 @@ def test_one_scale_about_the_origin(draw, reading):
 def test_a_heat_map_alone(draw, run):
     figure = draw([HEAT], run)
     ax = figure.axes[0]
-    (image,) = ax.images
+    (image,) = ax.collections
     np.testing.assert_array_equal(image.get_array(), [[0, 1], [2, 4]])
+    assert ax.yaxis_inverted()  # the first row is on top
     assert image.get_clim() == (-1, 5)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]

@@ -80,9 +80,5 @@ def _about_the_origin(ax: Axes) -> None:
 
 
 def _heat(ax: Axes, chart: Chart, matrix: np.ndarray) -> None:
-    low, high = chart.colours
-    image = ax.imshow(matrix, vmin=low, vmax=high, cmap="viridis", aspect="auto")
-    ax.figure.colorbar(image, ax=ax, label=chart.series[0].label)
+    plots.heat_map(ax, matrix, chart.y.names, chart.x.names, label=chart.series[0].label, limits=chart.colours)
     ax.set(xlabel=chart.x.label, ylabel=chart.y.label)
-    ax.set_xticks(range(len(chart.x.names)), chart.x.names)
-    ax.set_yticks(range(len(chart.y.names)), chart.y.names)
