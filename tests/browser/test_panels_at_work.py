@@ -19,6 +19,7 @@ NOTEBOOK = ROOT / "notebooks" / "03_ideal_gas.ipynb"
 ARROW = ROOT / "notebooks" / "00_irreversibility.ipynb"
 COOLING = ROOT / "notebooks" / "01_cooling.ipynb"
 COLLAPSE = ROOT / "notebooks" / "02_temperature_collapse.ipynb"
+BALANCE = ROOT / "notebooks" / "04_neuron_balance.ipynb"
 HEAD = """\
 from types import SimpleNamespace
 from thermolab.engine import recipe
@@ -226,6 +227,27 @@ def test_the_panels_of_notebook_03(lab, panel):
     same(replays)
     for live in (gas, net):
         twin(live)
+    assert lab.errors() == []
+
+
+@pytest.mark.slow
+def test_the_panel_of_notebook_04(lab, panel):
+    """Neurons that go to the diagonal, and weight decay, with which theory leaves 0 and follows η."""
+    live = panel(lab, run_until(lab, BALANCE, "live-balance"))
+    first = live.look()["log_ratio"]
+    assert "theory 0" in first
+    replays = use(live, {"batch": ("B", "ArrowRight")})
+    live.keys("lam", *["PageUp"] * 20)
+    live.until("+now.lam > 5e-4")
+    turn(live, "lam", "ArrowRight", "λ")
+    turn(live, "eta", "ArrowRight", "η")
+    live.press("run")
+    live.until("+now.step > 5000")
+    live.press("pause")
+    assert abs(float(live.look()["log_ratio"].split()[0])) < abs(float(first.split()[0])) / 2
+    lab.screenshot("notebook_04")
+    same(replays)
+    twin(live)
     assert lab.errors() == []
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from thermolab.engine import models, random
+from thermolab.engine import replicas as engine_replicas
 from thermolab.engine.data import Dataset
 from thermolab.engine.network import NetworkOnData
 from thermolab.engine.replicas import LOSSES, Replicas
@@ -250,6 +251,27 @@ def test_other_modules_go_to_autograd(name):
     x, y = (torch.randn(2, 6, k, generator=generator, dtype=torch.float64) for k in (4, 3))
     g = torch.empty_like(w)
     agree((replicas.loss_and_gradient(w, x, y, g), g), one_by_one(module, "squared", w, x, y))
+
+
+@pytest.mark.parametrize("name", ["gelu", "affine", "residual"])
+def test_traced_operations_are_those_of_autograd(name, monkeypatch):
+    """To the bit, for other weights and layouts than those traced, and with frozen parameters as they are now."""
+    monkeypatch.setattr(engine_replicas, "TRACE_AFTER", 1)
+    module = OTHERS[name]()
+    last = list(module.children())[-1].requires_grad_(False)
+    replicas, generator = Replicas(module, "squared"), torch.Generator().manual_seed(0)
+    for n, shape in ((2, (2, 6)), (2, (2, 6)), (2, (6, 2)), (3, (3, 1))):
+        w = torch.randn(n, replicas.n_parameters, generator=generator)
+        x, y = (torch.randn(*shape, k, generator=generator) for k in (4, 3))
+        x, y = (t if len(t) == n else t.transpose(0, 1) for t in (x, y))
+        with torch.no_grad():
+            last.weight.mul_(1.1)
+        for _ in range(4):
+            g, expected = torch.empty_like(w), torch.empty_like(w)
+            loss = replicas.loss_and_gradient(w, x, y, g)
+            assert torch.equal(loss, Replicas(module, "squared").loss_and_gradient(w, x, y, expected))
+            assert torch.equal(g, expected)
+    assert sorted(calls for calls, operations in replicas._traces.values() if operations) == [4, 4, 8]
 
 
 def test_backends_and_losses_are_checked():

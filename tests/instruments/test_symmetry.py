@@ -133,6 +133,30 @@ def test_frozen_weights_are_no_pair():
     assert [(p.name, p.reason) for p in symmetry.neighbours(net)] == [("0 -> 2", "frozen weights")]
 
 
+def behind(*layers, width=5):
+    """A pair of a Linear and a Linear, then `layers`, which read `width` units."""
+    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, width), *layers, nn.Linear(width, 2))
+
+
+@pytest.mark.parametrize(("net", "seen"), [
+    (behind(nn.BatchNorm1d(5)), False),
+    (behind(nn.Identity(), nn.BatchNorm1d(5, affine=False), nn.ReLU()), False),
+    (behind(nn.LayerNorm(5)), True),
+    (behind(nn.ReLU(), nn.BatchNorm1d(5)), True),
+    (behind(models.Residual(nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 5)))), True),
+    (behind(models.Residual(nn.Tanh()), nn.BatchNorm1d(5)), True),
+])  # fmt: skip
+def test_a_bias_that_a_batch_norm_takes_away(net, seen):
+    """It gets no gradient, so that the pair needs it as little as any other weight of no effect."""
+    names = [p.name for p in symmetry._find(net)]
+    assert "0 -> 1" in names
+    assert ("0 -> 1 (no bias)" in names) == seen
+    torch.manual_seed(0)
+    x, y = torch.randn(9, 3), torch.randn(9, 2)
+    (net(x) - y).square().mean().backward()
+    assert (net[0].bias.grad.abs().max().item() > 1e-5) == seen
+
+
 def test_log_ratio_and_norms():
     net = models.mlp((1, 2, 1), bias=False)
     (pair,) = symmetry.pairs(net)

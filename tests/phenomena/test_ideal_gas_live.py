@@ -13,6 +13,10 @@ from thermolab.phenomena.cooling.live import IMAGES
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK, predict
 from thermolab.phenomena.irreversibility.live import LANDSCAPE, WALKER
+from thermolab.phenomena.neuron_balance.live import NETWORK as BALANCE
+from thermolab.phenomena.platonic_alignment.live import PAIR
+from thermolab.phenomena.progressive_sharpening.live import EDGE
+from thermolab.phenomena.progressive_sharpening.live import NETWORK as SWITCH
 from thermolab.phenomena.temperature_collapse.live import NETWORK as COLLAPSE
 from thermolab.phenomena.temperature_collapse.live import POINTS
 
@@ -169,7 +173,8 @@ def test_readings_of_the_network():
 # --- the table ------------------------------------------------------------------------------------------------------------
 def test_the_table_of_scenarios():
     table = phenomena.scenarios()
-    assert table == {s.name: s for s in (LANDSCAPE, WALKER, IMAGES, COLLAPSE, POINTS, ISOTROPIC, NETWORK)}
+    known = (LANDSCAPE, WALKER, IMAGES, COLLAPSE, POINTS, ISOTROPIC, NETWORK, BALANCE, PAIR, SWITCH, EDGE)
+    assert table == {s.name: s for s in known}
     for name, scenario in table.items():
         assert scenario.name == name
         assert set(scenario.defaults) == set(scenario.settings)

@@ -12,8 +12,7 @@ the reason. Supported: nn.Sequential of Linear, Conv2d (groups=1), ReLU, LeakyRe
 (AsImages, Patches); Tanh, Sigmoid, GELU, SiLU, ELU and Softplus as activations that are not homogeneous; LayerNorm, BatchNorm
 and GroupNorm, whose gain and shift write units as a layer does. The units of attention are its heads: the traces of the matrix
 identities for query/key and value/output. Limits: symmetries other than of units (a norm makes whole layers scale-invariant)
-are not listed; a network that uses a layer twice is beyond it; a
-shift that a BatchNorm behind the next layer takes away again still counts as a bias that may be missing.
+are not listed; a network that uses a layer twice is beyond it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ from thermolab.engine.replicas import LOSSES
 POOLING = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Flatten, models.MeanToken, *POOLING)
 CURVED = (nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus)
-NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NORMS = (nn.LayerNorm, nn.GroupNorm, *BATCH_NORMS)
+SHIFTED = (nn.Identity, nn.Flatten)  # a constant goes through
 INPUTS = (models.AsImages, models.Patches)
 BIAS, SKIP, NORM, ACTIVATION = "missing bias", "skip connection", "normalisation", "non-homogeneous activation"
 GIVEN, ANSWER, FROZEN, PARALLEL = "inputs are given", "outputs are compared", "frozen weights", "side by side, not in a row"
@@ -99,11 +100,12 @@ def identity_error(pair: Pair, weights: torch.Tensor, gradient: torch.Tensor, et
 
 
 def identity_errors(
-    module: nn.Module, x: torch.Tensor, y: torch.Tensor, *, eta: float = 0.05, loss: str = "squared", weights=None
+    module: nn.Module, x: torch.Tensor, y: torch.Tensor, *, eta: float = 0.005, loss: str = "squared", weights=None
 ) -> dict[str, float]:
     """Error of the identity at a step of a module on one batch x, y, in float64, {name: number} of all pairs and neighbours.
 
-    weights [P]: of its trainable parameters, by default those it has. Of a pair the error of its worst unit; of a neighbour the
+    weights [P]: of its trainable parameters, by default those it has. eta: what a neighbour misses is of the first order in η, so
+    its error goes as 1/η. Of a pair the error of its worst unit; of a neighbour the
     mean over its units, each weighted with its η² (|g_u|² + |g_w|²), so that units that are switched off hide nothing.
     Raises ValueError for a layer that is not supported.
     """
@@ -164,6 +166,7 @@ class _Wire:
     units: int | None
     ends: list[_End] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
+    unseen: bool = False  # a BatchNorm further on takes biases away again: they get no gradient, and may be missing from a pair
 
     def hinder(self, reason: str) -> None:
         if reason not in self.obstacles:
@@ -172,11 +175,15 @@ class _Wire:
 
 @dataclass(frozen=True)
 class _Flow:
-    """What a layer receives: a wire, and those from which it came through norms; images: units are the second dimension."""
+    """What a layer receives: a wire, and those from which it came through norms; images: units are the second dimension.
+
+    straight: wires of which a constant added to a unit comes here as constants.
+    """
 
     wire: _Wire
     past: tuple[_Wire, ...] = ()
     images: bool = False
+    straight: tuple[_Wire, ...] = ()
 
 
 def _find(module: nn.Module) -> list[Pair]:
@@ -194,7 +201,7 @@ def _along(wire: _Wire) -> list[Pair]:
         name = " -> ".join("+".join(end.name for end in side) for side in (writers, readers))
         found.append(Pair(name, _joined(writers), _joined(readers)))
         bare = _joined(writers, biases=False)
-        if 0 < bare.numel() < found[0].incoming.numel():
+        if 0 < bare.numel() < found[0].incoming.numel() and not wire.unseen:
             found.append(Pair(f"{name} (no bias)", bare, found[0].outgoing, BIAS))
     reason = ", ".join(o for o in wire.obstacles if o not in (GIVEN, ANSWER))
     for k, writer in enumerate(wire.ends if reason else []):
@@ -254,7 +261,7 @@ class _Walk:
                 flow = self.layer(part, inside + child, flow)
             return flow
         if kind is models.Residual:
-            return self.residual(flow, self.layer(layer.inner, f"{inside}inner", flow))
+            return self.residual(flow, self.layer(layer.inner, f"{inside}inner", replace(flow, straight=())))
         if kind is models.Block:
             for norm, part in (("norm1", "attention"), ("norm2", "perceptron")):
                 branch = self.layer(getattr(layer, norm), inside + norm, flow)
@@ -266,11 +273,13 @@ class _Walk:
             return self.linear(layer, name, flow)
         if kind in NORMS:
             wire.hinder(NORM)
+            for before in flow.straight if kind in BATCH_NORMS and layer.training else ():
+                before.unseen = True
             if f"{name}.weight" not in self.index:
-                return flow
+                return replace(flow, straight=())
             scaled = self.wire(wire.units or len(layer.weight))
             self.rows(scaled, layer, name)
-            return replace(flow, wire=scaled, past=(wire, *flow.past))
+            return replace(flow, wire=scaled, past=(wire, *flow.past), straight=(scaled,))
         if kind is models.Positions:
             index = self.index.get(f"{name}.positions", NONE.reshape(0, layer.positions.shape[1])).T
             wire.ends.append(_End(name, False, index[:, :0], index))
@@ -278,7 +287,7 @@ class _Walk:
             wire.hinder(ACTIVATION)
         elif kind not in (*HOMOGENEOUS, *INPUTS):
             raise ValueError(f"layer {name or 'itself'} is {kind.__name__}; allowed: {SUPPORTED}")
-        return flow
+        return flow if kind in SHIFTED else replace(flow, straight=())
 
     def linear(self, layer: nn.Module, name: str, flow: _Flow) -> _Flow:
         images, units = type(layer) is nn.Conv2d, flow.wire.units
@@ -288,7 +297,8 @@ class _Walk:
         self.columns(flow, name)
         out = self.wire(n_out)
         self.rows(out, layer, name)
-        return _Flow(out, images=images)
+        padded = images and any(layer.padding)  # a constant within a border of zeros is none
+        return _Flow(out, images=images, straight=(*(() if padded else flow.straight), out))
 
     def residual(self, flow: _Flow, branch: _Flow) -> _Flow:
         """The units of a skip connection and of its branch are the same from here on."""
@@ -300,7 +310,7 @@ class _Walk:
             for reason in added.obstacles:
                 kept.hinder(reason)
             self.wires.remove(added)
-        return flow
+        return replace(flow, straight=())
 
     def attention(self, layer: models.Attention, inside: str, flow: _Flow) -> _Flow:
         """Heads: queries meet keys in a product, values meet the output map; query and value of a head only lie side by side."""

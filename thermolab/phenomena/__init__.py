@@ -13,6 +13,9 @@ def scenarios() -> dict[str, Scenario]:
     from thermolab.phenomena.cooling import live as cooling
     from thermolab.phenomena.ideal_gas import live as ideal_gas
     from thermolab.phenomena.irreversibility import live as irreversibility
+    from thermolab.phenomena.neuron_balance import live as neuron_balance
+    from thermolab.phenomena.platonic_alignment import live as platonic_alignment
+    from thermolab.phenomena.progressive_sharpening import live as progressive_sharpening
     from thermolab.phenomena.temperature_collapse import live as temperature_collapse
 
     known = (
@@ -23,5 +26,9 @@ def scenarios() -> dict[str, Scenario]:
         temperature_collapse.POINTS,
         ideal_gas.ISOTROPIC,
         ideal_gas.NETWORK,
+        neuron_balance.NETWORK,
+        platonic_alignment.PAIR,
+        progressive_sharpening.NETWORK,
+        progressive_sharpening.EDGE,
     )
     return {s.name: s for s in known}

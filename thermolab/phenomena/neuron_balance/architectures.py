@@ -22,43 +22,41 @@ from thermolab.engine.replicas import Replicas
 from thermolab.instruments import symmetry
 from thermolab.phenomena.answers import Answers
 
-INPUTS, OUTPUTS, SIZE, TOKENS = 4, 6, 8, 4  # inputs of a vector or token, outputs, side of an image, tokens of a sequence
+INPUTS, OUTPUTS, SIZE, TOKENS = 4, 6, 8, 3  # inputs of a vector or token, outputs, side of an image, tokens of a sequence
 N_DATA = 20_000
 BIAS = 0.3  # standard deviation of the teacher's biases
-LEAK = 0.1  # slope of LeakyReLU below 0: no unit dies, which with ReLU takes its weights out of the game
-BALANCING = 30
-SHARP = 1.5  # times the usual queries, keys and values of the teacher: with small ones all tokens are looked at alike
-SKEW = (0.0, 0.4)  # range of the log of the factor by which u starts longer and w shorter, for each unit
-SIZE_OF_TEACHER = {"transformer": 0.6}
+LEAK = 0.3  # slope of LeakyReLU below 0: a unit that is seldom above 0 balances slowly
+BALANCING, PROBES = 30, 100  # rounds of rescaling all pairs; streams that E g² at the start is read from
+VALUES = 4.0  # times the usual values and output map of the teacher: with small ones queries and keys hardly matter
+SKEW = (0.0, 0.3)  # range of the log of the factor by which u starts longer and w shorter, for each unit
+SIZE_OF_TEACHER = {"transformer": 0.6, "resnet": 0.7}
 IDENTITY_BATCH = 64
-ETA = {"mlp": 0.01, "cnn": 0.03, "tanh": 0.03, "resnet": 0.01, "transformer": 0.03}
-NOISE = {"mlp": 1.5, "cnn": 1.5, "tanh": 1.5, "resnet": 1.5, "transformer": 1.0}
-STEPS = {"mlp": 40_000, "cnn": 8000, "tanh": 1500, "resnet": 3000, "transformer": 3000}
+ETA = {"mlp": 0.01, "cnn": 0.05, "tanh": 0.05, "resnet": 0.02, "transformer": 0.015}
+BATCH_SIZE = {"mlp": 4, "cnn": 8, "tanh": 8, "resnet": 6, "transformer": 4}
+STEPS = {"mlp": 24_000, "cnn": 12_000, "tanh": 12_000, "resnet": 8000, "transformer": 16_000}
 ARMS = ("mlp", "cnn", "tanh", "resnet", "transformer")
 
 
 def network(arm: str) -> nn.Module:
     """The module of an arm; "tanh" is the ConvNet with tanh in place of its pooling."""
-    width = 8
     if arm == "mlp":
         return models.mlp((INPUTS, 12, 10, OUTPUTS))
     if arm in ("cnn", "tanh"):
-        pools, n = ((nn.AvgPool2d(2), nn.MaxPool2d(2)), 6) if arm == "cnn" else ((nn.Tanh(), nn.Tanh()), 150)
-        first = [nn.Conv2d(1, 4, 3), nn.LeakyReLU(LEAK), pools[0], nn.Conv2d(4, 6, 2), nn.LeakyReLU(LEAK), pools[1]]
+        pools, n = ((nn.AvgPool2d(2), nn.MaxPool2d(2)), 4) if arm == "cnn" else ((nn.Tanh(), nn.Tanh()), 100)
+        first = [nn.Conv2d(1, 3, 3), nn.LeakyReLU(LEAK), pools[0], nn.Conv2d(3, 4, 2), nn.LeakyReLU(LEAK), pools[1]]
         return nn.Sequential(models.AsImages(SIZE), *first, nn.Flatten(), nn.Linear(n, OUTPUTS))
     if arm == "resnet":
-        inner = [nn.Sequential(nn.Linear(width, 10), nn.LeakyReLU(LEAK), nn.Linear(10, width)) for _ in range(2)]
-        return nn.Sequential(nn.Linear(INPUTS, width), *map(models.Residual, inner), nn.Linear(width, OUTPUTS))
+        inner = [nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU(LEAK), nn.Linear(4, 4)) for _ in range(2)]
+        return nn.Sequential(nn.Linear(INPUTS, 4), *map(models.Residual, inner), nn.Linear(4, OUTPUTS))
     if arm == "transformer":
-        block = models.Block(width, 2)
-        return nn.Sequential(nn.Linear(INPUTS, width), block, models.MeanToken(), nn.Linear(width, OUTPUTS))
+        return nn.Sequential(nn.Linear(INPUTS, 6), models.Block(6, 2), models.MeanToken(), nn.Linear(6, OUTPUTS))
     raise ValueError(f"arm={arm!r} is unknown; allowed: {', '.join(ARMS)}")
 
 
 def learner(arm: str, noise_std: float, n_data: int, seed: int) -> tuple[NetworkOnData, torch.Tensor]:
     """A network of an arm on bounded inputs, and the weights [P] of its teacher, which the answers follow up to Gaussian noise.
 
-    The teacher has biases other than 0, |u| = |w| in every pair and outputs of unit mean square.
+    The teacher has biases other than 0, outputs of unit mean square, and balanced squared gradients in every pair.
     """
     shape = {"transformer": (TOKENS, INPUTS), "cnn": (SIZE**2,), "tanh": (SIZE**2,)}.get(arm, (INPUTS,))
     generator, module = torch.Generator().manual_seed(seed), network(arm)
@@ -70,21 +68,28 @@ def learner(arm: str, noise_std: float, n_data: int, seed: int) -> tuple[Network
     with torch.no_grad():
         nn.utils.vector_to_parameters(weights, module.parameters())
         for part in (m for m in module.modules() if isinstance(m, models.Attention)):
-            part.mix.weight *= SHARP
+            for maps in (part.mix.weight[-len(part.out.weight) :], part.out.weight):
+                maps *= VALUES
         size = module(x).square().mean().sqrt()
         for part in module[-1].parameters():
             part /= size
         y = module(x)
-        weights = balanced(symmetry.pairs(module), nn.utils.parameters_to_vector(module.parameters()))
-    y += noise_std * torch.randn(y.shape, generator=generator)
-    return NetworkOnData(module, Answers(x, y), loss="squared"), weights
+        weights = nn.utils.parameters_to_vector(module.parameters())
+    noise = torch.randn(y.shape, generator=generator)
+    loud = NetworkOnData(module, Answers(x, y + noise), loss="squared")
+    g = loud.gradients(weights.expand(PROBES, -1), PROBES, 1, seed, torch.arange(PROBES))
+    weights = balanced(symmetry.pairs(module), weights, g.square().mean((0, 1)))
+    return NetworkOnData(module, Answers(x, y + noise_std * noise), loss="squared"), weights
 
 
-def balanced(pairs: list[symmetry.Pair], weights: torch.Tensor) -> torch.Tensor:
-    """Weights [P] rescaled until |u| = |w| for every unit: over and over, for to rescale one pair moves the next."""
+def balanced(pairs: list[symmetry.Pair], weights: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
+    """Weights [P], rescaled until E|g_u|² = E|g_w|² for every unit, where squares [P] are the E g² to begin with.
+
+    Over and over, for to rescale one pair moves the next. Gradients change the other way round.
+    """
     for pair in BALANCING * pairs:
-        u, w = symmetry.squared_norms(pair, weights.square())
-        weights = symmetry.rescale(pair, weights, (w / u) ** 0.25)
+        u, w = symmetry.squared_norms(pair, squares)
+        weights, squares = (symmetry.rescale(pair, v, (u / w) ** power) for v, power in ((weights, 0.25), (squares, -0.5)))
     return weights
 
 
@@ -101,10 +106,11 @@ def architectures(
     arms=ARMS,
     *,
     eta: float | Mapping[str, float] = ETA,
-    batch_size: int = 4,
-    noise_std: float | Mapping[str, float] = NOISE,
+    batch_size: int | Mapping[str, int] = BATCH_SIZE,
+    noise_std: float | Mapping[str, float] = 1.5,
     steps: int | Mapping[str, int] = STEPS,
     logs: int = 10,
+    copies: int = 2,
     n_data: int = N_DATA,
     seed: int = 0,
     n_seeds: int = 5,
@@ -112,14 +118,14 @@ def architectures(
 ):
     """Training of each architecture, {arm: Dataset} of "mlp", "cnn", "tanh" (pools replaced), "resnet", "transformer".
 
-    eta, noise_std, steps: one number or one for each arm; noise_std: σ of the noise in each answer, whose teacher has unit
-    mean square; logs: windows of equal length. All seeds share a teacher and differ in start and
-    batches; a start is the teacher, rescaled.
+    eta, batch_size, noise_std, steps: one number or one for each arm; noise_std: σ of the noise in each answer, whose teacher
+    has unit mean square; logs: windows of equal length; copies: runs of each seed. All seeds share a teacher, and all runs
+    differ in start and batches; a start is the teacher, rescaled.
 
     Returns for each arm a Dataset, dims (pair, time, seed), time in steps at the ends of the windows: u2 and w2, means over the
-    window of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; U, mean loss (time, seed); dims (pair, seed):
-    error of the Noether identity over η² (|g_u|² + |g_w|²) at the weights of the end, in float64. Coordinates of pair: its name,
-    reason: why it is no rescalable pair, empty if it is one.
+    window and the copies of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; U, mean loss (time, seed);
+    dims (pair, seed): error of the Noether identity over η² (|g_u|² + |g_w|²) at the weights that the first copy ends with, in
+    float64. Coordinates of pair: its name, reason: why it is no rescalable pair, empty if it is one.
     Raises ValueError for settings that are out of range.
     """
     if not len(arms := list(arms)):
@@ -127,29 +133,30 @@ def architectures(
     jobs = []
     for arm in arms:
         network(arm)
-        given = {"eta": eta, "noise_std": noise_std, "steps": steps}
+        given = {"eta": eta, "batch_size": batch_size, "noise_std": noise_std, "steps": steps}
         own = {name: value[arm] if isinstance(value, Mapping) else value for name, value in given.items()}
-        common = checked(**own, batch_size=batch_size, logs=logs, n_data=n_data, seed=seed, n_seeds=n_seeds, device=device)
+        common = checked(**own, logs=logs, copies=copies, n_data=n_data, seed=seed, n_seeds=n_seeds, device=device)
         jobs.append(common | {"arm": arm})
     parts = yield Jobs(_train, jobs, "architectures")
     return dict(zip(arms, parts, strict=True))
 
 
-def _train(*, arm, eta, batch_size, noise_std, steps, logs, n_data, seed, n_seeds, device) -> xr.Dataset:
+def _train(*, arm, eta, batch_size, noise_std, steps, logs, copies, n_data, seed, n_seeds, device) -> xr.Dataset:
     """An arm; all its seeds are one batch of replicas."""
     net, teacher = learner(arm, noise_std, n_data, seed)
     pairs = symmetry.pairs(net.replicas.module)
-    weights = torch.stack([skewed(pairs, teacher, s) for s in seeds(seed, n_seeds)])
+    weights = torch.stack([skewed(pairs, teacher, [s, copy]) for s in seeds(seed, n_seeds) for copy in range(copies)])
     run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device)
     found = [*pairs, *symmetry.neighbours(net.replicas.module)]
     rows = []
     for _ in range(logs):
         squares = mean_squares(run, steps // logs, eta)
+        squares = squares.unflatten(0, (n_seeds, copies)).mean(1)
         norms = [[side.sum(-1).numpy() for side in symmetry.squared_norms(pair, squares)] for pair in found]
-        rows.append((run.frame().gauges["U"], np.array(norms)))
+        rows.append((run.frame().gauges["U"].reshape(n_seeds, copies).mean(1), np.array(norms)))
     u2, w2 = np.moveaxis([norms for _, norms in rows], (0, 1, 2), (2, 1, 0))
     x, y = (t[:IDENTITY_BATCH] for t in (net.data.x, net.data.y))
-    errors = [symmetry.identity_errors(net.replicas.module, x, y, eta=eta, weights=w) for w in run.state.weights.cpu()]
+    errors = [symmetry.identity_errors(net.replicas.module, x, y, eta=eta, weights=w) for w in run.state.weights.cpu()[::copies]]
     return xr.Dataset(
         {"u2": (("pair", "time", "seed"), u2), "w2": (("pair", "time", "seed"), w2),
          "log_ratio": (("pair", "time", "seed"), np.log(w2 / u2)), "U": (("time", "seed"), np.array([u for u, _ in rows])),
@@ -226,7 +233,7 @@ def _twins(*, eta, batch_size, noise_std, steps, logs, n_data, seed, n_seeds, de
 def checked(**settings) -> dict:
     """Settings in their ranges, or a ValueError for the first that is not."""
     for name, value in settings.items():
-        least = {"n_data": 100, "n_seeds": 1, "batch_size": 1, "logs": 1, "steps": settings["logs"]}.get(name)
+        least = {"n_data": 100, "n_seeds": 1, "batch_size": 1, "logs": 1, "copies": 1, "steps": settings["logs"]}.get(name)
         if least is not None and (value != int(value) or value < least):
             raise ValueError(f"{name}={value}; allowed: whole numbers from {least}")
     for name, zero in (("eta", False), ("noise_std", True)):

@@ -92,7 +92,7 @@ NETWORK = Scenario(
     gauges={
         "g2_in": Gauge("E|g_u|², into a neuron", log=True, mean=False),
         "g2_out": Gauge("E|g_w|², out of it", log=True, mean=False),
-        "log_ratio": Gauge("log E|g_w|²/E|g_u|² of all neurons"),
+        "log_ratio": Gauge("log E|g_w|²/E|g_u|²"),
         "U": Gauge("energy U (loss)", log=True),
     },
     read=_read,

@@ -136,5 +136,5 @@ def by_activation(arms=ARMS, **settings) -> dict:
 
 def decayed(lams=(0.0, 0.02, 0.06), *, eta: float = 0.04, batch_size: int = 8, **settings):
     """`relu` under weight decay, with more inputs than outputs, so that |u| and |w| differ in balance."""
-    wide = {"d_x": 8, "width": 3, "d_y": 3, "span": 4.0, "moments": 5, "copies": 8}
+    wide = {"d_x": 8, "width": 3, "d_y": 3, "span": 4.0, "moments": 12, "copies": 8}
     return relu(((eta, batch_size),), lams=lams, **(wide | settings))

@@ -1,0 +1,99 @@
+"""Two-layer networks that learn answers with noise of a variance of its own in each, and how sharp they are.
+
+Data sets of one seed have the same inputs and the same standard normals in the noise, so two of them differ in the profile σ_i
+alone: to switch the noise within a run is to hand its weights to another data set. Inputs have covariance 1 and all moments are
+exact: no network of this page learns noise, and the loss whose curvature counts is that of the noiseless answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from thermolab.engine.network import NetworkOnData
+from thermolab.phenomena.answers import N_DATA, samples
+from thermolab.phenomena.neuron_balance import setting as balance
+from thermolab.phenomena.progressive_sharpening.hessian import hessian
+
+ACTIVATIONS = balance.ACTIVATIONS
+IMBALANCED = (2.0, 1.0, 0.6, 0.4, 0.3)
+PROBES = 256  # inputs over which the curvature is taken; their covariance is 1, with which it is exact for a linear network
+STAGES = 8  # of a final decay of η, each at 0.6 of the rate before
+
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
+def balanced(profile) -> np.ndarray:
+    """The same noise in every answer, of the power Σ σ_i² of a profile [d]."""
+    profile = np.asarray(profile, float)
+    return np.full_like(profile, np.sqrt((profile**2).mean()))
+
+
+def identity(x: np.ndarray) -> np.ndarray:
+    """The answer x to x, which linear and ReLU networks can learn without error, and tanh networks nearly."""
+    return x
+
+
+def own_kind(d: int, activation: str, *, strength: float = 1.5, seed: int = 0) -> Answer:
+    """The answers of a network of this activation: d neurons with |u| |w| = strength each. A linear one answers s x."""
+    if activation == "linear":
+        return lambda x: strength * x
+    teacher = balance.teacher(d, d, d, activation, strength=strength, seed=seed).double().requires_grad_(False)
+    return lambda x: teacher(torch.as_tensor(x)).numpy()
+
+
+def learner(
+    profile,
+    activation: str = "linear",
+    *,
+    answer: Answer = identity,
+    width: int = 12,
+    optimiser: str = "sgd",
+    n_data: int = N_DATA,
+    seed: int = 0,
+) -> NetworkOnData:
+    """A network of d inputs, h neurons and d outputs that learns answer(x) with noise of standard deviations profile [d].
+
+    activation: "linear" (no biases), "tanh" or "relu" (biases in the first layer); width: h.
+    """
+    d = len(profile)
+    net = balance.student((d, width, d), answer, activation, profile, n_data=n_data, seed=seed)
+    return NetworkOnData(net.replicas.module, net.data, "lr", loss="squared", optimiser=optimiser)
+
+
+def sharpness(net: NetworkOnData, weights: torch.Tensor, activation: str, answer: Answer = identity) -> np.ndarray:
+    """λ_max [R] of the Hessian of the loss of noiseless answers at weights [R, P], exact; NaN where they are not finite."""
+    x = samples(np.ones(net.data.x.shape[1]), [], n_data=PROBES)[0]
+    weights = weights.detach().cpu().double()
+    alive = weights.isfinite().all(1)
+    full = hessian(activation, *balance.layers(net, weights[alive]), torch.tensor(x), torch.tensor(answer(x)))
+    found = np.full(len(weights), np.nan)
+    found[alive.numpy()] = torch.linalg.eigvalsh(full)[:, -1]
+    return found
+
+
+def excess(net: NetworkOnData, weights: torch.Tensor, answer: Answer = identity) -> np.ndarray:
+    """Loss [R] of weights [R, P] on noiseless answers."""
+    x = samples(np.ones(net.data.x.shape[1]), [], n_data=PROBES)[0]
+    outputs = net.replicas.outputs(weights.detach().cpu().double(), torch.tensor(x))
+    return (outputs - torch.tensor(answer(x))).square().sum(-1).mean(-1).numpy()
+
+
+def check(profile, width: int | None = None) -> np.ndarray:
+    """A profile [d], or a ValueError, one line, for one that is none, or that has more answers than the width."""
+    found = np.asarray(profile, float)
+    if found.ndim != 1 or len(found) < 2 or not (np.isfinite(found) & (found > 0)).all():
+        raise ValueError(f"profile={np.asarray(profile).tolist()} is not allowed; allowed: two or more positive numbers")
+    if width is not None and width < len(found):
+        raise ValueError(f"width={width} is too small; allowed: {len(found)} or more, as many as there are answers")
+    return found
+
+
+def cool(run, steps: int) -> None:
+    """A final decay of η in 8 stages of steps/8, each at 0.6 of the rate before."""
+    rate = run.knobs["eta"].clone()
+    for stage in range(STAGES):
+        run.set(eta=(rate * 0.6 ** (stage + 1)).cpu().numpy())
+        run.advance(steps // STAGES)
