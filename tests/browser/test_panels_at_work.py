@@ -20,6 +20,8 @@ ARROW = ROOT / "notebooks" / "00_irreversibility.ipynb"
 COOLING = ROOT / "notebooks" / "01_cooling.ipynb"
 COLLAPSE = ROOT / "notebooks" / "02_temperature_collapse.ipynb"
 BALANCE = ROOT / "notebooks" / "04_neuron_balance.ipynb"
+PLATO = ROOT / "notebooks" / "05_platonic_alignment.ipynb"
+SHARPENING = ROOT / "notebooks" / "06_progressive_sharpening.ipynb"
 HEAD = """\
 from types import SimpleNamespace
 from thermolab.engine import recipe
@@ -248,6 +250,56 @@ def test_the_panel_of_notebook_04(lab, panel):
     lab.screenshot("notebook_04")
     same(replays)
     twin(live)
+    assert lab.errors() == []
+
+
+@pytest.mark.slow
+def test_the_panel_of_notebook_05(lab, panel):
+    """Two networks whose layers align once there is noise: theory has lines only then, and the map changes."""
+    live = panel(lab, run_until(lab, PLATO, "live-pair"))
+    replays = use(live, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
+    live.press("reset")
+    live.until("now.step === '1'")
+    before, heat = live.look()["cka"], live.look("drawn(0)")
+    assert "theory" not in before
+    live.keys("noise", *["ArrowRight"] * 50)
+    live.until("now.noise === '1' && now.cka.includes('theory 1')")
+    live.press("run")
+    live.until("parseFloat(now.cka) > 0.9 && drawn(0) !== given", heat)
+    assert float(before.split()[0]) < 0.7
+    assert live.look("chart(0).querySelectorAll('rect').length") >= 36
+    live.press("pause")
+    lab.screenshot("notebook_05")
+    same(replays)
+    twin(live)
+    assert lab.errors() == []
+
+
+@pytest.mark.slow
+def test_the_panels_of_notebook_06(lab, panel):
+    """Sharpness under a noise whose imbalance is turned; and at the edge of stability, which follows η."""
+    cells = [cell.id for cell in nbformat.read(SHARPENING, as_version=4).cells]
+    noise = panel(lab, run_until(lab, SHARPENING, "live-noise"))
+    replays = use(noise, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight"), "imbalance": ("ρ", "ArrowRight")})
+    noise.press("run")
+    noise.keys("imbalance", *["ArrowRight"] * 40)  # 0.8 decades
+    noise.until("parseFloat(now.lambda_max) > 8 && now.lambda_max.includes('theory 1')")
+    noise.press("pause")
+    lab.screenshot("notebook_06_noise")
+    lab.run_cell(cells.index("live-edge"))
+    edge = panel(lab, cells.index("live-edge"))
+    replays += use(edge, {"eta": ("η", "ArrowRight")})
+    edge.press("reset")
+    edge.until("now.step === '1'")
+    edge.press("run")
+    edge.until("parseFloat(now.lambda_max) > 9.5 && now.lambda_max.includes('theory 10')")
+    edge.keys("eta", *["ArrowRight"] * 10)
+    edge.until("now.lambda_max.includes('theory ' + given) && parseFloat(now.lambda_max) < 7", rounded(2 / (0.2 * 10**0.2)))
+    edge.press("pause")
+    lab.screenshot("notebook_06_edge")
+    same(replays)
+    for live in (noise, edge):
+        twin(live)
     assert lab.errors() == []
 
 

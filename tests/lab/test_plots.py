@@ -128,6 +128,16 @@ def test_labels(axes):
     assert labels == ["0.01", "0.02", "0.05", "0.1"]
 
 
+def test_categories_stand_side_by_side(axes):
+    both = {"with": {"a": seeds([[1.0, 1.0]]), "a long name": seeds([[2.0, 2.0]])}, "without": {"a": seeds([[3.0, 3.0]])}}
+    plots.categories(axes, both, y="CKA")
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["a", "a long name"]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["with", "without"]
+    first = [c.lines[0] for c in axes.containers]
+    assert [round(float(x.get_xdata()[0]), 3) for x in first] == [-0.1, 0.9, 0.1]
+    np.testing.assert_allclose([x.get_ydata()[0] for x in first], [1, 2, 3])
+
+
 def test_a_heat_map_shows_its_values_with_the_first_row_on_top(axes):
     plots.heat_map(axes, [[0.0, 0.25], [0.5, 1.0]], ("a", "b"), ("x", "y"), label="CKA", title="all layers")
     assert [t.get_text() for t in axes.texts] == ["0.00", "0.25", "0.50", "1.00"]

@@ -13,7 +13,7 @@ from thermolab.phenomena.progressive_sharpening import claims_switch as claims
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SWITCH = {"steps": 40, "logs": 4, "copies": 2, "n_seeds": 2, "width": 4}
-STARTS = {"steps": 40, "decay": 16, "logs": 2, "width": 4, "n_seeds": 2, "noises": ("imbalanced", "none")}
+STARTS = {"steps": 40, "decay": 16, "logs": 2, "width": 8, "n_seeds": 2, "noises": ("imbalanced", "none")}
 PROFILE = (1.5, 0.8, 0.6)
 
 

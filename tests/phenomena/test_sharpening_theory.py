@@ -74,7 +74,7 @@ def test_data_sets_differ_in_the_scale_of_the_noise_alone():
     np.testing.assert_allclose(setting.balanced((3.0, 4.0)), [12.5**0.5] * 2)
 
 
-@pytest.mark.parametrize("activation", setting.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ["linear", "tanh"])
 def test_a_network_of_its_own_kind_can_be_learnt_without_error(activation):
     """And the sharpness of such a point is that of the dense Hessian."""
     answer = setting.own_kind(3, activation, strength=1.3, seed=4)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 
@@ -74,13 +75,14 @@ def workers() -> int:
 
 
 def _one_thread(function: Callable, settings: dict):
-    """The call with one torch thread: small tensors gain nothing from more, and results depend on their number."""
+    """The call with one thread, torch's and BLAS's: small matrices gain nothing from more, and results depend on their number."""
     import torch  # not above: `warm_up` is there to start the workers before this process loads torch itself
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return function(**settings)
+        with threadpool_limits(1, user_api="blas"):
+            return function(**settings)
     finally:
         torch.set_num_threads(before)
 

@@ -119,6 +119,17 @@ def panel(
     return ax.figure
 
 
+def categories(ax: Axes, series: dict[str, dict], *, y: str, legend: str = "best") -> None:
+    """{label: {category: values}} as markers with error bars, the categories side by side on the x axis; label "" for none."""
+    names = list(dict.fromkeys(name for values in series.values() for name in values))
+    for i, (text, values) in enumerate(series.items()):
+        shift = 0.2 * (i - (len(series) - 1) / 2)
+        for name, value in values.items():
+            points(ax, [names.index(name) + shift], value, index=i, label=text if text and name == next(iter(values)) else None)
+    ax.set_xticks(range(len(names)), names, **({"rotation": 40, "ha": "right"} if max(map(len, names)) > 9 else {}))
+    label(ax, "", y, legend=legend)
+
+
 def heat_map(ax: Axes, values, rows: Sequence[str], columns: Sequence[str], *, label: str, limits=(0.0, 1.0), title="") -> None:
     """A matrix [rows, columns] as coloured squares with their values; label: what the colour bar shows, from … to `limits`."""
     low, high = limits

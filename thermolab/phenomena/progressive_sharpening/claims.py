@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import xarray as xr
 
 from thermolab.claims import Result, decided
 from thermolab.phenomena.progressive_sharpening import claims_edge, claims_language, claims_switch
+from thermolab.phenomena.progressive_sharpening.cause import PHASES
 from thermolab.phenomena.traces import prefixed
 
 SWITCH = ("profiles", "switches", "steep", "scratch", "adams", "orbits", "pair")
@@ -42,3 +44,19 @@ def traces(found: Mapping, point: xr.Dataset) -> xr.Dataset:
     kept |= {"pair": found["pair"], "edge": found["edge"]}
     return xr.Dataset(prefixed(kept) | {"lambda_max": point["lambda_max"].rename(seed="point_seed").reset_coords(drop=True),
                                         "lambda_max_predicted": point["predicted"]})  # fmt: skip
+
+
+def wanted(pair: xr.Dataset, net: str) -> np.ndarray:
+    """λ_max of theory at each moment [time] over that of balanced noise, a mean over seeds; NaN while there is no noise.
+
+    pair: of `cause.cause`.
+    """
+    known = pair["predicted"].sel(net=net)
+    known = (known / known.sel(noise="balanced")).mean("seed")
+    return np.array([float(known.sel(noise=PHASES[k])) if k else np.nan for k in pair["phase"].values])
+
+
+def closed_form(runs: xr.Dataset) -> dict[str, tuple]:
+    """{name: (time, λ_max)} of the arms that theory knows in a dataset of `language.language` under the squared loss."""
+    mean, each = runs["theory"].mean(("seed", "language")), runs.sizes["time"] // 3
+    return {arm: (runs["time"], np.repeat(mean.sel(arm=arm).values, each)) for arm in ("language", "noise")}

@@ -37,8 +37,11 @@ def identity(x: np.ndarray) -> np.ndarray:
 
 
 def own_kind(d: int, activation: str, *, strength: float = 1.5, seed: int = 0) -> Answer:
-    """The answers of a network of this activation: d neurons with |u| |w| = strength each. A linear one answers s x."""
-    if activation == "linear":
+    """Answers that a network of this activation can learn without error: s x for a linear or, with h ≥ 2d, a ReLU network.
+
+    For tanh those of a tanh network of d neurons with |u| |w| = s. strength: s.
+    """
+    if activation != "tanh":
         return lambda x: strength * x
     teacher = balance.teacher(d, d, d, activation, strength=strength, seed=seed).double().requires_grad_(False)
     return lambda x: teacher(torch.as_tensor(x)).numpy()

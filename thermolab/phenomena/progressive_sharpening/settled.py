@@ -25,6 +25,7 @@ def settled(
     strength: float = 1.0,
     width: int = 12,
     eta: float = 0.02,
+    lam: float = 0.0,
     batch_size: int = 16,
     relaxations: float = 8.0,
     decay: int = 8000,
@@ -35,7 +36,8 @@ def settled(
 ):
     """λ_max of a linear network that has learnt y = s x + ε from random weights, before and after a final decay of η.
 
-    profile: σ_i, standard deviation of the noise of each answer, d of them; strength: s; width: h ≥ d; relaxations: length at
+    profile: σ_i, standard deviation of the noise of each answer, d of them; strength: s; width: h ≥ d; lam: λ, whose effect
+    the closed form does not know; relaxations: length at
     constant η in relaxation times of the slowest answer (`theory.relaxation_steps`); decay: steps of the final decay, in 8
     stages, each at 0.6 of the rate before; copies: networks of each seed, averaged.
 
@@ -46,9 +48,11 @@ def settled(
     profile = setting.check(profile, width)
     checks.counts(width=width, batch_size=batch_size, decay=decay, copies=copies, n_seeds=n_seeds)
     checks.positive(eta=eta, strength=strength, relaxations=relaxations)
+    if not 0 <= lam * eta < 1:
+        raise ValueError(f"lam={lam} is not allowed; allowed: from 0 to below 1/eta")
     steps = round(relaxations * theory.relaxation_steps(profile, eta, batch_size).max())
-    common = {"profile": profile, "strength": strength, "width": width, "eta": eta, "batch_size": batch_size, "steps": steps,
-              "decay": decay, "copies": copies, "device": str(device)}  # fmt: skip
+    common = {"profile": profile, "strength": strength, "width": width, "eta": eta, "lam": lam, "batch_size": batch_size,
+              "steps": steps, "decay": decay, "copies": copies, "device": str(device)}  # fmt: skip
     numbers = seeds(seed, n_seeds)
     parts = yield Jobs(_settled, [common | {"seed": s} for s in numbers], "linear networks that settle")
     found = {name: ("seed", [float(np.mean(p[k])) for p in parts]) for k, name in enumerate(("at_constant_eta", "lambda_max"))}
@@ -56,7 +60,7 @@ def settled(
     return xr.Dataset(found, coords={"seed": numbers})
 
 
-def _settled(*, profile, strength, width, eta, batch_size, steps, decay, copies, seed, device) -> list[np.ndarray]:
+def _settled(*, profile, strength, width, eta, lam, batch_size, steps, decay, copies, seed, device) -> list[np.ndarray]:
     """λ_max [copies] before and after the decay."""
     answer = setting.own_kind(len(profile), "linear", strength=strength)
     net = setting.learner(profile, "linear", answer=answer, width=width, seed=seed)

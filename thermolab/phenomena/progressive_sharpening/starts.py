@@ -2,7 +2,7 @@
 
 All starts but the random ones compute what is to be learnt: "flat" is where balanced noise leaves a random start, "sharp" is
 that point with the first layer multiplied by c and the last one divided by it (which for linear and ReLU networks leaves the
-function as it is, if biases are scaled too). Networks learn what one of their own kind computes. Source: document 4, part 4.
+function as it is, if biases are scaled too). Networks learn what one of their own kind can compute. Source: document 4, part 4.
 """
 
 from __future__ import annotations
