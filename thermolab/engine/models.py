@@ -175,12 +175,16 @@ class Residual(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer layer, normalised before attention and perceptron (Xiong et al., arXiv:2002.04745)."""
+    """A transformer layer, normalised before attention and perceptron (Xiong et al., arXiv:2002.04745).
 
-    def __init__(self, width: int, heads: int):
+    affine: whether the norms have gains and shifts.
+    """
+
+    def __init__(self, width: int, heads: int, affine: bool = True):
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.norm2, self.perceptron = nn.LayerNorm(width), mlp((width, 4 * width, width))
+        norms = [nn.LayerNorm(width, elementwise_affine=affine) for _ in range(2)]
+        self.norm1, self.attention = norms[0], Attention(width, heads)
+        self.norm2, self.perceptron = norms[1], mlp((width, 4 * width, width))
 
     def forward(self, x):
         x = x + self.attention(self.norm1(x))

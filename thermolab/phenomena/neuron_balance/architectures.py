@@ -27,13 +27,14 @@ N_DATA = 20_000
 BIAS = 0.3  # standard deviation of the teacher's biases
 LEAK = 0.3  # slope of LeakyReLU below 0: a unit that is seldom above 0 balances slowly
 BALANCING, PROBES = 30, 100  # rounds of rescaling all pairs; streams that E g² at the start is read from
-VALUES = 4.0  # times the usual values and output map of the teacher: with small ones queries and keys hardly matter
+VALUES = 3.0  # times the usual values and output map of the teacher: with small ones queries and keys hardly matter
 SKEW = (0.0, 0.3)  # range of the log of the factor by which u starts longer and w shorter, for each unit
 SIZE_OF_TEACHER = {"transformer": 0.6, "resnet": 0.7}
 IDENTITY_BATCH = 64
 ETA = {"mlp": 0.01, "cnn": 0.05, "tanh": 0.05, "resnet": 0.02, "transformer": 0.015}
 BATCH_SIZE = {"mlp": 4, "cnn": 8, "tanh": 8, "resnet": 6, "transformer": 4}
-STEPS = {"mlp": 24_000, "cnn": 12_000, "tanh": 12_000, "resnet": 8000, "transformer": 16_000}
+STEPS = {"mlp": 40_000, "cnn": 12_000, "tanh": 12_000, "resnet": 8000, "transformer": 16_000}
+COPIES = {"mlp": 2, "cnn": 2, "tanh": 2, "resnet": 2, "transformer": 8}
 ARMS = ("mlp", "cnn", "tanh", "resnet", "transformer")
 
 
@@ -49,7 +50,7 @@ def network(arm: str) -> nn.Module:
         inner = [nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU(LEAK), nn.Linear(4, 4)) for _ in range(2)]
         return nn.Sequential(nn.Linear(INPUTS, 4), *map(models.Residual, inner), nn.Linear(4, OUTPUTS))
     if arm == "transformer":
-        return nn.Sequential(nn.Linear(INPUTS, 6), models.Block(6, 2), models.MeanToken(), nn.Linear(6, OUTPUTS))
+        return nn.Sequential(nn.Linear(INPUTS, 6), models.Block(6, 2, affine=False), models.MeanToken(), nn.Linear(6, OUTPUTS))
     raise ValueError(f"arm={arm!r} is unknown; allowed: {', '.join(ARMS)}")
 
 
@@ -110,7 +111,7 @@ def architectures(
     noise_std: float | Mapping[str, float] = 1.5,
     steps: int | Mapping[str, int] = STEPS,
     logs: int = 10,
-    copies: int = 2,
+    copies: int | Mapping[str, int] = COPIES,
     n_data: int = N_DATA,
     seed: int = 0,
     n_seeds: int = 5,
@@ -133,9 +134,9 @@ def architectures(
     jobs = []
     for arm in arms:
         network(arm)
-        given = {"eta": eta, "batch_size": batch_size, "noise_std": noise_std, "steps": steps}
+        given = {"eta": eta, "batch_size": batch_size, "noise_std": noise_std, "steps": steps, "copies": copies}
         own = {name: value[arm] if isinstance(value, Mapping) else value for name, value in given.items()}
-        common = checked(**own, logs=logs, copies=copies, n_data=n_data, seed=seed, n_seeds=n_seeds, device=device)
+        common = checked(**own, logs=logs, n_data=n_data, seed=seed, n_seeds=n_seeds, device=device)
         jobs.append(common | {"arm": arm})
     parts = yield Jobs(_train, jobs, "architectures")
     return dict(zip(arms, parts, strict=True))

@@ -41,7 +41,7 @@ def check_cka(cka: float | None) -> Feedback:
     if not is_number(cka):
         return Feedback(False, "write a number")
     right = math.isclose(cka, 1 / math.sqrt(2), abs_tol=0.005)
-    return Feedback(right, "half of the kernel agrees" if right else f"not {cka:g}: write down ⟨K, L⟩, ⟨K, K⟩ and ⟨L, L⟩")
+    return Feedback(right, "half of the kernel agrees" if right else f"not {cka:g}: write down all products ⟨K, K'⟩")
 
 
 def check_insert(matrix, *, seed: int = 0) -> Feedback:

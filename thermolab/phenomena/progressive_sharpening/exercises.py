@@ -22,7 +22,7 @@ def check_predictions(louder: str | None, uneven: str | None) -> Feedback:
     if louder not in DIRECTIONS or uneven not in DIRECTIONS:
         return Feedback(False, f"write two of {', '.join(DIRECTIONS)}")
     if louder != "stay":
-        return Feedback(False, f"λ_max does not {louder} when all noise is doubled: does σ m/σ change with its unit?")
+        return Feedback(False, f"λ_max does not {louder} when all noise is doubled: does m/σ_min change when every σ is doubled?")
     right = uneven == "rise"
     return Feedback(right, "both agree with what follows" if right else f"it does not {uneven}: see the equation")
 
@@ -41,7 +41,7 @@ def check_edge(eta: float | None) -> Feedback:
     if not is_number(eta):
         return Feedback(False, "write a number")
     right = math.isclose(eta, 2 / SHARPNESS, rel_tol=0.01)
-    return Feedback(right, "at the edge of stability" if right else f"not {eta:g}: when does 1 - ηλ reach -1?")
+    return Feedback(right, "at the edge of stability" if right else f"not {eta:g}: when does 1 - η λ_max reach -1?")
 
 
 def check_profile(profile) -> Feedback:

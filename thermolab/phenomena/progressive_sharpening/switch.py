@@ -1,7 +1,8 @@
 """The noise of the answers is switched while a network learns: balanced, imbalanced, balanced again, at equal power.
 
-What the network has to compute stays the same, and so does the loss without noise. η is constant, so λ_max fluctuates and lies
-above the closed form of a linear network: what counts is the order. Source: document 4, part 4.
+What the network has to compute stays the same, and so does the loss without noise. η is constant, so λ_max misses the closed
+form of a linear network, upwards for balanced and downwards for strongly imbalanced noise: what counts is the
+order. Source: document 4, part 4.
 """
 
 from __future__ import annotations

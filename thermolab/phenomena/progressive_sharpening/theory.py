@@ -7,7 +7,8 @@ noises σ_i of the answers with root mean square m, W₁W₁ᵀ and W₂ᵀW₂ 
     λ_max(∇²L) = 2 (|W₁|²_op + |W₂|²_op) = 2 s (m/σ_min + σ_max/m) ≥ 4 s,
 
 where 4s, the least on the orbit, needs noise that is the same in every answer: imbalance sharpens, balance flattens.
-Source: document 4, part 4. Limit: leading order in η, after a final decay of η; at constant η fluctuations add 10 to 30 %.
+Source: document 4, part 4. Limit: leading order in η, after a final decay of η; at constant η fluctuations add 10 to 30 % to
+balanced noise, and strongly imbalanced noise stays below.
 """
 
 from __future__ import annotations
