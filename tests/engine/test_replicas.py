@@ -274,6 +274,24 @@ def test_traced_operations_are_those_of_autograd(name, monkeypatch):
     assert sorted(calls for calls, operations in replicas._traces.values() if operations) == [4, 4, 8]
 
 
+def test_traces_follow_the_module_and_are_few(monkeypatch):
+    monkeypatch.setattr(engine_replicas, "TRACE_AFTER", 1)
+    module = nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2, bias=False))
+    module[2].weight.requires_grad_(False)
+    replicas = Replicas(module, "squared")
+    w, g = torch.ones(1, replicas.n_parameters), torch.empty(1, replicas.n_parameters)
+
+    def loss(batch=2):
+        return replicas.loss_and_gradient(w, torch.ones(1, batch, 4), torch.zeros(1, batch, 2), g).item()
+
+    before = [loss() for _ in range(4)][-1]
+    module[2].weight = nn.Parameter(2 * module[2].weight.detach(), requires_grad=False)
+    assert loss() == pytest.approx(4 * before)
+    for batch in range(1, 2 * engine_replicas.TRACES):
+        loss(batch)
+    assert len(replicas._traces) <= engine_replicas.TRACES
+
+
 def test_backends_and_losses_are_checked():
     assert Replicas(models.mlp((2, 2))).backend == "batched"
     assert Replicas(models.mlp((2, 2)), backend="autograd").backend == "autograd"

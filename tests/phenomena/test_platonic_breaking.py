@@ -93,6 +93,9 @@ def test_transformed_labels_are_learnt():
     ("settings", "text"),
     [
         ({"cases": {"x": breaking.both(lamb=1)}}, "changes ['lamb'] are unknown; allowed: lam, labels, live"),
+        ({"cases": {"x": breaking.other(rank=0)}}, "rank=0 is not allowed; allowed: a whole number, 1 or more"),
+        ({"cases": {"x": breaking.both(answers=9)}}, "allowed: 5 answers at the most"),
+        ({"cases": {"x": breaking.both(time=-1.0)}}, "time=-1.0 is not allowed"),
         ({"depth_a": 1}, "depth=0 is not allowed; allowed: a whole number, 1 or more"),
         ({"eta": 0.0}, "eta=0.0 is not allowed; allowed: a positive number"),
         ({"noise": (1.0,)}, "5 singular values, 1 noises, d_x=6"),

@@ -233,7 +233,7 @@ def test_pace_and_minima_at_tiny_settings():
 BAD = [({"depth_a": 1}, "depths 1 and 4"), ({"width_b": 4}, "widths 8 and 4"), ({"eta": -1}, "eta=-1"), ({"steps": 0}, "steps=0"),
        ({"batch_size": 0.5}, "batch_size=0.5"), ({"noise": (1, 0)}, "noise=0"), ({"noise": (1, 1)}, "2 noises"),
        ({"spectrum": (0.0,) * 5}, "spectrum="), ({"stretch": (0, 1)}, "stretch=0"), ({"lams": (-1,)}, "lams="),
-       ({"frames": 0}, "frames=0"), ({"factors": (0,)}, "factors=0"), ({"inputs": (1, 1)}, "2 inputs"),
+       ({"frames": 0}, "frames=0"), ({"factors": (0,)}, r"factors=\[0.0\]"), ({"inputs": (1, 1)}, "2 inputs"),
        ({"start": 0}, "start=0")]  # fmt: skip
 
 
@@ -247,8 +247,12 @@ def test_bad_settings(bad, message):
 def test_bad_settings_of_the_others():
     with pytest.raises(ValueError, match="divisors"):
         pace.pace.run(divisors=(1, 0))
-    with pytest.raises(ValueError, match="etas=0"):
+    with pytest.raises(ValueError, match=r"etas=\[0.1, 0.0\]"):
         minimum.minima.run((0.1, 0))
+    with pytest.raises(ValueError, match="rise"):
+        pace.pace.run(divisors=(4, 1))
+    with pytest.raises(ValueError, match="fall"):
+        minimum.minima.run((0.001, 0.01))
     with pytest.raises(ValueError, match="widths 3 and 3"):
         minimum.minima.run(shapes=((2, 3),))
 
@@ -274,6 +278,7 @@ def made(**over):
         "to_inputs": (("arm", "seed", "layer"), np.broadcast_to(0.8 + spread[:, None], (2, 5, 7)).copy()),
         "excess": (("arm", "time", "seed", "net"), np.full((2, 2, 5, 2), 0.01)),
         "gd": (("seed", "layer", "other"), table(0.5)),
+        "gd_excess": (("seed", "net"), np.full((5, 2), 0.009)),
         "inserted": (("kind", "seed", "layer", "other"), np.stack([table(0.996), table(0.6)])),
         "inserted_excess": (("kind", "seed", "net"), np.full((2, 5, 2), 0.01)),
         "trap": (("view", "seed", "layer", "other"), np.stack([table(0.97), table(0.6)])),
@@ -310,6 +315,10 @@ def test_claims_the_other_way_round():
     assert verdicts(claims.needs_views(turned)) == ("fails", "holds")
     assert claims.perfect(good.assign(size=good["size"] * 0 + 1))[0].verdict == "holds"
     assert claims.most_are_not(good.assign(inserted_excess=good["inserted_excess"] + 1e-3))[0].verdict == "inconclusive"
+    assert claims.edln(good.assign(gd_excess=good["gd_excess"] * 2))[2].verdict == "inconclusive"  # not at the same loss
+    holes = good["cka"].copy()
+    holes[0, 1, 0, 1, 4] = np.nan  # a pair that is not known is no good pair
+    assert claims.edln(good.assign(cka=holes))[0].verdict == "inconclusive"
     wide = xr.DataArray(0.05 * np.linspace(-1, 1, 5), dims="seed")
     assert claims.edln(good.assign(cka=good["cka"] + wide))[0].verdict == "inconclusive"
 

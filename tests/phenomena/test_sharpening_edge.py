@@ -140,6 +140,12 @@ def test_edge_on_made_up_curves(ends, noise, verdicts):
     assert name == "η = 0.01, too small for the time"
 
 
+def test_a_run_that_diverged_at_the_end_decides_nothing():
+    data = made_up((1.02, 1.01, 0.1))
+    data["lambda_max"][0, :, -2:] = np.nan
+    assert claims.edge(data)[0].verdict == "inconclusive"
+
+
 def test_the_slowest_rate_is_the_control_wherever_it_stands():
     data = made_up((0.1, 1.02, 1.01), etas=(0.01, 0.2, 0.1))
     check, _, control = claims.edge(data)

@@ -163,3 +163,11 @@ def test_a_log_replays_from_its_file(scenario, events, tmp_path, monkeypatch):
     assert (again.state.weights == run.state.weights).all()
     for name, values in run.history[-1].gauges.items():
         np.testing.assert_array_equal(last.gauges[name], values)
+
+
+def test_a_log_does_not_fit_a_panel_with_another_noise():
+    one, other = (NETWORK.start(seed=0, noise_profile=shape, replicas=1) for shape in ((2.0, 1.0), (1.0, 2.0)))
+    one.set(imbalance=3.0)
+    one.advance(5)
+    with pytest.raises(ValueError, match="the log is of another system"):
+        other.replay(one.log)

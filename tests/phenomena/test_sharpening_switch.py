@@ -17,6 +17,12 @@ STARTS = {"steps": 40, "decay": 16, "logs": 2, "width": 8, "n_seeds": 2, "noises
 PROFILE = (1.5, 0.8, 0.6)
 
 
+def test_weight_decay_reaches_the_network():
+    few = {"width": 4, "eta": 0.03, "relaxations": 1.0, "decay": 80, "n_seeds": 1}
+    free, held = (settled.settled.run((1.0, 1.0), lam=lam, **few)["lambda_max"].item() for lam in (0.0, 1.0))
+    assert held < 0.8 * free
+
+
 # --- recipes ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("profile", "strength"), [((1.0, 1.0, 1.0), 1.0), ((1.6, 1.0, 0.7), 2.0)])
 def test_settled_networks_have_the_sharpness_of_theory(profile, strength):
@@ -75,7 +81,7 @@ def test_starts_are_what_they_are_called():
 
 def test_without_noise_a_sharp_start_stays_sharp_and_balanced_noise_flattens_it():
     found = starts.starts.run(
-        "linear", (1.0, 1.0), starts=("sharp",), noises=("balanced", "none"), width=3, steps=2000, n_seeds=2
+        "linear", (1.0, 1.0), starts=("sharp",), noises=("balanced", "none"), width=3, steps=2000, copies=4, n_seeds=2
     )
     gain = claims.gain(found).sel(start="sharp")
     assert abs(gain.sel(noise="none")).max() < 0.02
@@ -140,6 +146,10 @@ def test_results_of_a_seed_do_not_depend_on_their_number():
     ("call", "text"),
     [
         (lambda: settled.settled.run((1.0, -1.0)), "profile=[1.0, -1.0] is not allowed; allowed: two or more positive numbers"),
+        (lambda: settled.settled.run(eta=1e-4, batch_size=256), "at eta=0.0001, batch_size=256 are too many; allowed: 5000000"),
+        (lambda: settled.settled.run(lam=-1.0), "lam=-1.0 is not allowed"),
+        (lambda: settled.settled.run(decay=7), "decay=7 is not allowed; allowed: a multiple of stages=8"),
+        (lambda: starts.starts.run(steps=5, logs=10), "steps=5 is not allowed; allowed: a multiple of logs=10"),
         (lambda: settled.settled.run(width=3), "width=3 is too small; allowed: 5 or more"),
         (lambda: settled.settled.run(eta=0.0), "eta=0.0 is not allowed; allowed: a positive number"),
         (lambda: switch.switch.run("gelu"), "activation='gelu' is unknown; allowed: relu, tanh, linear"),

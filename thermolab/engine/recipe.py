@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+_ONE_AT_A_TIME = threading.RLock()
+
 
 @dataclass(frozen=True)
 class Jobs:
@@ -78,13 +80,14 @@ def _one_thread(function: Callable, settings: dict):
     """The call with one thread, torch's and BLAS's: small matrices gain nothing from more, and results depend on their number."""
     import torch  # not above: `warm_up` is there to start the workers before this process loads torch itself
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            return function(**settings)
-    finally:
-        torch.set_num_threads(before)
+    with _ONE_AT_A_TIME:  # the numbers of threads belong to the process; jobs of a GPU, in threads, would undo each other's
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with threadpool_limits(1, user_api="blas"):
+                return function(**settings)
+        finally:
+            torch.set_num_threads(before)
 
 
 def _progress(items, label: str, total: int | None = None):

@@ -29,6 +29,7 @@ def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 LOSSES = {"cross-entropy": cross_entropy, "squared": squared_error}
 TRACE_AFTER = 200  # gradients of one layout, which take about as long as the tracing
+TRACES = 32  # kept at the most
 
 
 class Replicas:
@@ -93,13 +94,18 @@ class Replicas:
     def _traced(self, weights, x, y):
         """`_autograd`, from the call number `TRACE_AFTER` on as the bare list of its operations, to the bit the same.
 
-        Half of a small network's time goes into the bookkeeping of torch.func. A list holds for tensors of one layout only.
+        Half of a small network's time goes into the bookkeeping of torch.func. A list holds for tensors of one layout and for the
+        layers and modes of the module; what else is written into a layer after the first steps, as a new eps, it does not see.
         """
-        layout = (self.module.training, *((t.shape, t.stride(), t.dtype, t.device) for t in (weights, x, y)))
+        modes = tuple((id(m), m.training) for m in self.module.modules())
+        layout = (modes, *map(id, self.module.parameters()), *((t.shape, t.stride(), t.dtype, t.device) for t in (weights, x, y)))
         calls, operations = self._traces.get(layout, (0, None))
+        if layout not in self._traces and len(self._traces) == TRACES:
+            self._traces.clear()
+        self._traces[layout] = (calls + 1, operations)  # before the tracing: what cannot be traced goes on as it is
         if calls == TRACE_AFTER:
             operations = make_fx(lambda w, x, y: self._autograd(w, x, y))(weights, x, y)  # it takes no bound method
-        self._traces[layout] = (calls + 1, operations)
+            self._traces[layout] = (calls + 1, operations)
         return (operations or self._autograd)(weights, x, y)
 
     def _autograd(self, weights, x, y):

@@ -14,6 +14,13 @@ def counts(least: int = 1, /, **numbers: int) -> None:
             raise ValueError(f"{name}={value} is not allowed; allowed: a whole number, {least} or more")
 
 
+def multiples(parts: int, what: str, **numbers: int) -> None:
+    """Raises ValueError, one line, unless all can be divided by `parts`, which is what."""
+    for name, value in numbers.items():
+        if value % parts:
+            raise ValueError(f"{name}={value} is not allowed; allowed: a multiple of {what}={parts}")
+
+
 def positive(**numbers: float) -> None:
     """Raises ValueError, one line, for a number that is not positive and finite."""
     for name, value in numbers.items():

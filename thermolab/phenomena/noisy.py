@@ -47,11 +47,19 @@ class NoisyAnswers:
 
 
 class NoisyNetwork(NetworkOnData):
-    """A network on `NoisyAnswers`, under the squared loss. more: its knobs beside; sigma(knobs) -> σ [d_y], what they say."""
+    """A network on `NoisyAnswers`, under the squared loss.
 
-    def __init__(self, module, data: NoisyAnswers, sigma: Callable[[Mapping], np.ndarray], **more: float):
+    sigma(knobs) -> σ [d_y]; shape: plain values that say which function that is; more: its knobs beside.
+    """
+
+    def __init__(self, module, data: NoisyAnswers, sigma: Callable[[Mapping], np.ndarray], shape, **more: float):
         super().__init__(module, data, loss="squared")
+        self.shape = list(shape)
         self.sigma, self.turned, self.knobs = sigma, tuple(more), {**self.knobs, **more}
+
+    def settings(self) -> dict:
+        """Plain values that describe this system."""
+        return {**super().settings(), "noise": self.shape}
 
     def advance(self, weights, first_step, n, knobs: Mapping, *rest, **more):
         """As in `NetworkOnData`, on answers with the noise of the knobs."""
@@ -76,6 +84,6 @@ def profile(shape, ratio: float) -> np.ndarray:
     (array([1., 1., 1.]), array([1.265, 0.632]))
     """
     logs = np.log(np.asarray(shape, float))
-    logs = logs if np.ptp(logs) > 0 else -np.arange(len(logs), dtype=float)
-    sigma = np.exp((logs - logs.max()) / max(np.ptp(logs), math.ulp(1.0)) * math.log(ratio))
+    logs = logs if np.ptp(logs) > 1e-9 else -np.arange(len(logs), dtype=float)
+    sigma = np.exp((logs - logs.max()) / np.ptp(logs) * math.log(ratio))
     return sigma / np.sqrt(np.mean(sigma**2))

@@ -106,6 +106,13 @@ def pairs(
     unknown = sorted({k for case in cases.values() for changes in case for k in changes} - set(CHANGES))
     if unknown:
         raise ValueError(f"changes {unknown} are unknown; allowed: {', '.join(CHANGES)}")
+    for changes in (changes for case in cases.values() for changes in case):
+        checks.counts(**{k: v for k, v in changes.items() if k in ("answers", "rank", "live", "width")})
+        checks.positive(**{k: v for k, v in changes.items() if k == "time"})
+        if changes.get("answers", 1) > len(spectrum) or not 0 <= changes.get("noise", 1.0) < np.inf:
+            raise ValueError(
+                f"changes={changes} are not allowed; allowed: {len(spectrum)} answers at the most, noise of 0 or more"
+            )
     if not 1 <= len(spectrum) == len(noise) <= d_x:
         raise ValueError(
             f"{len(spectrum)} singular values, {len(noise)} noises, d_x={d_x}: as many of the first two, d_x or less"
@@ -144,17 +151,20 @@ def _task(spectrum, noises, factor, d_x, seed) -> tuple[np.ndarray, Answers]:
 def _train(*, changes, which, shape, seed, eta, batch_size, steps, spectrum, noises, d_x, start, device) -> tuple:
     """Features [n, width] of each hidden layer of one network, and its excess."""
     case, (depth, width) = CHANGES | changes, shape
-    d_y = case["answers"] or len(spectrum)
+    d_y = len(spectrum) if case["answers"] is None else case["answers"]
     v, learnt = _task(spectrum[:d_y], noises[:d_y], case["noise"], d_x, seed)
     view = setting.view(d_x, d_y, seed=2 * seed + which)
-    if case["labels"]:
-        mixed = setting.view(d_y, d_y, stretch=case["labels"], seed=seed).answers
+    if case["labels"] is not None:
+        mixed = setting.view(d_y, d_y, stretch=case["labels"], seed=seed + 2**33).answers
         v, learnt = mixed @ v, Answers(learnt.x, learnt.y @ torch.tensor(mixed.T, dtype=torch.float32))
-    if case["rank"]:
+    if case["rank"] is not None:
         view = setting.View(_truncated(view.inputs, case["rank"]), view.answers)
-    net, streams = setting.network(view, depth, case["width"] or width, learnt), [2 * case["stream"] + which]
+    net, streams = (
+        setting.network(view, depth, width if case["width"] is None else case["width"], learnt),
+        [2 * case["stream"] + which],
+    )
     weights = setting.start(net, streams, seed, scale=start)
-    if case["live"]:
+    if case["live"] is not None:
         _silence(list(net.replicas.views(weights).values()), case["live"])
     knobs = {"eta": eta, "lam": case["lam"], "batch_size": batch_size}
     run = Experiment(net, **knobs, streams=streams, weights=weights, seed=seed, device=device)

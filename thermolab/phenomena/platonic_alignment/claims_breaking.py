@@ -26,7 +26,7 @@ def lowered(data: xr.Dataset) -> xr.DataArray:
 
 def mean_pair(data: xr.Dataset) -> xr.DataArray:
     """Mean CKA of all pairs of a hidden layer of A and one of B, (case, seed)."""
-    return data["cka"].mean(("layer_a", "layer_b"))
+    return data["cka"].mean(("layer_a", "layer_b"), skipna=False)
 
 
 def ways(data: xr.Dataset) -> Pair:
@@ -52,7 +52,7 @@ def not_simplicity(data: xr.Dataset) -> Pair:
 
 def neural_collapse(data: xr.Dataset) -> Pair:
     """The hidden layers have the kernel of the labels: nothing but the class, and all classes equally far from one another."""
-    cka = data["labels"].sel(share=float(np.max(data["share"]))).mean("layer")
+    cka = data["labels"].sel(share=float(np.max(data["share"]))).mean("layer", skipna=False)
     measured, control = (few_seeds(cka.sel(target=name)) for name in ("labels", "regression"))
     return with_control(measured, control, APART, "regression with targets in general position", 1.0, "above")
 

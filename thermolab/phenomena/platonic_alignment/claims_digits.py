@@ -44,7 +44,7 @@ def same_architecture(runs: dict[str, xr.Dataset]) -> Pair:
 
 def all_layers(runs: dict[str, xr.Dataset]) -> Pair:
     cross = at_end(quiet_and_noisy(runs["relu"])[1])["cross"]
-    measured, control = few_seeds(cross.mean(("layer_a", "layer_b"))), few_seeds(last(cross))
+    measured, control = few_seeds(cross.mean(("layer_a", "layer_b"), skipna=False)), few_seeds(last(cross))
     return with_control(measured, control, 0.0, "the last pair of layers", REACHED, "above")
 
 

@@ -26,13 +26,15 @@ def between(table: xr.DataArray, *, ends: bool = False) -> xr.DataArray:
     """The worst CKA of a hidden layer of A with one of B; with `ends`, of all layers, input views and outputs of W_L too."""
     wanted = table["hidden"].values | ends
     a, b = (wanted & (table["of"].values == net) for net in ("A", "B"))
-    return table.isel(layer=a, other=b).min(("layer", "other"))
+    return table.isel(layer=a, other=b).min(("layer", "other"), skipna=False)
 
 
 def inside(table: xr.DataArray) -> xr.DataArray:
     """The worst CKA of two hidden layers of one network, A or B."""
     nets = [np.flatnonzero(table["hidden"].values & (table["of"].values == net)) for net in ("A", "B")]
-    return xr.concat([table.isel(layer=n, other=n).min(("layer", "other")) for n in nets], "net").min("net")
+    return xr.concat([table.isel(layer=n, other=n).min(("layer", "other"), skipna=False) for n in nets], "net").min(
+        "net", skipna=False
+    )
 
 
 def median(values) -> tuple[float, float]:
@@ -47,7 +49,8 @@ def final(data: xr.Dataset, arm: int = 0) -> xr.DataArray:
 
 def edln(data: xr.Dataset) -> Pair:
     """Worst pair of A and B after training, against that after descent without noise to the same loss; medians over seeds."""
-    pairs = median(between(final(data))), median(between(data["gd"]))
+    reached = (data["gd_excess"] <= data["excess"].isel(arm=0, time=-1)).all("net")
+    pairs = median(between(final(data))), median(between(data["gd"]).where(reached))
     return with_control(*pairs, 0.0, "gradient descent without noise, to the same loss", ALIGNED, "above")
 
 
@@ -61,7 +64,7 @@ def within(data: xr.Dataset) -> Pair:
 def kernel(data: xr.Dataset) -> Pair:
     """Least CKA of a hidden layer with G, against that with the kernel xxᵀ of the data."""
     hidden = data["hidden"].values
-    found = [k.isel(arm=0, layer=hidden).min("layer") for k in (data["to_kernel"].isel(time=-1), data["to_inputs"])]
+    found = [k.isel(arm=0, layer=hidden).min("layer", skipna=False) for k in (data["to_kernel"].isel(time=-1), data["to_inputs"])]
     return with_control(*map(few_seeds, found), 0.0, "the kernel of the raw data", ALIGNED, "above")
 
 
@@ -79,10 +82,15 @@ def exponent(worst: xr.DataArray) -> xr.DataArray:
 
 
 def minimum_of_f(minima: xr.Dataset) -> Pair:
-    """Exponent of η in 1 - CKA of the worst pair of all networks, at minima of F; and at minima of L, which know of no η."""
-    worst = minima["cka"].min(("layer", "other"))
+    """Exponent of η in 1 - CKA of the worst pair of all networks, at minima of F.
+
+    Control: with the minima of L in place of those of F at the smallest η.
+    """
+    worst = minima["cka"].min(("layer", "other"), skipna=False)
     of_f = worst.sel(eta=minima["eta"] > 0)
-    of_l = of_f * 0 + worst.sel(eta=0.0, drop=True)
+    of_l = xr.concat([of_f.isel(eta=0, drop=True), worst.sel(eta=0.0, drop=True)], "eta").assign_coords(
+        eta=of_f["eta"].values[[0, -1]]
+    )
     return with_control(*(few_seeds(exponent(w)) for w in (of_f, of_l)), ORDER, "networks that minimise L directly", 2.0)
 
 
@@ -122,7 +130,7 @@ def distance(data: xr.Dataset, *, scaled: bool) -> xr.DataArray:
     ratio = size / size.rename(layer="other")
     found = np.sqrt(np.maximum(ratio + 1 / ratio - 2 * final(data), 0))
     hidden = data["hidden"].values
-    return found.isel(layer=hidden, other=hidden).max(("layer", "other"))
+    return found.isel(layer=hidden, other=hidden).max(("layer", "other"), skipna=False)
 
 
 def perfect(data: xr.Dataset) -> Pair:

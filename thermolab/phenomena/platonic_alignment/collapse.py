@@ -83,9 +83,9 @@ def collapse(
 def task(
     target: str, share: float, *, classes: int = 5, scatter: int = 2, n_data: int = N_DATA, seed: int = 0
 ) -> tuple[Answers, np.ndarray]:
-    """Inputs x [N, classes - 1 + scatter] of unit covariance and answers y [N, classes], and the classes [N] of the images.
+    """Inputs x [N, classes - 1 + scatter] of covariance near 1 and answers y [N, classes], and the classes [N] of the images.
 
-    The answers are centred one-hot labels, times √classes, or the same times a random matrix; a share of them is another class's.
+    The answers are centred one-hot labels, times √classes, or the same times a random matrix; a share of them is drawn anew.
     """
     rng = np.random.default_rng([seed, 8])
     truth = np.arange(n_data - n_data % classes) % classes
@@ -95,7 +95,7 @@ def task(
     x = np.concatenate([np.sqrt(classes) * axes[truth], spread - spread.mean(0)], 1)
     said = np.where(rng.random(len(truth)) < share, rng.integers(classes, size=len(truth)), truth)
     if target == "regression":
-        corners = corners @ setting.view(classes, classes, stretch=SPREAD, seed=seed).answers.T
+        corners = corners @ setting.view(classes, classes, stretch=SPREAD, seed=seed + 2**33).answers.T
     return Answers(*(torch.tensor(a, dtype=torch.float32) for a in (x, corners[said]))), truth
 
 

@@ -23,9 +23,7 @@ def check_predictions(steps: float | None, insert: str | None) -> Feedback:
     if not math.isclose(steps, 4 * STEPS, rel_tol=0.05):
         return Feedback(False, f"not {steps:g} steps: what is the clock of notebook 04?")
     right = insert == "stretch"
-    return Feedback(
-        right, "both agree with what follows" if right else "CKA does not see a rotation: what changes a kernel?"
-    )
+    return Feedback(right, "both agree with what follows" if right else "CKA does not see a rotation: what changes a kernel?")
 
 
 def check_kernel(ratio: float | None) -> Feedback:

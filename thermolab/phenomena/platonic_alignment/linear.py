@@ -7,7 +7,6 @@ matrix between two layers, and a setting without views, in which alignment prove
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import torch
@@ -68,7 +67,8 @@ def linear(
         depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum, noise, inputs, stretch, start, n_seeds
     )
     checks.counts(frames=frames)
-    checks.positive(factors=min(factors))
+    checks.counts(frames, steps=common["steps"])
+    factors = checks.all_positive("factors", factors)
     if min(lams, default=0) < 0:
         raise ValueError(f"lams={tuple(lams)} are not allowed; allowed: 0 or more")
     eta = common.pop("eta")
@@ -87,7 +87,7 @@ def linear(
         at = axes.index("time") + 1 if "time" in axes else 1 if axes[0] in ("arm", "kind", "view") else 0
         values[name] = ((*axes[:at], "seed", *axes[at:]), np.stack([p[name] for p in parts], at))
     where = {"eta": ("arm", rates), "lam": ("arm", decays), "kind": ["orthogonal", "invertible"], "view": ["none", "frozen"]}
-    times = np.arange(frames + 1) * math.prod(networks.stages(common["steps"], frames))
+    times = np.cumsum([0, *networks.stages(common["steps"], frames).sum(1)])
     return xr.Dataset(
         values, coords=where | networks.layers(depth_a, depth_b) | {"net": ["A", "B"], "seed": numbers, "time": times}
     )
@@ -157,7 +157,7 @@ def _trap(v, shapes, stretch, inputs, x, seed) -> np.ndarray:
             own = 2 * seed + i + copy * 2**33
             view = setting.view(d_x, d_y, stretch=stretch, seed=own) if frozen else setting.no_view(d_x, d_y)
             begin = setting.gaussian((d_x, *[width] * (depth - 1), d_y), SMALL, own)
-            ended, _ = descent.descend(view, begin, v, excess=LEARNT, inputs=inputs)
-            layers += descent.features(view, ended, x)
+            ended, left = descent.descend(view, begin, v, excess=LEARNT, inputs=inputs)
+            layers += [h if left <= LEARNT else h * np.nan for h in descent.features(view, ended, x)]  # it must have learnt
         tables.append(alignment.layer_cka(layers, layers))
     return np.stack(tables).reshape(2, COPIES, *tables[0].shape).mean(1)

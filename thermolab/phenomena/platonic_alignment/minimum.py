@@ -47,7 +47,8 @@ def minima(
     layer); excess (eta, seed, net), loss less that of V; ratio (eta, seed, net): E|g|² over its least, 4 L q/B.
     Raises ValueError for settings that are out of range. Source: document 4, part 3.
     """
-    checks.positive(etas=min(etas))
+    if len(checks.all_positive("etas", etas)) < 2 or (np.diff(etas) >= 0).any():
+        raise ValueError(f"etas={tuple(etas)} are not allowed; allowed: two or more that fall")
     if not shapes:
         raise ValueError("shapes=() is not allowed; allowed: one (depth, width) or more")
     for depth, width in shapes:

@@ -81,10 +81,11 @@ def layers(depth_a: int, depth_b: int) -> dict:
     return {"layer": names, "other": names, "of": ("layer", [n[0] for n in names]), "hidden": ("layer", hidden)}
 
 
-def stages(steps: int, frames: int) -> tuple[int, int]:
-    """How many stages of constant η there are for each frame, and of how many steps."""
+def stages(steps: int, frames: int) -> np.ndarray:
+    """Lengths [frames, stages of a frame] of the stages of constant η, together `steps`; no frame is without a step."""
     per_frame = max(1, min(-(-STAGES // frames), steps // frames))
-    return per_frame, max(1, steps // (frames * per_frame))
+    ends = np.linspace(0, steps, frames * per_frame + 1).round().astype(int)
+    return np.diff(ends).reshape(frames, per_frame)
 
 
 def train(one: Embedded, rates, lams, *, batch_size, steps, frames, device) -> torch.Tensor:
@@ -92,14 +93,13 @@ def train(one: Embedded, rates, lams, *, batch_size, steps, frames, device) -> t
     arms = len(rates)
     run = Experiment(one.net, eta=rates, lam=lams, batch_size=batch_size, weights=one.weights.repeat(arms, 1),
                      streams=[0] * arms, seed=one.seed, device=device)  # fmt: skip
-    per_frame, length = stages(steps, frames)
     found = [run.state.weights.cpu()]
-    for i in range(frames * per_frame):
-        done = (i + 0.5) / (frames * per_frame)
-        run.set(eta=rates * min(1, done / WARM_UP, (1 - done) / DECAY))
-        run.advance(length)
-        if (i + 1) % per_frame == 0:
-            found.append(run.state.weights.cpu())
+    for lengths in stages(steps, frames):
+        for length in lengths.tolist():
+            done = (run.state.step + length / 2) / steps
+            run.set(eta=rates * min(1, done / WARM_UP, (1 - done) / DECAY))
+            run.advance(length)
+        found.append(run.state.weights.cpu())
     run.frame()  # tells of divergence
     return torch.stack(found)
 

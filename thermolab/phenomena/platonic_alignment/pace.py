@@ -45,6 +45,8 @@ def pace(
         depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum, noise, inputs, stretch, start, n_seeds
     )
     checks.counts(**{f"divisors[{i}]": d for i, d in enumerate(divisors)})
+    if len(divisors) < 2 or (np.diff(divisors) <= 0).any():
+        raise ValueError(f"divisors={tuple(divisors)} are not allowed; allowed: two or more that rise")
     rates, numbers = common.pop("eta") / np.array(divisors), seeds(seed, n_seeds)
     lengths = np.array([[steps] * len(divisors), [steps * d * d for d in divisors]])
     settings = common | {"rates": rates, "lengths": lengths, "device": str(device)}

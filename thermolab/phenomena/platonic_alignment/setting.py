@@ -125,8 +125,8 @@ def hidden(net: NetworkOnData, weights: torch.Tensor, x: torch.Tensor, *, ends: 
     for i, (name, layer) in enumerate(layers):
         if isinstance(layer, nn.Linear):
             w, b = own.get(f"{name}.weight", layer.weight), own.get(f"{name}.bias", layer.bias)
-            h = h @ w.double().mT
-            h = h if b is None else h + b.detach().double()[..., None, :]
+            h = h @ w.to(h).mT
+            h = h if b is None else h + b.detach().to(h)[..., None, :]
         else:
             h = torch.vmap(layer)(h)
         found[i] = h.detach()

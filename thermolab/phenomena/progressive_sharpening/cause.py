@@ -60,10 +60,12 @@ def cause(
     profile, widths = setting.check(profile, min(widths)), tuple(widths)
     checks.counts(d_x=d_x, steps=steps, quiet=quiet, decay=decay, logs=logs, batch_size=batch_size, n_seeds=n_seeds)
     checks.positive(eta=eta)
+    checks.multiples(logs, "logs", steps=steps, quiet=quiet)
+    checks.multiples(setting.STAGES, "stages", decay=decay)
     if len(widths) != 2 or d_x < len(profile):
         raise ValueError(f"widths={widths}, d_x={d_x} are not allowed; allowed: two widths, and {len(profile)} inputs or more")
     common = {"profile": profile, "d_x": d_x, "widths": widths, "eta": eta, "batch_size": batch_size, "logs": logs,
-              "lengths": [max(1, n // logs) for n in (quiet, steps, steps, steps)], "decay": decay,
+              "lengths": [n // logs for n in (quiet, steps, steps, steps)], "decay": decay,
               "device": str(device)}  # fmt: skip
     numbers = seeds(seed, n_seeds)
     parts = yield Jobs(_cause, [common | {"seed": s} for s in numbers], "two networks, noise switched")

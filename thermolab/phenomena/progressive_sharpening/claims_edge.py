@@ -20,12 +20,15 @@ Pair = tuple[Check, str, Check]
 def late(data: xr.Dataset) -> xr.DataArray:
     """η λ_max/2 (seed, eta), a mean over the last third of each run."""
     scaled = data["lambda_max"] / data["edge"]
-    return scaled.isel(time=slice(2 * data.sizes["time"] // 3, None)).mean("time").transpose("seed", "eta")
+    return scaled.isel(time=slice(2 * data.sizes["time"] // 3, None)).mean("time", skipna=False).transpose("seed", "eta")
 
 
 def edge(data: xr.Dataset) -> Pair:
     off, slow = late(data) - 1, int(np.argmin(data["eta"].values))
-    measured, control = extreme(off.drop_isel(eta=slow)), extreme(off.isel(eta=[slow]))
+    fast = off.drop_isel(eta=slow)
+    # a run that diverged leaves nothing to say about its rate
+    measured = extreme(fast) if fast.notnull().all() else (np.nan, np.nan)
+    control = extreme(off.isel(eta=[slow]))
     return with_control(measured, control, EDGE, f"η = {float(data['eta'][slow]):g}, too small for the time")
 
 

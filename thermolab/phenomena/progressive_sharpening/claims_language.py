@@ -35,7 +35,7 @@ def of_noise(data: xr.Dataset) -> xr.DataArray:
 
 def compare(found: xr.DataArray, control: str, name: str) -> Pair:
     """The arm `language` against another one."""
-    measured, other = (few_seeds(found.sel(arm=arm).mean("language")) for arm in ("language", control))
+    measured, other = (few_seeds(found.sel(arm=arm).mean("language", skipna=False)) for arm in ("language", control))
     return with_control(measured, other, 0.0, name, RISE, "above")
 
 

@@ -25,7 +25,7 @@ Pair = tuple[Check, str, Check]
 def late(data: xr.Dataset, phase: int) -> xr.Dataset:
     """Means over the second half of a phase, of λ_max as a logarithm."""
     part = data.assign(lambda_max=np.log(data["lambda_max"])).isel(time=data["phase"].values == phase)
-    return part.isel(time=slice(part.sizes["time"] // 2, None)).mean("time")
+    return part.isel(time=slice(part.sizes["time"] // 2, None)).mean("time", skipna=False)
 
 
 def linear(profiles: Mapping[tuple, xr.Dataset]) -> Pair:

@@ -67,11 +67,13 @@ def _look(system, state, knobs, *, settings: Mapping, probe: torch.Tensor) -> di
 
 
 def _network(*, seed, device, eta, lam, batch_size, replicas, imbalance, noise_std, **settings) -> Experiment:
-    d, activation = len(settings["noise_profile"]), settings["activation"]
+    d, activation = len(setting.check(settings["noise_profile"], settings["width"])), settings["activation"]
     net = setting.learner(np.ones(d), activation, width=settings["width"], seed=seed)
     x, y = net.data.x, net.data.y
     noise = {"imbalance": imbalance, "noise_std": noise_std}
-    noisy = NoisyNetwork(net.replicas.module, NoisyAnswers(x, x, y - x), functools.partial(_sigma, settings), **noise)
+    noisy = NoisyNetwork(
+        net.replicas.module, NoisyAnswers(x, x, y - x), functools.partial(_sigma, settings), settings["noise_profile"], **noise
+    )
     look = functools.partial(_look, settings=settings, probe=torch.tensor(samples(np.ones(d), [], n_data=setting.PROBES)[0]))
     knobs = {"eta": eta, "lam": lam, "batch_size": batch_size}
     weights = SCALE * noisy.start(torch.arange(replicas), seed)

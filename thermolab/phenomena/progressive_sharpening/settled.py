@@ -15,6 +15,7 @@ from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.phenomena import checks
 from thermolab.phenomena.progressive_sharpening import setting, theory
 
+MOST = 5_000_000  # steps, a few minutes
 PROFILES = ((1.0,) * 5, (1.4, 1.2, 1.0, 0.8, 0.6), (1.5, 1.5, 0.6, 0.6, 0.6))
 
 
@@ -48,9 +49,14 @@ def settled(
     profile = setting.check(profile, width)
     checks.counts(width=width, batch_size=batch_size, decay=decay, copies=copies, n_seeds=n_seeds)
     checks.positive(eta=eta, strength=strength, relaxations=relaxations)
+    checks.multiples(setting.STAGES, "stages", decay=decay)
     if not 0 <= lam * eta < 1:
         raise ValueError(f"lam={lam} is not allowed; allowed: from 0 to below 1/eta")
     steps = round(relaxations * theory.relaxation_steps(profile, eta, batch_size).max())
+    if steps > MOST:
+        raise ValueError(
+            f"{steps} steps at eta={eta}, batch_size={batch_size} are too many; allowed: {MOST}: raise eta, lower batch_size"
+        )
     common = {"profile": profile, "strength": strength, "width": width, "eta": eta, "lam": lam, "batch_size": batch_size,
               "steps": steps, "decay": decay, "copies": copies, "device": str(device)}  # fmt: skip
     numbers = seeds(seed, n_seeds)
@@ -66,7 +72,7 @@ def _settled(*, profile, strength, width, eta, lam, batch_size, steps, decay, co
     net = setting.learner(profile, "linear", answer=answer, width=width, seed=seed)
     # half the usual length, which is meant for ReLU and at large η would throw some of the networks
     run = Experiment(
-        net, eta=eta, batch_size=batch_size, weights=net.start(torch.arange(copies), seed) / 2, seed=seed, device=device
+        net, eta=eta, lam=lam, batch_size=batch_size, weights=net.start(torch.arange(copies), seed) / 2, seed=seed, device=device
     )
     found = []
     for stage in (lambda: run.advance(steps), lambda: setting.cool(run, decay)):

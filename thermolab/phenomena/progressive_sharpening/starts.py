@@ -64,6 +64,8 @@ def starts(
     eta = ETA[optimiser] if eta is None else eta
     checks.counts(batch_size=batch_size, steps=steps, decay=decay, logs=logs, copies=copies, n_seeds=n_seeds)
     checks.positive(eta=eta, strength=strength, stretch=stretch)
+    checks.multiples(logs, "logs", steps=steps)
+    checks.multiples(setting.STAGES, "stages", decay=decay)
     numbers = seeds(seed, n_seeds)
     common = {"activation": activation, "profile": profile, "optimiser": optimiser, "starts": tuple(starts), "eta": eta,
               "strength": strength, "stretch": stretch, "width": width, "batch_size": batch_size, "steps": steps,
@@ -84,7 +86,7 @@ def _starts(
     answer = setting.own_kind(len(profile), activation, strength=strength, seed=seed)
     even = setting.balanced(profile)
     sigma = {"balanced": even, "imbalanced": profile, "none": NONE * even}[noise]
-    streams = np.add.outer(numbers, 500 * np.arange(copies)).ravel()  # seeds of a recipe lie 1000 apart
+    streams = np.add.outer(np.multiply(1000, numbers), np.arange(copies)).ravel()
     common = {"answer": answer, "width": width, "seed": seed}
     net = setting.learner(even, activation, **common)
     begins = {"random": net.start(torch.as_tensor(streams), seed)}
@@ -115,6 +117,7 @@ def _starts(
         run.frame()
         rows.append(look())
     setting.cool(run, decay)
+    run.frame()  # tells of divergence
     rows.append(look())
     return np.array(rows).transpose(1, 2, 0, 3)
 

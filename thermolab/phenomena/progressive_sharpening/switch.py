@@ -53,8 +53,7 @@ def switch(
     eta = ETA[activation] if eta is None else eta
     checks.counts(batch_size=batch_size, logs=logs, copies=copies, n_seeds=n_seeds, steps=steps)
     checks.positive(eta=eta)
-    if steps % logs:
-        raise ValueError(f"steps={steps} is not allowed; allowed: a multiple of logs={logs}")
+    checks.multiples(logs, "logs", steps=steps)
     common = {"activation": activation, "profile": profile, "width": width, "eta": eta, "batch_size": batch_size,
               "every": steps // logs, "logs": logs, "copies": copies, "device": str(device)}  # fmt: skip
     numbers = seeds(seed, n_seeds)
