@@ -7,7 +7,16 @@ import pytest
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.isotropic import IsotropicNoise
-from thermolab.engine.schedules import batch_growth, constant, cosine, logarithmic, reversed_order, step_decay, values
+from thermolab.engine.schedules import (
+    batch_growth,
+    constant,
+    cosine,
+    linear_decay,
+    logarithmic,
+    reversed_order,
+    step_decay,
+    values,
+)
 
 
 # --- the formulas -----------------------------------------------------------------------------------------------------------
@@ -162,3 +171,18 @@ def test_what_is_refused(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_linear_decay_lowers_the_rate_to_nothing_in_the_last_quarter():
+    events = linear_decay(0.1, 1000)
+    steps, rates = [e[0] for e in events], [e[1]["eta"] for e in events]
+    assert (steps[:2], rates[0], len(events)) == ([0, 750], 0.1, 21)
+    assert (np.diff(steps) > 0).all()
+    assert (np.diff(rates) < 0).all()
+    assert rates[-1] == pytest.approx(0.1 / 40)
+
+
+def test_linear_decay_of_few_steps():
+    assert linear_decay(1.0, 2, share=1.0, stages=9)[-1][0] == 1
+    with pytest.raises(ValueError, match="share=0"):
+        linear_decay(0.1, 10, share=0)

@@ -107,7 +107,7 @@ def test_layers_make_the_target_and_no_other_point_of_the_orbit_is_better(case):
     for size in (1e-3, 0.1, 0.5):
         change = np.eye(width) + size * rng.normal(size=(width, width))
         assert second_moment(change @ first, second @ np.linalg.inv(change)) > least
-    d = np.linalg.svd(theory._root(noise) @ target @ theory._root(inputs), compute_uv=False)
+    d = np.linalg.svd(theory.root(noise) @ target @ theory.root(inputs), compute_uv=False)
     assert least == pytest.approx(8 * math.sqrt(np.trace(inputs) * np.trace(noise)) * d.sum())
 
 

@@ -42,15 +42,6 @@ def test_both_networks_see_the_same_components_with_other_weights():
     assert (spread**2).mean() == pytest.approx(1, rel=1e-6)
 
 
-def test_the_rate_is_lowered_to_nothing_in_the_last_quarter():
-    events = digits.lowering(0.1, 1000)
-    steps, rates = [e[0] for e in events], [e[1]["eta"] for e in events]
-    assert (steps[:2], rates[0], len(events)) == ([0, 750], 0.1, 21)
-    assert (np.diff(steps) > 0).all()
-    assert (np.diff(rates) < 0).all()
-    assert rates[-1] == pytest.approx(0.1 / 40)
-
-
 # --- the recipe -------------------------------------------------------------------------------------------------
 def plain_cka(x, y):
     """By centred Gram matrices in numpy."""

@@ -11,6 +11,7 @@ from thermolab.engine.experiment import Experiment
 from thermolab.engine.network import NetworkOnData
 from thermolab.instruments.alignment import cka, layer_cka
 from thermolab.phenomena.answers import Answers
+from thermolab.phenomena.neuron_balance import theory as balance
 from thermolab.phenomena.platonic_alignment import claims_linear as claims
 from thermolab.phenomena.platonic_alignment import descent, linear, minimum, networks, pace, setting, theory
 
@@ -111,7 +112,7 @@ def test_minimum_and_kernel_against_dense_minimisation(depth):
     np.testing.assert_allclose(product(view, best), v, atol=1e-12)
     assert theory.free_energy(view, best, v, DATA["noise"], 0.0, DATA["inputs"], 3)[1] == pytest.approx(4 * depth * q / 3)
     x = setting.probe(DATA["inputs"], 32).numpy()
-    rooted = x @ theory.root(theory.kernel(v, DATA["noise"], DATA["inputs"]))
+    rooted = x @ balance.root(theory.kernel(v, DATA["noise"], DATA["inputs"]))
     for matrices, least in ((found, 1 - 1e-5), (best, 1 - 1e-12)):
         assert layer_cka(descent.features(view, matrices, x)[1:-1], [rooted]).min() > least
     assert cka(rooted, x) < 0.99  # so that the comparison can fail
@@ -119,7 +120,7 @@ def test_minimum_and_kernel_against_dense_minimisation(depth):
 
 def test_kernel_is_the_printed_formula():
     v, noise, scale = setting.target((1.5, 0.5), 3), np.diag([1.0, 0.36]), np.diag([1.3, 1.0, 0.7])
-    inner = theory.root(scale @ v.T @ noise @ v @ scale)
+    inner = balance.root(scale @ v.T @ noise @ v @ scale)
     expected = np.linalg.inv(scale) @ inner @ np.linalg.inv(scale)
     np.testing.assert_allclose(theory.kernel(v, [1.0, 0.6], DATA["inputs"]), expected, atol=1e-7)
 

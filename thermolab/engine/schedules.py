@@ -81,6 +81,24 @@ def cosine(eta: float, steps: int, *, every: int, final: float = 0.0) -> Events:
     return _events([(k, final + (eta - final) * (1 + math.cos(math.pi * k / steps)) / 2) for k in marks])
 
 
+def linear_decay(eta: float, steps: int, *, share: float = 0.25, stages: int = 20) -> Events:
+    """η₀ for most of the run, then down to 0 in a straight line, in stages.
+
+    eta: η₀. steps: length of the run. share: of the steps, over which η falls, above 0 and up to 1. stages: of equal length, as
+    far as there are steps, each at the rate that its middle has.
+    Raises ValueError for settings that are out of range.
+
+    >>> linear_decay(0.2, 100, stages=2)
+    [[0, {'eta': 0.2}], [75, {'eta': 0.15}], [87, {'eta': 0.05}]]
+    """
+    eta, steps, stages = _positive("eta", eta), _count("steps", steps), _count("stages", stages)
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share} must be above 0 and 1 at the most")
+    begin = round((1 - share) * steps)
+    falls = {begin + (steps - begin) * k // stages: round(eta * (1 - (k + 0.5) / stages), 12) for k in range(stages)}
+    return _events(sorted(({0: eta} | falls).items()))
+
+
 def step_decay(eta: float, factor: float, at) -> Events:
     """η₀, multiplied by `factor` at each of the steps `at`.
 

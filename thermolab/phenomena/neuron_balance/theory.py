@@ -27,7 +27,7 @@ def layers(target, noise, inputs=None, width: int | None = None) -> tuple[np.nda
     """
     target, noise = np.asarray(target, float), np.asarray(noise, float)
     inputs = np.eye(target.shape[1]) if inputs is None else np.asarray(inputs, float)
-    root_e, root_x = _root(noise), _root(inputs)
+    root_e, root_x = root(noise), root(inputs)
     p, d, rt = np.linalg.svd(root_e @ target @ root_x, full_matrices=False)
     width = len(d) if width is None else width
     if np.linalg.matrix_rank(target) > width:
@@ -45,10 +45,10 @@ def norms(target, noise, inputs=None) -> tuple[float, float]:
     return float((first**2).sum()), float((second**2).sum())
 
 
-def _root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a positive matrix."""
+def root(matrix: np.ndarray) -> np.ndarray:
+    """The symmetric square root of a positive matrix; features x root(G) have the kernel xᵀGx′."""
     values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values)) @ vectors.T
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
 def threshold(eta: float, batch_size: int, sigma: float, d_y: int, trace_x: float) -> float:

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
 from thermolab.phenomena import checks
 from thermolab.phenomena.answers import Answers
 from thermolab.phenomena.platonic_alignment import networks, setting
-from thermolab.phenomena.platonic_alignment.digits import lowering
 
 
 def both(**changes) -> tuple[dict, dict]:
@@ -169,7 +169,7 @@ def _train(*, changes, which, shape, seed, eta, batch_size, steps, spectrum, noi
     knobs = {"eta": eta, "lam": case["lam"], "batch_size": batch_size}
     run = Experiment(net, **knobs, streams=streams, weights=weights, seed=seed, device=device)
     end = max(1, round(case["time"] * steps))
-    for _ in run.drive(lowering(eta, end), [end], end):  # the frame tells of divergence
+    for _ in run.drive(schedules.linear_decay(eta, end), [end], end):  # the frame tells of divergence
         pass
     x = setting.probe([1.0] * d_x, seed=seed).to(device)
     *hidden, out = (h[0].cpu() for h in setting.hidden(net, run.state.weights, x, ends=True)[1:])

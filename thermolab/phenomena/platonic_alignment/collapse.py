@@ -19,13 +19,13 @@ import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
 from thermolab.phenomena import checks
 from thermolab.phenomena.answers import N_DATA, Answers
 from thermolab.phenomena.platonic_alignment import networks, setting
-from thermolab.phenomena.platonic_alignment.digits import lowering
 
 TARGETS = ("labels", "regression")
 SPREAD = (0.4, 1.6)  # singular values of the matrix that makes targets in general position of labels
@@ -107,7 +107,7 @@ def _train(*, target, share, shapes, classes, scatter, eta, batch_size, steps, s
         net = setting.network(setting.view(learnt.x.shape[1], classes, seed=2 * seed + which), *shape, learnt)
         weights = setting.start(net, [which], seed, scale=start)
         run = Experiment(net, eta=eta, batch_size=batch_size, streams=[which], weights=weights, seed=seed, device=device)
-        for _ in run.drive(lowering(eta, steps), [steps], steps):
+        for _ in run.drive(schedules.linear_decay(eta, steps), [steps], steps):
             pass
         layers = setting.hidden(net, run.state.weights, net.data.x[: PROBES * classes])
         rows += [collapsed(h[0].cpu().numpy(), truth[: PROBES * classes]) for h in layers]

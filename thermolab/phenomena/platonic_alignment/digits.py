@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models
+from thermolab.engine import data, models, schedules
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
@@ -90,17 +90,6 @@ def marks(steps: int) -> list[int]:
     return [0, *(steps >> k for k in reversed(range(MARKS - 1)))]
 
 
-def lowering(eta: float, steps: int, *, share: float = 0.25, stages: int = 20) -> list:
-    """Events of a rate that is η for most of the run and falls linearly to 0 over the last share of it, in stages.
-
-    >>> lowering(0.2, 100, stages=2)
-    [[0, {'eta': 0.2}], [75, {'eta': 0.15}], [87, {'eta': 0.05}]]
-    """
-    begin = round((1 - share) * steps)
-    falls = [[begin + (steps - begin) * k // stages, {"eta": round(eta * (1 - (k + 0.5) / stages), 12)}] for k in range(stages)]
-    return [[0, {"eta": eta}], *falls]
-
-
 def noisy_digits(noise: float, which: int, *, seed: int = 0) -> tuple[Answers, torch.Tensor, np.ndarray]:
     """What network `which`, 0 for A and 1 for B, learns; all images [1797, 32] as it sees them, seen ones first; their labels."""
     images, labels = _components(seed)
@@ -131,7 +120,7 @@ def _train(*, noise, activation, shapes, eta, batch_size, steps, start, seed, de
         weights = setting.start(net, streams, seed, scale=start)
         runs.append(Experiment(net, eta=eta, batch_size=batch_size, streams=streams, weights=weights, seed=seed, device=device))
         views.append(x)
-    frames = [run.drive(lowering(eta, steps), marks(steps), steps) for run in runs]
+    frames = [run.drive(schedules.linear_decay(eta, steps), marks(steps), steps) for run in runs]
     rows = [_compare(runs, views, labels) for _ in zip(*frames, strict=True)]
     found = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
     a, b = (_layers(run, x)[-2] for run, x in zip(runs, views, strict=True))

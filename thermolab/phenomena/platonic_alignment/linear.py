@@ -15,6 +15,7 @@ import xarray as xr
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
 from thermolab.phenomena import checks
+from thermolab.phenomena.neuron_balance import theory as balance
 from thermolab.phenomena.platonic_alignment import descent, networks, setting, theory
 
 PROBES = 64  # inputs; they have the exact moments, so that CKA is that of infinitely many
@@ -108,7 +109,7 @@ def _linear(*, rates, lams, shapes, batch_size, steps, frames, spectrum, noise, 
     samples = [h[0] for one, w in zip(both, weights, strict=True) for h in networks.features(one, w[-1:], fresh)]
     return {
         "cka": alignment.layer_cka(seen, seen),
-        "to_kernel": alignment.layer_cka(seen, [x @ torch.from_numpy(theory.root(theory.kernel(v, noise, inputs)))])[..., 0],
+        "to_kernel": alignment.layer_cka(seen, [x @ torch.from_numpy(balance.root(theory.kernel(v, noise, inputs)))])[..., 0],
         "excess": excess.swapaxes(0, 1),
         "cka_debiased": alignment.layer_cka(samples, samples, debiased=True),
         "null": _null([h[0] for h in samples], seed, False),

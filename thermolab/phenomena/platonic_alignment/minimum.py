@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
 from thermolab.phenomena import checks
+from thermolab.phenomena.neuron_balance import theory as balance
 from thermolab.phenomena.platonic_alignment import descent, networks, setting, theory
 from thermolab.phenomena.platonic_alignment.linear import PROBES
 
@@ -70,7 +71,7 @@ KEPT = ("batch_size", "spectrum", "noise", "inputs", "stretch", "start")
 def _minima(*, etas, shapes, batch_size, spectrum, noise, inputs, stretch, start, seed) -> dict[str, np.ndarray]:
     v = setting.target(spectrum, len(inputs), seed=seed)
     x = setting.probe(inputs, PROBES, seed=seed).numpy()
-    rooted = x @ theory.root(theory.kernel(v, noise, inputs))
+    rooted = x @ balance.root(theory.kernel(v, noise, inputs))
     tables = {k: [] for k in ("cka", "to_kernel", "excess", "ratio")}
     d_y, d_x = v.shape
     views = [setting.view(d_x, d_y, stretch=stretch, seed=len(shapes) * seed + i) for i in range(len(shapes))]

@@ -118,11 +118,5 @@ def enough(eta: float, batch_size: int) -> int:
     return min(LONGEST, math.ceil(WORK * batch_size / eta**2))
 
 
-def root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a positive matrix: features x root(G) have the kernel xᵀGx'."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-
-
 def _inputs(v, inputs) -> np.ndarray:
     return np.ones(np.shape(v)[1]) if inputs is None else np.asarray(inputs, float)

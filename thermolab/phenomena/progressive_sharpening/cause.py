@@ -24,7 +24,6 @@ ARMS = ("noise", "none")
 NOISES = ("balanced", "imbalanced")
 PHASES = ("none", "balanced", "imbalanced", "balanced")
 NETS = ("A", "B")
-NONE = 1e-6  # of the noise
 STRETCH = (0.75, 1.3)  # of the views, milder than in notebook 05: η λ_max, of whose order the next terms are, stays below 1/2
 START = 0.6  # of the usual Gaussian start, whose √2 makes up for a ReLU: a longer one is beyond the edge of stability
 
@@ -82,7 +81,7 @@ def _cause(*, profile, d_x, widths, eta, batch_size, lengths, decay, logs, seed,
     v, even = views.target(np.linspace(1.3, 0.7, len(profile)), d_x, seed=seed), setting.balanced(profile)
     x = views.probe(np.ones(d_x), 64, seed=seed).to(device)
     y = x @ torch.tensor(v).to(x).T
-    sigmas = {"balanced": even, "imbalanced": profile, "none": NONE * even}
+    sigmas = {"balanced": even, "imbalanced": profile, "none": setting.NONE * even}
     data = {name: views.answers(v, sigma, seed=seed) for name, sigma in sigmas.items()}
     own = [views.view(d_x, len(v), stretch=STRETCH, seed=2 * seed + k) for k in range(len(NETS))]
     nets = [views.network(view, 2, h, data["none"]) for view, h in zip(own, widths, strict=True)]

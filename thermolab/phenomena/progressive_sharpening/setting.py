@@ -20,6 +20,7 @@ from thermolab.phenomena.progressive_sharpening.hessian import hessian
 ACTIVATIONS = balance.ACTIVATIONS
 IMBALANCED = (2.0, 1.0, 0.6, 0.4, 0.3)
 PROBES = 256  # inputs over which the curvature is taken; their covariance is 1, with which it is exact for a linear network
+NONE = 1e-6  # of the noise, for none: none at all would leave its directions undefined in the data
 STAGES = 8  # of a final decay of η, each at 0.6 of the rate before
 
 Answer = Callable[[np.ndarray], np.ndarray]

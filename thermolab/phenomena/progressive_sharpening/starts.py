@@ -18,7 +18,6 @@ from thermolab.phenomena.progressive_sharpening import setting
 
 STARTS = ("random", "flat", "sharp")
 NOISES = ("balanced", "imbalanced", "none")
-NONE = 1e-6  # of the noise: none at all would leave its directions undefined in the data
 ETA = {"sgd": 0.04, "adam": 0.005}
 ADAM = {"beta2": 0.995, "eps": 1e-7}
 PREPARATION, FINAL = 16_000, 2400  # steps towards the flat start, and of the decay at its end
@@ -85,7 +84,7 @@ def _starts(
     """λ_max and excess [2, start, time, seed] under one noise, all starts and seeds at once."""
     answer = setting.own_kind(len(profile), activation, strength=strength, seed=seed)
     even = setting.balanced(profile)
-    sigma = {"balanced": even, "imbalanced": profile, "none": NONE * even}[noise]
+    sigma = {"balanced": even, "imbalanced": profile, "none": setting.NONE * even}[noise]
     streams = np.add.outer(np.multiply(1000, numbers), np.arange(copies)).ravel()
     common = {"answer": answer, "width": width, "seed": seed}
     net = setting.learner(even, activation, **common)
