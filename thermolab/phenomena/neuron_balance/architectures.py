@@ -34,7 +34,7 @@ IDENTITY_BATCH = 64
 ETA = {"mlp": 0.01, "cnn": 0.05, "tanh": 0.05, "resnet": 0.02, "transformer": 0.015}
 BATCH_SIZE = {"mlp": 4, "cnn": 8, "tanh": 8, "resnet": 6, "transformer": 4}
 STEPS = {"mlp": 40_000, "cnn": 12_000, "tanh": 12_000, "resnet": 8000, "transformer": 16_000}
-COPIES = {"mlp": 2, "cnn": 2, "tanh": 2, "resnet": 2, "transformer": 8}
+COPIES = {"mlp": 8, "cnn": 2, "tanh": 2, "resnet": 2, "transformer": 8}
 ARMS = ("mlp", "cnn", "tanh", "resnet", "transformer")
 
 
