@@ -105,7 +105,7 @@ def panel(
     """One panel: {label: (x, values)} as markers with error bars, {label: (x, y)} as theory lines, axes with units.
 
     A line has the colour of the markers of the same name, and otherwise is black with a dash of its own.
-    Without axes it becomes a figure of its own. log: "x", "y" or "xy"; legend: its place, "" for none.
+    Without axes it becomes a figure of its own. log: "x", "y" or "xy"; legend: its place as matplotlib takes it, "" for none.
     """
     ax = panels(1, width=6)[1][0] if ax is None else ax
     for i, (name, (where, values)) in enumerate(points_of.items()):
