@@ -35,6 +35,7 @@ SHIFTED = (nn.Identity, nn.Flatten)  # a constant goes through
 INPUTS = (models.AsImages, models.Patches)
 BIAS, SKIP, NORM, ACTIVATION = "missing bias", "skip connection", "normalisation", "non-homogeneous activation"
 GIVEN, ANSWER, FROZEN, PARALLEL = "inputs are given", "outputs are compared", "frozen weights", "side by side, not in a row"
+STEP = 0.01  # of the weights
 NONE = torch.empty(0, dtype=torch.long)
 SUPPORTED = (
     "Linear, Conv2d with groups=1, pooling, Flatten, norms, activations, and Residual, Attention and Block of engine.models"
@@ -100,13 +101,14 @@ def identity_error(pair: Pair, weights: torch.Tensor, gradient: torch.Tensor, et
 
 
 def identity_errors(
-    module: nn.Module, x: torch.Tensor, y: torch.Tensor, *, eta: float = 0.005, loss: str = "squared", weights=None
+    module: nn.Module, x: torch.Tensor, y: torch.Tensor, *, eta: float | None = None, loss: str = "squared", weights=None
 ) -> dict[str, float]:
     """Error of the identity at a step of a module on one batch x, y, in float64, {name: number} of all pairs and neighbours.
 
     weights [P]: of its trainable parameters, by default those it has. eta: what a neighbour misses is of the first order in η, so
-    its error goes as 1/η. Of a pair the error of its worst unit; of a neighbour the
-    mean over its units, each weighted with its η² (|g_u|² + |g_w|²), so that units that are switched off hide nothing.
+    its error goes as 1/η; by default the step is a hundredth of the weights, |η g| = |w|/100. Of a pair the error of its worst
+    unit; of a neighbour the mean over its units, each weighted with its η² (|g_u|² + |g_w|²), so that units that are switched
+    off hide nothing.
     Raises ValueError for a layer that is not supported.
     """
     found, module = _find(module), copy.deepcopy(module).double()
@@ -116,6 +118,7 @@ def identity_errors(
     outputs = module(x.double())
     gradients = torch.autograd.grad(LOSSES[loss](outputs, y.to(outputs.dtype) if y.is_floating_point() else y), parameters)
     weights, gradient = (nn.utils.parameters_to_vector(v).detach() for v in (parameters, gradients))
+    eta = STEP * float(weights.norm() / gradient.norm()) if eta is None else eta
     out = {}
     for pair in found:
         error, size = identity_error(pair, weights, gradient, eta), sum(squared_norms(pair, gradient.square()))
