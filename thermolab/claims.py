@@ -86,9 +86,10 @@ class Check:
         return "inconclusive"
 
 
-def with_control(
-    measured, control, tolerance: float, name: str, predicted: float = 0.0, relation: Relation = "equal"
-) -> tuple[Check, str, Check]:
+Pair = tuple[Check, str, Check]  # the check of a claim, the name of its control and the check of that
+
+
+def with_control(measured, control, tolerance: float, name: str, predicted: float = 0.0, relation: Relation = "equal") -> Pair:
     """A check, the name of its control and the check of that, which differ in what was measured alone.
 
     measured, control: (number, standard error).
@@ -220,7 +221,7 @@ def register() -> dict[str, Claim]:
 
 def decided(
     notebook: str,
-    checks: Mapping[str, Callable[[], tuple[Check, str, Check]]],
+    checks: Mapping[str, Callable[[], Pair]],
     n_seeds: Callable[[str], int],
     *,
     settings: Mapping[str, object] | None = None,

@@ -21,15 +21,6 @@ IMAGES = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The convolutions are small: several threads that wait for each other take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def kinds(module):
     return [type(layer).__name__ for layer in module]
 

@@ -29,15 +29,6 @@ OTHERS = [name for name in KNOBS if name != "sgd"]
 PROTOCOLS = dynamics.PROTOCOLS
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Nets this small only lose time to more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def experiment(optimiser="sgd", protocol="lr", *, invariant=True, double=True, radius=1.5, scale=1.0, backend="batched", **knobs):
     """Two replicas of a small net at a radius, in float64 unless told; the optimiser's knobs differ between them."""
     dtype = torch.float64 if double else torch.float32

@@ -256,7 +256,7 @@ def test_other_modules_go_to_autograd(name):
 @pytest.mark.parametrize("name", ["gelu", "affine", "residual"])
 def test_traced_operations_are_those_of_autograd(name, monkeypatch):
     """To the bit, for other weights and layouts than those traced, and with frozen parameters as they are now."""
-    monkeypatch.setattr(engine_replicas, "TRACE_AFTER", 1)
+    monkeypatch.setattr(engine_replicas, "TRACE_AFTER", (1, 1))
     module = OTHERS[name]()
     last = list(module.children())[-1].requires_grad_(False)
     replicas, generator = Replicas(module, "squared"), torch.Generator().manual_seed(0)
@@ -275,7 +275,7 @@ def test_traced_operations_are_those_of_autograd(name, monkeypatch):
 
 
 def test_traces_follow_the_module_and_are_few(monkeypatch):
-    monkeypatch.setattr(engine_replicas, "TRACE_AFTER", 1)
+    monkeypatch.setattr(engine_replicas, "TRACE_AFTER", (1, 1))
     module = nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2, bias=False))
     module[2].weight.requires_grad_(False)
     replicas = Replicas(module, "squared")

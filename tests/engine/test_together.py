@@ -13,14 +13,7 @@ from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.recipe import Jobs, Recipe, together
 from thermolab.phenomena.ideal_gas import isotropic
 
-
-@pytest.fixture(autouse=True)
-def _two_workers(monkeypatch):
-    """A pool of this test's own, gone after it."""
-    monkeypatch.setenv("THERMOLAB_WORKERS", "2")
-    recipe._stop_workers(recipe._pool())
-    yield
-    recipe._stop_workers(recipe._pool())
+pytestmark = pytest.mark.usefixtures("two_workers")
 
 
 @Recipe

@@ -11,15 +11,7 @@ import xarray as xr
 from thermolab.claims import few_seeds
 from thermolab.lab import plots
 
-
-@pytest.fixture(autouse=True)
-def _no_window():
-    """Pictures go to memory, and none is left over."""
-    before = plt.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
+pytestmark = pytest.mark.usefixtures("no_window")
 
 
 @pytest.fixture

@@ -29,14 +29,6 @@ from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 TABLE = phenomena.scenarios()
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def call(*arguments):
     with pytest.raises(SystemExit) as end:
         cli.main([str(a) for a in arguments])
@@ -209,13 +201,10 @@ def test_the_log_of_a_run_that_diverged_replays_to_its_end(tmp_path, capsys):
 # --- a log to play with -----------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def good():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     settings = ISOTROPIC.checked({"replicas": 8})
     run = ISOTROPIC.start(seed=5, **settings)
     list(run.follow([[15, {"eta": 0.1, "lam": 0.2}], [20, {"protocol": "lr"}]], 10, 40))
     log = json.loads(json.dumps(ISOTROPIC.log(run, settings)))
-    torch.set_num_threads(threads)
     return log
 
 
@@ -269,11 +258,14 @@ def test_any_other_run_is_found_out(good, write, change):
 
 def test_the_number_of_threads_of_the_log_is_the_one_that_counts(good, write):
     """The replay takes the log's threads, whatever this process had before, and is exact."""
-    torch.set_num_threads(2)
     assert good["threads"] == 1
-    assert replay.replay(write(good), TABLE)
-    assert replay.replay(write(good | {"weights": "0" * 64}), TABLE) is False
-    assert torch.get_num_threads() == 2
+    torch.set_num_threads(2)
+    try:
+        assert replay.replay(write(good), TABLE)
+        assert replay.replay(write(good | {"weights": "0" * 64}), TABLE) is False
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("there", [{"processor": "another"}, {"thermolab": "0.0"}, {"backend": "tensor"}])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 from torch import nn
 
 from thermolab.engine.experiment import Experiment
@@ -139,16 +140,6 @@ def everything(**changed):
     return good | changed
 
 
-def verdicts(found):
-    check, name, control = found
-    assert isinstance(name, str)
-    assert name
-    return check.verdict, control.verdict
-
-
-GOOD, WRONG = ("holds", "fails"), ("fails", "holds")
-
-
 @pytest.mark.parametrize(("claim", "arm", "good", "bad"), [
     (claims.mlp, "mlp", plain(), plain(pair=-0.3, other=0.01)),
     (claims.cnn, "cnn", plain(), plain(pair=0.3)),
@@ -157,7 +148,7 @@ GOOD, WRONG = ("holds", "fails"), ("fails", "holds")
     (claims.identity, "mlp", plain(), plain(error=1e-3)),
 ])  # fmt: skip
 def test_claims_that_hold_and_fail(claim, arm, good, bad):
-    assert verdicts(claim(everything(**{arm: good}))) == GOOD
+    assert verdicts(claim(everything(**{arm: good}))) == HOLDS
     assert claim(everything(**{arm: bad}))[0].verdict == "fails"
 
 
@@ -174,12 +165,12 @@ def test_noise_decides_nothing():
 
 
 def test_residual_blocks():
-    assert verdicts(claims.resnet(everything())) == GOOD
-    assert verdicts(claims.resnet(everything(resnet=blocks(inside=0.3, across=0.01)))) == WRONG
+    assert verdicts(claims.resnet(everything())) == HOLDS
+    assert verdicts(claims.resnet(everything(resnet=blocks(inside=0.3, across=0.01)))) == FAILS
 
 
 def test_adjacent_layers():
-    assert verdicts(claims.adjacent_layers(everything())) == WRONG
+    assert verdicts(claims.adjacent_layers(everything())) == FAILS
     assert claims.adjacent_layers(everything(mlp=plain(other=0.01), resnet=blocks(across=0.01)))[0].verdict == "holds"
 
 
@@ -188,8 +179,8 @@ def test_permutation():
         apart = np.array([permuted, rescaled])[:, None, None] * np.array([1.0, 1.1, 0.9])
         return xr.Dataset({"apart": (("arm", "time", "seed"), apart)}, {"arm": ["permuted", "rescaled"]})
 
-    assert verdicts(claims.permutation(data(1e-15, 0.5))) == GOOD
-    assert verdicts(claims.permutation(data(0.5, 1e-15))) == WRONG
+    assert verdicts(claims.permutation(data(1e-15, 0.5))) == HOLDS
+    assert verdicts(claims.permutation(data(0.5, 1e-15))) == FAILS
 
 
 def test_every_claim_is_decided():

@@ -10,7 +10,6 @@ from thermolab.claims import section
 from thermolab.phenomena.neuron_balance import architectures, claims, exercises, linear, networks, sizes
 
 POINT = {"span": 0.05, "logs": 4, "moments": 2, "batches": 4, "copies": 2, "n_seeds": 3}
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- exercises ----------------------------------------------------------------------------------------------------------
@@ -162,4 +161,4 @@ def test_sizes():
     assert set(sizes.SIZES["lab"]) == set(sizes.SIZES["smoke"]) == set(sizes.RECIPES)
     assert set(sizes.LONGEST_FIRST) == set(architectures.ARMS)
     assert sizes.n_seeds("lab", 7) == 7
-    assert sizes.n_seeds("smoke", 7) == sizes.SMOKE_SEEDS
+    assert sizes.n_seeds("smoke", 7) == 3

@@ -73,11 +73,7 @@ def test_gauges_leave_no_trace():
     assert (looked.state.weights == blind.state.weights).all()
 
 
-def test_it_replays():
+def test_it_replays(replays):
     run = NETWORK.start(seed=5, **NETWORK.checked({}))
     list(run.follow([[20, {"eta": 0.05, "lam": 0.1}], [40, {"batch_size": 2}]], 10, 60))
-    again, frames = NETWORK.replay(NETWORK.log(run, NETWORK.checked({})))
-    last = list(frames)[-1]
-    assert (again.state.weights == run.state.weights).all()
-    for name, values in run.history[-1].gauges.items():
-        np.testing.assert_array_equal(last.gauges[name], values)
+    replays(NETWORK, run)

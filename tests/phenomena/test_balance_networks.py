@@ -14,9 +14,6 @@ SHORT = {"span": 0.05, "logs": 4, "moments": 2, "batches": 4, "copies": 2, "n_se
 ARMS = ((0.02, 8), (0.01, 4))
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def runs():
     return networks.relu.run(ARMS, **SHORT)

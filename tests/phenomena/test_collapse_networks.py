@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.claims import few_seeds
 from thermolab.engine import models
@@ -27,9 +28,6 @@ OP_RATES = tuple(np.geomspace(1e-3, 0.1, 11))
 STATIONARY = {"U", "g2", "accuracy", "trace", "gradient_squared", "snr", "T_gas", "S", "tau", "drift"}
 TRAINING = {"U", "accuracy", "S", "gradient_squared", "trace", "g2", "snr", "T_gas"}
 CONVNET = {"U", "accuracy", "g2", "gradient_squared", "trace", "T_gas"}
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -425,16 +423,6 @@ def run(collapses, power=1.0, snr=0.0, n_time=20, rates=OP_RATES):
     return data.assign(accuracy=data["accuracy"].clip(max=1))
 
 
-def verdicts(pair):
-    check, name, control = pair
-    assert isinstance(name, str)
-    assert name
-    return check.verdict, control.verdict
-
-
-GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
-
-
 def concave():
     """T falls with η."""
     data = states()
@@ -445,11 +433,11 @@ def concave():
     "claim", [claims_networks.monotone, claims_networks.adam, claims_networks.minimum, claims_networks.convex]
 )
 def test_stationary_claims(claim):
-    assert verdicts(claim(states())) == GOOD
+    assert verdicts(claim(states())) == HOLDS
     assert claim(concave())[0].verdict == "fails"
     longer = states(n=9)
     longer["S"][0, 0] = np.nan  # a rate without entropy is left out
-    assert verdicts(claim(longer)) == GOOD
+    assert verdicts(claim(longer)) == HOLDS
     seeds = states()
     loud = seeds.assign(U=seeds["U"] * (1 + 0.3 * np.random.default_rng(2).normal(size=seeds["U"].shape)))
     assert claim(loud)[0].verdict != "holds"
@@ -461,36 +449,36 @@ def test_too_few_states_decide_nothing():
 
 
 def test_two_thermometers():
-    assert verdicts(claims_networks.two_temperatures(states(gas=1.5))) == GOOD
-    assert verdicts(claims_networks.two_temperatures(states(c=1.0, gas=4.0))) == CONTROL
+    assert verdicts(claims_networks.two_temperatures(states(gas=1.5))) == HOLDS
+    assert verdicts(claims_networks.two_temperatures(states(c=1.0, gas=4.0))) == FAILS
 
 
 def test_signal_to_noise_ratios():
     op = run(collapses=True)
-    assert verdicts(claims_networks.snr_batchnorm(states(snr=0.5), op)) == GOOD
+    assert verdicts(claims_networks.snr_batchnorm(states(snr=0.5), op)) == HOLDS
     assert claims_networks.snr_batchnorm(states(snr=-0.2), op)[0].verdict == "fails"
     assert claims_networks.snr_batchnorm(states(snr=0.5), run(collapses=True, snr=0.4))[2].verdict == "holds"
     layer = states(snr=0.5).isel(eta=slice(3))
-    assert verdicts(claims_networks.snr_layernorm(layer, states(snr=0.0))) == GOOD
-    assert verdicts(claims_networks.snr_layernorm(states(snr=0.0), states(snr=0.5))) == CONTROL
+    assert verdicts(claims_networks.snr_layernorm(layer, states(snr=0.0))) == HOLDS
+    assert verdicts(claims_networks.snr_layernorm(states(snr=0.0), states(snr=0.5))) == FAILS
 
 
 @pytest.mark.parametrize("claim", [claims_networks.collapse, claims_networks.decay])
 def test_the_collapse_along_training(claim):
     op, up = run(collapses=True), run(collapses=False)
-    assert verdicts(claim(op, up)) == GOOD
-    assert verdicts(claim(up, op)) == CONTROL
+    assert verdicts(claim(op, up)) == HOLDS
+    assert verdicts(claim(up, op)) == FAILS
 
 
 def test_the_loss_goes_to_zero():
     op, up = run(collapses=True), run(collapses=False)
-    assert verdicts(claims_networks.loss_zero(op, (-3.0, 0.1))) == GOOD
-    assert verdicts(claims_networks.loss_zero(up, (-20.0, 0.1))) == CONTROL
+    assert verdicts(claims_networks.loss_zero(op, (-3.0, 0.1))) == HOLDS
+    assert verdicts(claims_networks.loss_zero(up, (-20.0, 0.1))) == FAILS
 
 
 def test_the_power_law():
-    assert verdicts(claims_networks.power_law(run(collapses=True, power=1.0), (0.8, 0.01))) == GOOD
-    assert verdicts(claims_networks.power_law(run(collapses=True, power=0.85), (1.0, 0.01))) == CONTROL
+    assert verdicts(claims_networks.power_law(run(collapses=True, power=1.0), (0.8, 0.01))) == HOLDS
+    assert verdicts(claims_networks.power_law(run(collapses=True, power=0.85), (1.0, 0.01))) == FAILS
 
 
 def batches(small=0.0, large=0.0, slope=10.0):
@@ -504,10 +492,10 @@ def batches(small=0.0, large=0.0, slope=10.0):
 
 
 def test_batch_sizes():
-    assert verdicts(claims_networks.batch_small(batches())) == GOOD
+    assert verdicts(claims_networks.batch_small(batches())) == HOLDS
     assert claims_networks.batch_small(batches(small=0.3))[0].verdict == "fails"
     assert claims_networks.batch_small(batches(slope=0.0))[2].verdict == "holds"  # U does not know of η: nothing is told apart
-    assert verdicts(claims_networks.batch_large(batches())) == GOOD
+    assert verdicts(claims_networks.batch_large(batches())) == HOLDS
     assert claims_networks.batch_large(batches(large=-0.3))[0].verdict == "fails"
 
 
@@ -519,8 +507,8 @@ def test_momentum():
         u = np.array([0.5 * scaled, 0.6 * scaled, 0.5 * same])
         return noisy(curve(u, [0.0, 1.0, 2.0]).assign_coords(eta=[*(0.1 * rates), rates[0]]))
 
-    assert verdicts(claims_networks.momentum(plain, heavy(1.05, 2.0))) == GOOD
-    assert verdicts(claims_networks.momentum(plain, heavy(0.7, 1.05))) == CONTROL
+    assert verdicts(claims_networks.momentum(plain, heavy(1.05, 2.0))) == HOLDS
+    assert verdicts(claims_networks.momentum(plain, heavy(0.7, 1.05))) == FAILS
 
 
 def widths(low=1e-4, high=1.0, narrow=0.7, wide=1.0):
@@ -533,16 +521,16 @@ def widths(low=1e-4, high=1.0, narrow=0.7, wide=1.0):
 
 
 def test_widths_of_claims():
-    assert verdicts(claims_networks.width(widths())) == GOOD
-    assert verdicts(claims_networks.width(widths(low=1.0, high=1e-4))) == CONTROL
+    assert verdicts(claims_networks.width(widths())) == HOLDS
+    assert verdicts(claims_networks.width(widths(low=1.0, high=1e-4))) == FAILS
     assert claims_networks.width(widths(low=0.1))[0].verdict == "fails"
 
 
 def test_the_exponent_over_width():
     """The control asks another question: whether the exponent rises with width."""
     assert claims_networks.width_exponent(widths(wide=1.0))[0].verdict == "holds"
-    assert verdicts(claims_networks.width_exponent(widths(narrow=0.7, wide=0.85))) == CONTROL
-    assert verdicts(claims_networks.width_exponent(widths(narrow=1.2, wide=1.0))) == GOOD
+    assert verdicts(claims_networks.width_exponent(widths(narrow=0.7, wide=0.85))) == FAILS
+    assert verdicts(claims_networks.width_exponent(widths(narrow=1.2, wide=1.0))) == HOLDS
 
 
 def test_architectures():
@@ -553,8 +541,8 @@ def test_architectures():
         )
         return noisy(mean)
 
-    assert verdicts(claims_networks.architectures({"narrow": net(0), "wide": net(3), "redrawn": net(0.2)})) == GOOD
-    assert verdicts(claims_networks.architectures({"narrow": net(0), "wide": net(0.3), "redrawn": net(4)})) == CONTROL
+    assert verdicts(claims_networks.architectures({"narrow": net(0), "wide": net(3), "redrawn": net(0.2)})) == HOLDS
+    assert verdicts(claims_networks.architectures({"narrow": net(0), "wide": net(0.3), "redrawn": net(4)})) == FAILS
     assert claims_networks.architectures({"narrow": net(3), "wide": net(3), "redrawn": net(0)})[0].verdict == "fails"
 
 

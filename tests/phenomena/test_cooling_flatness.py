@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import curvature, spread
@@ -13,10 +14,6 @@ from thermolab.phenomena.cooling import claims_flatness, flatness
 from thermolab.phenomena.cooling.setting import evaluate, images, system
 
 SMALL = {"epochs": 2, "moments": 4, "probes": 3, "width": 8, "difficulty": "easy", "n_seeds": 2}
-GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -222,10 +219,6 @@ def test_bad_settings(recipe, settings, words):
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
-def verdicts(found):
-    return found[0].verdict, found[2].verdict
-
-
 def curves(sam=0.4, decay=0.95, matched=(1.0, 0.35, 0.33), spread=0.02, n_seeds=4):
     """Curvature that goes with a power of U, lower by a factor with SAM and with decay; three levels of the matched one."""
     time, rng = np.geomspace(0.5, 30, 40), np.random.default_rng(0)
@@ -247,8 +240,8 @@ def test_curvature_at_a_loss():
 
 
 def test_sam():
-    assert verdicts(claims_flatness.sam_flatter(curves())) == GOOD
-    assert verdicts(claims_flatness.sam_flatter(curves(sam=0.9, decay=0.5))) == CONTROL
+    assert verdicts(claims_flatness.sam_flatter(curves())) == HOLDS
+    assert verdicts(claims_flatness.sam_flatter(curves(sam=0.9, decay=0.5))) == FAILS
     assert claims_flatness.sam_flatter(curves(sam=0.75))[0].verdict == "inconclusive"
     lower_in_one = curves()
     lower_in_one["trace"][2] = lower_in_one["trace"][2] * 2.5
@@ -257,9 +250,9 @@ def test_sam():
 
 
 def test_terminal_flatness():
-    assert verdicts(claims_flatness.terminal_flatness(curves())) == GOOD
+    assert verdicts(claims_flatness.terminal_flatness(curves())) == HOLDS
     assert claims_flatness.terminal_flatness(curves(matched=(1.0, 1.0, 1.0)))[0].verdict == "fails"
-    assert verdicts(claims_flatness.terminal_flatness(curves(matched=(0.3, 1.0, 0.33)))) == CONTROL
+    assert verdicts(claims_flatness.terminal_flatness(curves(matched=(0.3, 1.0, 0.33)))) == FAILS
     nothing = curves(matched=(1.0, 0.5, math.nan))
     assert claims_flatness.terminal_flatness(nothing)[0].verdict == "inconclusive"
     one = curves()
@@ -273,9 +266,9 @@ def rates(printed, other):
 
 
 def test_the_sign_of_weight_decay(signs):
-    assert verdicts(claims_flatness.eef_is_weight_decay(rates(1.0, -1.0))) == CONTROL
-    assert verdicts(claims_flatness.eef_is_weight_decay(rates(-0.995, 1.0))) == GOOD
-    assert verdicts(claims_flatness.eef_is_weight_decay(signs)) == CONTROL
+    assert verdicts(claims_flatness.eef_is_weight_decay(rates(1.0, -1.0))) == FAILS
+    assert verdicts(claims_flatness.eef_is_weight_decay(rates(-0.995, 1.0))) == HOLDS
+    assert verdicts(claims_flatness.eef_is_weight_decay(signs)) == FAILS
 
 
 def test_all_claims_are_registered():

@@ -64,11 +64,7 @@ def test_gauges_leave_no_trace():
     assert (looked.state.weights == blind.state.weights).all()
 
 
-def test_it_replays():
+def test_it_replays(replays):
     run = start()
     list(run.follow([[20, {"eta": 0.05}], [40, {"batch_size": 8}]], 10, 60))
-    again, frames = IMAGES.replay(IMAGES.log(run, IMAGES.checked({})))
-    last = list(frames)[-1]
-    assert (again.state.weights == run.state.weights).all()
-    for name, values in run.history[-1].gauges.items():
-        np.testing.assert_array_equal(last.gauges[name], values)
+    replays(IMAGES, run)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.schedules import values
@@ -12,9 +13,6 @@ from thermolab.phenomena.cooling import claims_schedules, schedules, setting
 
 SHORT = {"epochs": 3, "copies": 2, "n_seeds": 2}
 RATIO = {"ratios": (1 / 320, 1 / 80), "batch_sizes": (16, 64), "epochs": 3, "average": 2, "copies": 2, "n_seeds": 2}
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -164,13 +162,6 @@ def test_windows_are_as_long_for_every_batch():
 
 
 # --- claims on data made up by hand -----------------------------------------------------------------------------------
-GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
-
-
-def verdicts(pair):
-    check, name, control = pair
-    assert isinstance(name, str)
-    return check.verdict, control.verdict
 
 
 def scatter(values, size=1e-3, n=4):
@@ -189,13 +180,13 @@ def finals(epochs=(0.47, 0.45), steps=(0.48, 0.6), constant=0.5, cosine=0.43, he
 
 
 def test_the_logarithm_against_a_constant():
-    assert verdicts(claims_schedules.log_schedule(finals())) == GOOD
-    assert verdicts(claims_schedules.log_schedule(finals(epochs=(0.4, 0.6), heated=0.4))) == CONTROL  # 0.4 is at another α
+    assert verdicts(claims_schedules.log_schedule(finals())) == HOLDS
+    assert verdicts(claims_schedules.log_schedule(finals(epochs=(0.4, 0.6), heated=0.4))) == FAILS  # 0.4 is at another α
     assert claims_schedules.log_schedule(finals(size=0.1))[0].verdict == "inconclusive"
 
 
 def test_the_best_logarithm_against_the_cosine():
-    assert verdicts(claims_schedules.log_schedule_best(finals())) == CONTROL
+    assert verdicts(claims_schedules.log_schedule_best(finals())) == FAILS
     check, _, _ = claims_schedules.log_schedule_best(finals(steps=(0.4, 0.6)))
     assert check.verdict == "holds"
     assert check.measured == pytest.approx(-0.03, abs=3e-3)
@@ -217,7 +208,7 @@ def cooled(energy=(0.0, 0.0), entropy=(0.0, 0.0), effect=1.0, size=1e-3):
 
 
 def test_decay_is_growth():
-    assert verdicts(claims_schedules.decay_is_growth(cooled())) == GOOD
+    assert verdicts(claims_schedules.decay_is_growth(cooled())) == HOLDS
     for off in ({"energy": (0.2, 0.0)}, {"energy": (0.0, -0.2)}, {"entropy": (0.0, 0.2)}, {"entropy": (-0.2, 0.0)}):
         check, _, control = claims_schedules.decay_is_growth(cooled(**off))
         assert (check.verdict, control.verdict) == ("fails", "fails"), off
@@ -242,7 +233,7 @@ def collapsed(energy=0.0, entropy=0.0, far=0.5, size=1e-3):
 
 
 def test_the_ratio_decides():
-    assert verdicts(claims_schedules.eta_over_batch(collapsed())) == GOOD
+    assert verdicts(claims_schedules.eta_over_batch(collapsed())) == HOLDS
     assert claims_schedules.eta_over_batch(collapsed(far=0.01))[2].verdict == "holds"
     for off in ({"energy": 0.1}, {"energy": -0.1}, {"entropy": 0.2}, {"entropy": -0.2}):
         check, _, _ = claims_schedules.eta_over_batch(collapsed(**off))

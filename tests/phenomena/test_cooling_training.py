@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import noise, spread
@@ -197,15 +198,6 @@ def good(**changes):
     arms = {"mlp": model(path=(-8.0, -4.0)), "cnn": model(path=(-7.0, -3.0)), "transformer": model(path=(1.0, 1.0)),
             "redrawn": model(u_val=1.0), "plateau": model(rises=(12.0, 14.0, 15.0))}  # fmt: skip
     return arms | changes
-
-
-def verdicts(pair):
-    check, name, control = pair
-    assert isinstance(name, str)
-    return check.verdict, control.verdict
-
-
-HOLDS, FAILS = ("holds", "fails"), ("fails", "holds")
 
 
 def test_share_of_pairs():

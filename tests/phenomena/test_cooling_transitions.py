@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.engine import schedules
 from thermolab.engine.data import Dataset
@@ -13,7 +14,6 @@ from thermolab.instruments.spread import along_path
 from thermolab.phenomena.cooling import claims_transitions, plateau, setting, transitions
 
 DROP = {"replicas": 3, "burn_in": 10, "baseline": 3, "before": 2, "after": 3, "n_seeds": 2}
-GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
 
 
 # --- the recipes --------------------------------------------------------------------------------------------------------
@@ -180,13 +180,6 @@ def test_bad_settings(recipe, bad):
 
 
 # --- claims on data made up by hand -------------------------------------------------------------------------------------
-def verdicts(found):
-    check, name, control = found
-    assert isinstance(name, str)
-    assert name
-    return check.verdict, control.verdict
-
-
 def series(step, *, runs=60, loud=1.0, seed=1):
     """White noise of 80 windows with a step after the sixtieth, at a ratio of 0.8; `loud`: of the runs without a drop."""
     rng = np.random.default_rng(seed)
@@ -200,7 +193,7 @@ def series(step, *, runs=60, loud=1.0, seed=1):
 
 
 def test_second_differences_and_sums():
-    assert verdicts(claims_transitions.second_differences(series(3.5))) == CONTROL  # as in the real thing
+    assert verdicts(claims_transitions.second_differences(series(3.5))) == FAILS  # as in the real thing
     assert verdicts(claims_transitions.second_differences(series(30.0))) == ("holds", "holds")
     assert verdicts(claims_transitions.second_differences(series(0.0))) == ("fails", "fails")
     assert verdicts(claims_transitions.second_differences(series(3.5, runs=16))) == ("inconclusive", "inconclusive")
@@ -226,7 +219,7 @@ def dated(lead, spread=0.0, n=60):
 
 
 def test_the_earlier_date():
-    assert verdicts(claims_transitions.earlier(dated(3.0))) == GOOD
+    assert verdicts(claims_transitions.earlier(dated(3.0))) == HOLDS
     assert verdicts(claims_transitions.earlier(dated(-3.0)))[0] == "fails"
     assert verdicts(claims_transitions.earlier(dated(0.5)))[0] == "fails"  # less than a window is no lead
     assert verdicts(claims_transitions.earlier(dated(2.3, spread=1.0)))[0] == "inconclusive"
@@ -243,13 +236,13 @@ def curved(escape, drop):
 
 
 def test_curvature_flags():
-    assert verdicts(claims_transitions.fisher_flags(curved(20.0, 1.0))) == GOOD
-    assert verdicts(claims_transitions.fisher_flags(curved(0.05, 1.0))) == GOOD
-    assert verdicts(claims_transitions.fisher_flags(curved(1.0, 3.0))) == CONTROL
+    assert verdicts(claims_transitions.fisher_flags(curved(20.0, 1.0))) == HOLDS
+    assert verdicts(claims_transitions.fisher_flags(curved(0.05, 1.0))) == HOLDS
+    assert verdicts(claims_transitions.fisher_flags(curved(1.0, 3.0))) == FAILS
     assert verdicts(claims_transitions.fisher_flags(curved(20.0, 3.0))) == ("holds", "holds")
     data = curved(20.0, 1.0)
     data["lambda_max"][0, 0, 0, 5] = -1e-3  # of a search that did not get there
-    assert verdicts(claims_transitions.fisher_flags(data)) == GOOD
+    assert verdicts(claims_transitions.fisher_flags(data)) == HOLDS
 
 
 def ended(delayed, direct, scatter=0.02):
@@ -264,8 +257,8 @@ def ended(delayed, direct, scatter=0.02):
 
 
 def test_the_adaptive_schedule():
-    assert verdicts(claims_transitions.adaptive_wins(ended(0.7, 1.0))) == GOOD
-    assert verdicts(claims_transitions.adaptive_wins(ended(1.0, 0.7))) == CONTROL
+    assert verdicts(claims_transitions.adaptive_wins(ended(0.7, 1.0))) == HOLDS
+    assert verdicts(claims_transitions.adaptive_wins(ended(1.0, 0.7))) == FAILS
     assert verdicts(claims_transitions.adaptive_wins(ended(1.3, 1.0)))[0] == "fails"
     assert verdicts(claims_transitions.adaptive_wins(ended(0.94, 1.0, scatter=0.2)))[0] == "inconclusive"
     assert claims_transitions.adaptive_wins(ended(0.7, 1.0, scatter=0.0))[0].measured == pytest.approx(np.log(0.7))
@@ -277,8 +270,8 @@ def test_every_claim_is_registered():
     found = claims_transitions.checks(series(3.5), dated(3.0), curved(20.0, 1.0), ended(0.7, 1.0))
     assert set(found) <= set(section("01_cooling"))
     assert {name: verdicts(check()) for name, check in found.items()} == {
-        "cooling.second-difference": CONTROL,
-        "cooling.plateau": GOOD,
-        "cooling.fisher-flags": GOOD,
-        "cooling.adaptive": GOOD,
+        "cooling.second-difference": FAILS,
+        "cooling.plateau": HOLDS,
+        "cooling.fisher-flags": HOLDS,
+        "cooling.adaptive": HOLDS,
     }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 from scipy.linalg import expm
 
 from thermolab.instruments import curvature
@@ -13,10 +14,6 @@ from thermolab.phenomena.irreversibility import claims_flows, flows
 from thermolab.phenomena.irreversibility.landscape import Landscape, flow
 
 NETWORK = {"widths": (2, 3, 1), "n_data": 6}
-GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +213,6 @@ def test_bad_settings(recipe, setting, words):
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
-def verdicts(found):
-    return found[0].verdict, found[2].verdict
-
-
 ORDERS = {("undo", 1 / 2): 1, ("flow", 1 / 4): 1, ("halves", 1 / 8): 1}  # what the right constant adds to the order
 
 
@@ -241,11 +234,11 @@ ON_STEPS = (claims_flows.reversal, claims_flows.modified_flow, claims_flows.glob
 @pytest.mark.parametrize("claim", ON_STEPS)
 def test_orders(claim):
     check, _, control = claim(made_up())
-    assert (check.verdict, control.verdict) == GOOD
+    assert (check.verdict, control.verdict) == HOLDS
     assert claim(made_up(spread=0.5))[0].verdict == "inconclusive"
     assert claim(made_up(rates=(0.1,)))[0].verdict == "inconclusive"
     steeper = {(a, c): 1 - ORDERS.get((a, c), 0) for a in flows.AGAINST for c in flows.CONSTANTS}
-    assert verdicts(claim(made_up(steeper))) == CONTROL
+    assert verdicts(claim(made_up(steeper))) == FAILS
 
 
 def test_half_rate_with_the_constant_of_the_flow():
@@ -253,7 +246,7 @@ def test_half_rate_with_the_constant_of_the_flow():
 
 
 def test_one_constant():
-    assert verdicts(claims_flows.one_constant(made_up())) == CONTROL
+    assert verdicts(claims_flows.one_constant(made_up())) == FAILS
     assert claims_flows.one_constant(made_up(unlike=0.03))[0].verdict == "holds"
     assert claims_flows.one_constant(made_up())[0].measured == pytest.approx(1.02)  # at the smallest rate
 
@@ -266,8 +259,8 @@ def test_slope_of_a_power():
 def test_quadratic():
     eta = np.array([0.1, 0.3])[:, None]
     made = xr.Dataset({"miss": (("eta", "seed"), eta**2 * np.ones(3))}, {"eta": eta[:, 0]})
-    assert verdicts(claims_flows.quadratic(made)) == GOOD
-    assert verdicts(claims_flows.quadratic(made**1.5)) == CONTROL  # η³
+    assert verdicts(claims_flows.quadratic(made)) == HOLDS
+    assert verdicts(claims_flows.quadratic(made**1.5)) == FAILS  # η³
     assert claims_flows.quadratic(made + 1e-12)[0].verdict == "fails"
 
 
@@ -276,8 +269,8 @@ def test_epoch():
     orders = np.array([3.0, 2.0])[:, None, None] + 0.01 * np.random.default_rng(0).normal(size=(2, 1, 3))
     made = xr.Dataset({"error": (("term", "rate", "seed"), eta**orders), "eta": (("rate", "seed"), eta)})
     made = made.assign_coords(term=["batches", "none"])
-    assert verdicts(claims_flows.epoch(made)) == GOOD
-    assert verdicts(claims_flows.epoch(made.assign_coords(term=["none", "batches"]))) == CONTROL
+    assert verdicts(claims_flows.epoch(made)) == HOLDS
+    assert verdicts(claims_flows.epoch(made.assign_coords(term=["none", "batches"]))) == FAILS
 
 
 def test_entropy_split(entropies):
@@ -285,7 +278,7 @@ def test_entropy_split(entropies):
     rng = np.random.default_rng(0)
     dims, shape = ("layer", "time", "copy", "seed"), (2, 2, 2, 2)
     made = entropies.assign(factorised=(dims, entropies["S"].values * (1.4 + 0.01 * rng.normal(size=shape))))
-    assert verdicts(claims_flows.entropy_split(made)) == GOOD
+    assert verdicts(claims_flows.entropy_split(made)) == HOLDS
     close = entropies.assign(factorised=(dims, entropies["S"].values * (1.05 + 0.001 * rng.normal(size=shape))))
     assert claims_flows.entropy_split(close)[2].verdict == "holds"
     for name in ("g2", "product", "trace"):  # any of them off by a millionth
@@ -298,6 +291,6 @@ def test_all_claims_of_the_networks():
     found = (flows.quadratic.run(n_seeds=3), flows.steps.run(time=0.1, **small), flows.epochs.run(**small))
     found += (flows.split.run(times=(0, 100), **small),)
     for name, decide in claims_flows.checks(*found).items():
-        wanted = CONTROL if name == "irreversibility.one-constant" else GOOD
+        wanted = FAILS if name == "irreversibility.one-constant" else HOLDS
         for verdict, expected in zip(verdicts(decide()), wanted, strict=True):
             assert verdict in (expected, "inconclusive"), name

@@ -117,13 +117,9 @@ def test_the_circle_is_that_of_the_law():
         (WALKER, [[20, {"eta": 0.3, "sigma": 1.0}], [40, {"lam": 0.01}]], {"replicas": 8, "dim": 3}),
     ],
 )
-def test_it_replays(scenario, events, settings):
+def test_it_replays(replays, scenario, events, settings):
     run, _ = frames(scenario, events, 10, 60, **settings)
-    again, found = scenario.replay(scenario.log(run, settings))
-    found = list(found)[-1]
-    assert (again.state.weights == run.state.weights).all()
-    for name, values in run.history[-1].gauges.items():
-        np.testing.assert_array_equal(found.gauges[name], values)
+    replays(scenario, run, settings)
 
 
 @pytest.mark.parametrize("scenario", [LANDSCAPE, WALKER])

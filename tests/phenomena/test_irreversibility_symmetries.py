@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.phenomena.irreversibility import claims_symmetries as claims
 from thermolab.phenomena.irreversibility import symmetry_recipes as recipes
 from thermolab.phenomena.irreversibility.symmetries import EXPONENTIAL, STATES, TABLE, Symmetry
 
-GOOD, CONTROL = ("holds", "fails"), ("fails", "holds")
 # f depends on the mean of u and w alone
 ENSEMBLE = Symmetry(
     "ensemble",
@@ -163,12 +163,6 @@ def test_symmetric_states():
 
 
 # --- claims -------------------------------------------------------------------------------------------------------------
-def verdicts(found):
-    check, name, control = found
-    assert name
-    return check.verdict, control.verdict
-
-
 def hand_made(**rows):
     """A table: S_ratio [row, seed, s] from the pair of each row."""
     names = ["translation", *claims.KEPT, *claims.LOST]
@@ -188,8 +182,8 @@ BROKEN = {"scaling": [0.25, 4], "rescaling": [0.9, 3], "attention": [2, 1.0]}
 def test_the_claims_of_the_table():
     good = hand_made(**BROKEN)
     good["S_ratio"].loc[{"row": "double rotation, positive"}] = 1.5
-    assert verdicts(claims.symmetry_table(good)) == GOOD
-    assert verdicts(claims.no_noncompact(good)) == CONTROL
+    assert verdicts(claims.symmetry_table(good)) == HOLDS
+    assert verdicts(claims.no_noncompact(good)) == FAILS
     good["S_ratio"].loc[{"row": "translation"}] = 1.5
     assert verdicts(claims.no_noncompact(good))[0] == "holds"
     kept = good.copy(deep=True)
@@ -208,7 +202,7 @@ def test_the_claims_of_the_table():
 def test_the_claim_of_noether():
     error = xr.DataArray(np.full((4, 3, 5), 1e-12), dims=("row", "seed", "step"))
     random = 10 + 0 * error
-    assert verdicts(claims.noether_identity(xr.Dataset({"error": error, "random_error": random}))) == GOOD
+    assert verdicts(claims.noether_identity(xr.Dataset({"error": error, "random_error": random}))) == HOLDS
     error[0, :, 2] = 1e-6
     assert verdicts(claims.noether_identity(xr.Dataset({"error": error, "random_error": random})))[0] == "fails"
     error[0, :, 2] = [1e-12, 1e-9, 1e-6]
@@ -242,7 +236,7 @@ def test_the_claim_of_the_symmetric_states():
         return xr.Dataset({"asymmetry": (dims, asymmetry), "learned": (dims, learned)}, {"row": names, "lam": [0, 0.1, 1]})
 
     assert verdicts(claims.symmetric_state(decayed())) == ("holds", "holds")
-    assert verdicts(claims.symmetric_state(decayed(sign_flip=[0.4, 0.5, 0]))) == CONTROL  # λ = 1, where nothing is learned
+    assert verdicts(claims.symmetric_state(decayed(sign_flip=[0.4, 0.5, 0]))) == FAILS  # λ = 1, where nothing is learned
     # not 1, at λ = 0
     assert claims.left(decayed(sign_flip=[0.4, 0.5, 0]).sel(row="sign flip"))[0] == pytest.approx(1.25)
     assert verdicts(claims.symmetric_state(decayed(rotation=[0.4, 0.1, 0]))) == ("fails", "fails")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import verdicts
 
 from thermolab.claims import register
 from thermolab.engine.experiment import DivergenceError, Experiment
@@ -11,9 +12,6 @@ from thermolab.phenomena.irreversibility import claims_walk, continual, valley, 
 
 GROWTH = {"rates": (0.1, 0.3), "dims": (2, 5), "steps": 400, "logs": 4, "replicas": 3, "n_seeds": 2}
 PLACES = {"rates": (0.1,), "replicas": 8, "relaxations": 30, "n_seeds": 2}
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -244,10 +242,6 @@ def test_tasks():
 def seeds_of(mean, spread=0.01):
     """Five seeds about a mean."""
     return mean + spread * np.array([-1.0, -0.5, 0, 0.5, 1.0])
-
-
-def verdicts(check):
-    return check[0].verdict, check[2].verdict
 
 
 @pytest.mark.parametrize(

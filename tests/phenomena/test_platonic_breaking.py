@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import verdicts
 
 from thermolab.engine.experiment import Experiment
 from thermolab.phenomena.platonic_alignment import breaking, collapse, setting
 from thermolab.phenomena.platonic_alignment import claims_breaking as claims
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHORT = {"steps": 400, "n_seeds": 2}
 
@@ -196,10 +195,6 @@ def made_up(spread=0.002, **values):
         size=(len(cases), 5, 2, 3)
     )
     return xr.Dataset({"cka": (("case", "seed", "layer_a", "layer_b"), cka)}, coords={"case": list(cases)})
-
-
-def verdicts(pair):
-    return pair[0].verdict, pair[2].verdict
 
 
 def test_ways_on_made_up_numbers():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import verdicts
 
 from thermolab.engine import models
 from thermolab.engine.experiment import Experiment
@@ -12,8 +13,6 @@ from thermolab.phenomena.platonic_alignment import claims_digits as claims
 from thermolab.phenomena.platonic_alignment import digits
 
 SHORT = {"eta": 0.01, "steps": 512, "shape_a": (12, 10), "shape_b": (8,), "n_seeds": 2}
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +140,6 @@ def made_up(same=(0.7, 0.95), last=0.95, first=0.5, spread=0.005, accuracy=(0.97
         },
         coords={"noise": [0.0, 0.5], "images": ["seen", "new"], "net": ["A", "B"]},
     )
-
-
-def verdicts(pair):
-    return pair[0].verdict, pair[2].verdict
 
 
 def test_same_architecture_on_made_up_numbers():

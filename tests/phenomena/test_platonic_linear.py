@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import verdicts
 from torch import nn
 
 from thermolab.engine import models
@@ -14,8 +15,6 @@ from thermolab.phenomena.answers import Answers
 from thermolab.phenomena.neuron_balance import theory as balance
 from thermolab.phenomena.platonic_alignment import claims_linear as claims
 from thermolab.phenomena.platonic_alignment import descent, linear, minimum, networks, pace, setting, theory
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = {"spectrum": (1.2, 0.8), "noise": (1.0, 0.6), "inputs": (1.3, 1.0, 0.7)}
 TINY = DATA | {"eta": 0.03, "batch_size": 8, "n_seeds": 2}
@@ -292,10 +291,6 @@ def made(**over):
 EXPECTED = {"edln": ("holds", "fails"), "within": ("holds", "fails"), "kernel": ("holds", "fails"), "perfect": ("fails", "holds"),
             "most_are_not": ("holds", "fails"), "weight_decay": ("holds", "fails"), "needs_views": ("holds", "fails"),
             "all_layers": ("fails", "holds")}  # fmt: skip
-
-
-def verdicts(found):
-    return found[0].verdict, found[2].verdict
 
 
 @pytest.mark.parametrize("name", EXPECTED)

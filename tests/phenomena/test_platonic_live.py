@@ -1,16 +1,12 @@
 """The panel of notebook 05: two networks as one system, the map of their layers, noise that is turned, and replay."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from thermolab.engine.experiment import DivergenceError, Experiment, Frame
 from thermolab.instruments import alignment
-from thermolab.lab import replay
 from thermolab.lab.live.views import Arm, Board, HeatMap, read
-from thermolab.phenomena import scenarios
 from thermolab.phenomena.platonic_alignment import live, setting
 from thermolab.phenomena.platonic_alignment.live import PAIR
 
@@ -117,13 +113,7 @@ def test_gauges_leave_no_trace():
     assert (looked.state.weights == blind.state.weights).all()
 
 
-def test_a_log_replays_from_its_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("THERMOLAB_OUT", str(tmp_path))
+def test_it_replays(replays):
     run = PAIR.start(seed=5)
     list(run.follow([[20, {"noise": 0.0, "lam": 0.1}], [40, {"noise": 0.7, "batch_size": 4}], [50, {"eta": 0.01}]], 10, 60))
-    path = replay.save(json.loads(json.dumps(PAIR.log(run, {}))))
-    again, frames = PAIR.replay(replay.load(path, scenarios()))
-    last = list(frames)[-1]
-    assert (again.state.weights == run.state.weights).all()
-    for name, values in run.history[-1].gauges.items():
-        np.testing.assert_array_equal(last.gauges[name], values)
+    replays(PAIR, run)

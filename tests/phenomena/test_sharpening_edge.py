@@ -14,8 +14,6 @@ from thermolab.phenomena.progressive_sharpening import edge
 
 SHORT = {"n_data": 40, "widths": (4,), "steps": 27, "every": 9, "n_seeds": 2}
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_a_step_is_that_of_the_whole_gradient():
     """Two replicas at two rates, with weight decay, against autograd on all data."""

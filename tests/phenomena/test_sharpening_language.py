@@ -17,8 +17,6 @@ from thermolab.phenomena.progressive_sharpening import language
 SMALL = {"words": 4, "entropies": (0.3, 1.2), "width": 4, "steps": 40, "looks": 2, "n_seeds": 2}
 COUNTS = np.array([[5, 1, 1, 1], [2, 2, 2, 2], [1, 4, 2, 1], [1, 1, 2, 4]])  # of each next word, of 8
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def weights(r=2, k=4, h=5, seed=0, scale=0.5):
     rng = np.random.default_rng(seed)

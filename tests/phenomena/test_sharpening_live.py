@@ -1,16 +1,13 @@
 """The panels of notebook 06: a noise that is switched, the sharpness that follows its closed form, the edge, and replay."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
 
 from thermolab.instruments import curvature
-from thermolab.lab import replay
 from thermolab.lab.live.views import Arm, read
-from thermolab.phenomena import scenarios
 from thermolab.phenomena.neuron_balance import setting as balance
 from thermolab.phenomena.noisy import NoisyAnswers, number, profile
 from thermolab.phenomena.progressive_sharpening import setting
@@ -153,16 +150,10 @@ def test_gauges_leave_no_trace(scenario):
         (EDGE, [[20, {"eta": 0.4}], [40, {"lam": 0.1}]]),
     ],
 )
-def test_a_log_replays_from_its_file(scenario, events, tmp_path, monkeypatch):
-    monkeypatch.setenv("THERMOLAB_OUT", str(tmp_path))
+def test_it_replays(replays, scenario, events):
     run = scenario.start(seed=5)
     list(run.follow(events, 10, 60))
-    path = replay.save(json.loads(json.dumps(scenario.log(run, {}))))
-    again, frames = scenario.replay(replay.load(path, scenarios()))
-    last = list(frames)[-1]
-    assert (again.state.weights == run.state.weights).all()
-    for name, values in run.history[-1].gauges.items():
-        np.testing.assert_array_equal(last.gauges[name], values)
+    replays(scenario, run)
 
 
 def test_a_log_does_not_fit_a_panel_with_another_noise():

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import verdicts
 
 from thermolab.engine.experiment import Experiment
+from thermolab.phenomena.neuron_balance.setting import cool
 from thermolab.phenomena.platonic_alignment import setting as views
 from thermolab.phenomena.progressive_sharpening import cause, setting, settled, starts, switch, theory
 from thermolab.phenomena.progressive_sharpening import claims_switch as claims
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 SWITCH = {"steps": 40, "logs": 4, "copies": 2, "n_seeds": 2, "width": 4}
 STARTS = {"steps": 40, "decay": 16, "logs": 2, "width": 8, "n_seeds": 2, "noises": ("imbalanced", "none")}
@@ -35,7 +35,7 @@ def test_settled_networks_have_the_sharpness_of_theory(profile, strength):
 def test_a_final_decay_falls_by_the_same_factor_eight_times():
     run = Experiment(setting.learner(PROFILE, width=3, n_data=100), eta=[0.1, 0.01], batch_size=4)
     run.advance(5)
-    setting.cool(run, 80)
+    cool(run, 80)
     assert [step for step, _ in run.events[1:]] == [5 + 10 * k for k in range(8)]
     np.testing.assert_allclose([change["eta"] for _, change in run.events[1:]], np.outer(0.6 ** np.arange(1, 9), [0.1, 0.01]))
     assert run.state.step == 85
@@ -170,10 +170,6 @@ def around(values, noise=0.01, n_seeds=5):
     """values [...] -> [..., seed], with relative noise that differs from seed to seed."""
     values = np.asarray(values, float)
     return values[..., None] * np.exp(noise * np.random.default_rng(0).normal(size=(*values.shape, n_seeds)))
-
-
-def verdicts(pair):
-    return pair[0].verdict, pair[2].verdict
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from thermolab.phenomena.answers import Answers, samples
 from thermolab.phenomena.neuron_balance import theory as balance
 from thermolab.phenomena.progressive_sharpening import orbit, setting, theory
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PROFILES = [(1.0, 1.0, 1.0), (2.0, 1.0, 0.6, 0.4, 0.3), (0.5, 1.5)]
 
 

@@ -114,13 +114,9 @@ def _begin_worker(seen: bool) -> None:
         os.nice(10)  # somebody may be turning knobs in this kernel meanwhile
 
 
-def warm_up(*modules: str, functional: bool = False) -> None:
-    """Start the worker processes, which takes seconds, while the reader is still reading; modules: what jobs will import.
-
-    functional: jobs use torch.func, which at its first gradient imports for a second more, in each process that had not before.
-    """
-    late = ["torch._dynamo"] if functional else []
-    multiprocessing.set_forkserver_preload(["thermolab.engine.network", "thermolab.engine.isotropic", *modules, *late])
+def warm_up(*modules: str) -> None:
+    """Start the worker processes, which takes seconds, while the reader is still reading; modules: what jobs will import."""
+    multiprocessing.set_forkserver_preload(["thermolab.engine.preload", *modules])
     pool = _pool()
     # in a thread, for the first submit waits until the fork server has imported all that
     threading.Thread(target=lambda: [pool.submit(os.getpid) for _ in range(workers())], daemon=True).start()

@@ -7,10 +7,12 @@ in `LAYERS`, 5 to 15 times faster at small sizes, and "autograd" (torch.func), f
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from thermolab.engine.models import start_mean, start_scale
@@ -28,7 +30,7 @@ def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 LOSSES = {"cross-entropy": cross_entropy, "squared": squared_error}
-TRACE_AFTER = 200  # gradients of one layout, which take about as long as the tracing
+TRACE_AFTER = 200, 2500  # gradients of one layout that save what tracing costs: later, and first, with its imports
 TRACES = 32  # kept at the most
 
 
@@ -92,7 +94,7 @@ class Replicas:
         return losses
 
     def _traced(self, weights, x, y):
-        """`_autograd`, from the call number `TRACE_AFTER` on as the bare list of its operations, to the bit the same.
+        """`_autograd`, after so many calls the bare list of its operations, to the bit the same.
 
         Half of a small network's time goes into the bookkeeping of torch.func. A list holds for tensors of one layout and for the
         layers and modes of the module; what else is written into a layer after the first steps, as a new eps, it does not see.
@@ -103,14 +105,18 @@ class Replicas:
         if layout not in self._traces and len(self._traces) == TRACES:
             self._traces.clear()
         self._traces[layout] = (calls + 1, operations)  # before the tracing: what cannot be traced goes on as it is
-        if calls == TRACE_AFTER:
+        if operations is None and calls >= TRACE_AFTER["torch._dynamo" not in sys.modules]:
             operations = make_fx(lambda w, x, y: self._autograd(w, x, y))(weights, x, y)  # it takes no bound method
             self._traces[layout] = (calls + 1, operations)
         return (operations or self._autograd)(weights, x, y)
 
     def _autograd(self, weights, x, y):
-        gradients, losses = vmap(grad_and_value(self._loss_of_one), randomness="different")(self.views(weights), x, y)
-        return torch.cat([gradients[name].flatten(1) for name in self.trainable], 1), losses
+        # not torch.func.grad, which at its first call imports torch._dynamo, for a second or two, and is slower
+        with torch.enable_grad():
+            leaf = weights.detach().requires_grad_()
+            losses = vmap(self._loss_of_one, randomness="different")(self.views(leaf), x, y)
+            (gradients,) = torch.autograd.grad(losses.sum(), leaf)
+        return gradients, losses.detach()
 
     def _loss_of_one(self, parameters, x, y):
         return LOSSES[self.loss](functional_call(self.module, parameters, (x,)), y)

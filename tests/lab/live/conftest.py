@@ -153,14 +153,6 @@ def live():
     )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def reading():
     """reading(step, T=[…], knobs={…}, theory={…}) -> Reading, with means and errors as `views.read` finds them."""

@@ -1,6 +1,5 @@
 """The static twin: what stands in its axes."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -9,17 +8,9 @@ from thermolab.lab import plots
 from thermolab.lab.live import figures
 from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Scatter, Trajectory
 
+pytestmark = pytest.mark.usefixtures("no_window")
 GAUGES = {"U": Gauge("energy U (loss)"), "r": Gauge("radius r", log=True), "v": Gauge("height v"), "m": Gauge("matrix")}
 HEAT = HeatMap("m", rows=["a", "b"], columns=["x", "y"], limits=(-1.0, 5.0), x="column", y="row")
-
-
-@pytest.fixture(autouse=True)
-def _no_window():
-    before = plt.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
 
 
 @pytest.fixture

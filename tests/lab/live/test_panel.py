@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import IPython.display
 import ipywidgets
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -29,16 +28,8 @@ from thermolab.lab.live.views import Goal, Lines, Scatter
 from thermolab.lab.live.widgets import Panel
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 
+pytestmark = pytest.mark.usefixtures("no_window")
 VIEWS = [Lines("T", "U"), Scatter("across", "along", equal=True)]
-
-
-@pytest.fixture(autouse=True)
-def _no_window():
-    before = plt.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
 
 
 @pytest.fixture(autouse=True)

@@ -15,17 +15,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 from thermolab.phenomena.cooling.flatness import CURVATURES
 
 FLATTER, MATCHED_U, RATE = 0.75, 0.1, 0.01
 BAND = 2.0  # the line through a run takes the moments of U within this factor of MATCHED_U
 LATE = 1 / 3  # share of the training time after which curvature only follows U
 
-Verdict = tuple[Check, str, Check]
 
-
-def eef_is_weight_decay(entropic: xr.Dataset) -> Verdict:
+def eef_is_weight_decay(entropic: xr.Dataset) -> Pair:
     """Rate at which the λ_S term changes log |w| in one step, in units of η |λ_S|: -1 for weight decay.
 
     entropic: the dataset of `flatness.entropic`. Returns check, name of the control, control.
@@ -34,7 +32,7 @@ def eef_is_weight_decay(entropic: xr.Dataset) -> Verdict:
     return with_control(printed, other, RATE, "the update with +λθ inside the bracket, which is weight decay", predicted=-1.0)
 
 
-def sam_flatter(flatness: xr.Dataset) -> Verdict:
+def sam_flatter(flatness: xr.Dataset) -> Pair:
     """λ_max and trace of SAM over those of SGD at U = 0.1, the larger of the two ratios.
 
     flatness: the dataset of `flatness.flatness`. Returns check, name of the control, control.
@@ -48,7 +46,7 @@ def sam_flatter(flatness: xr.Dataset) -> Verdict:
     return with_control(ratio("sam"), ratio("decay"), 0.0, name, predicted=FLATTER, relation="below")
 
 
-def terminal_flatness(flatness: xr.Dataset) -> Verdict:
+def terminal_flatness(flatness: xr.Dataset) -> Pair:
     """λ_max and trace, over relative changes, of the end of plain SGD at the U of its sharpest moment, over those of that moment.
 
     The larger of the two ratios. The control compares the end with the state at a third of the time, at the same U.
@@ -89,7 +87,7 @@ def larger(*ratios: np.ndarray) -> tuple[float, float]:
     return max((few_seeds(r) for r in ratios), key=lambda found: (math.isnan(found[0]), found[0]))
 
 
-def checks(flatness: xr.Dataset, entropic: xr.Dataset) -> Mapping[str, Callable[[], Verdict]]:
+def checks(flatness: xr.Dataset, entropic: xr.Dataset) -> Mapping[str, Callable[[], Pair]]:
     """What decides each of the three claims, by id; called, it returns check, name of the control, control.
 
     flatness, entropic: the datasets of the recipes of these names, two seeds or more.

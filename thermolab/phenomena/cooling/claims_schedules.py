@@ -16,16 +16,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, extreme, few_seeds, with_control
+from thermolab.claims import Pair, extreme, few_seeds, with_control
 
 GROWTH = 0.1  # share of what cooling changes
 ENERGY, ENTROPY = 0.05, 0.1  # relative, and in nats per weight
 SMALL, LARGE = 0.1, 0.4  # η up to which η/B is to decide alone, and at which the control looks
 
-Verdict = tuple[Check, str, Check]
 
-
-def log_schedule(endings: xr.Dataset) -> Verdict:
+def log_schedule(endings: xr.Dataset) -> Pair:
     """Final validation loss with the logarithm, k in epochs, minus that at constant η.
 
     endings: the dataset of `schedules.endings`; its attribute alpha says which α. Returns check, name of the control, control.
@@ -36,7 +34,7 @@ def log_schedule(endings: xr.Dataset) -> Verdict:
     return with_control(right, wrong, 0.0, "the same learning rates in reverse order", relation="below")
 
 
-def log_schedule_best(endings: xr.Dataset) -> Verdict:
+def log_schedule_best(endings: xr.Dataset) -> Pair:
     """Final validation loss with the best of the logarithms, over α and both readings of k, minus that with the cosine.
 
     The best is chosen by the mean over the seeds, on the same runs, which favours the claim.
@@ -48,7 +46,7 @@ def log_schedule_best(endings: xr.Dataset) -> Verdict:
     return with_control(cosine, constant, 0.0, "the comparison with constant η", relation="below")
 
 
-def decay_is_growth(schedules: xr.Dataset) -> Verdict:
+def decay_is_growth(schedules: xr.Dataset) -> Pair:
     """Largest difference of U or S between growth of B and decay of η, over what the decay changes, once cooling has begun.
 
     Compared are means over each stage of the cooling. schedules: the dataset of `schedules.schedules`.
@@ -66,7 +64,7 @@ def decay_is_growth(schedules: xr.Dataset) -> Verdict:
     return with_control(off("growth"), off("constant"), GROWTH, "η and B both left as they are")
 
 
-def eta_over_batch(ratio: xr.Dataset) -> Verdict:
+def eta_over_batch(ratio: xr.Dataset) -> Pair:
     """Largest distance, at η ≤ 0.1, of U or S from its mean over the batch sizes of the same η/B and seed, over its tolerance.
 
     Control: the cells at η = 0.4, from the same means. ratio: the dataset of `schedules.ratio`.
@@ -79,7 +77,7 @@ def eta_over_batch(ratio: xr.Dataset) -> Verdict:
     return with_control(extreme(small), extreme(large), 1.0, "η = 0.4")
 
 
-def checks(schedules: xr.Dataset, endings: xr.Dataset, ratio: xr.Dataset) -> Mapping[str, Callable[[], Verdict]]:
+def checks(schedules: xr.Dataset, endings: xr.Dataset, ratio: xr.Dataset) -> Mapping[str, Callable[[], Pair]]:
     """What decides each of the four claims, by id; called, it returns check, name of the control, control.
 
     schedules, endings, ratio: the datasets of the recipes of these names, two seeds or more.

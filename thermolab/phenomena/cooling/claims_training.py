@@ -24,14 +24,13 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 from thermolab.phenomena.cooling.training import MOMENTS
 
 FALLING, PEAK, STRONG = 0.25, 0.02, 0.5
 MODELS = ("mlp", "cnn", "transformer")
 
 Runs = Mapping[str, xr.Dataset]
-Verdict = tuple[Check, str, Check]
 
 
 def arm(data: xr.Dataset, decays: bool = False) -> xr.Dataset:
@@ -65,7 +64,7 @@ def _all_fall(series: Iterable[np.ndarray]) -> tuple[float, float]:
     return weakest(map(falling, series), 1 - FALLING)
 
 
-def energy_falls(runs: Runs) -> Verdict:
+def energy_falls(runs: Runs) -> Pair:
     """Share of pairs of epochs in which U falls, in the weakest model; control: U_val on labels drawn anew."""
     learnt = _all_fall(arm(runs[m])["U"].values[1:] for m in MODELS)
     redrawn = _all_fall([arm(runs["redrawn"])["U_val"].values[1:]])
@@ -91,7 +90,7 @@ def rise(data: xr.Dataset, shares=(0.25, 0.5, 0.75)) -> np.ndarray:
     return out
 
 
-def delayed_transformer(runs: Runs) -> Verdict:
+def delayed_transformer(runs: Runs) -> Pair:
     """Log of the time from a quarter to three quarters of the rise of the accuracy over the time to the half."""
 
     def abruptness(data):
@@ -121,7 +120,7 @@ def late(series: np.ndarray) -> np.ndarray:
     return series[-max(1, len(series) // 4) :]
 
 
-def cnn_clearest(runs: Runs) -> Verdict:
+def cnn_clearest(runs: Runs) -> Pair:
     """By how much S_path of the CNN falls further than that of any other model, mean over the weight decays."""
     falls = {m: (path_fall(arm(runs[m])) + path_fall(arm(runs[m], decays=True))) / 2 for m in MODELS}
 
@@ -132,7 +131,7 @@ def cnn_clearest(runs: Runs) -> Verdict:
     return with_control(lead("cnn"), lead("mlp"), 0.0, "the same for the perceptron", relation="above")
 
 
-def entries_fall(runs: Runs) -> Verdict:
+def entries_fall(runs: Runs) -> Pair:
     """Fall of S_entries over the training in the weakest model; control: with weight decay."""
 
     def fall(decays: bool):
@@ -142,7 +141,7 @@ def entries_fall(runs: Runs) -> Verdict:
     return with_control(fall(False), fall(True), 0.0, "λ = 1e-2 or more", relation="above")
 
 
-def levels_off(runs: Runs) -> Verdict:
+def levels_off(runs: Runs) -> Pair:
     """How settled S_path and the accuracy are at half-time (`settled`), mean over MLP and CNN; the weaker of the two."""
 
     def least(decays: bool):
@@ -171,7 +170,7 @@ def settled(data: xr.Dataset) -> np.ndarray:
     return 1 - np.stack([share(s) / share(-np.log(epochs)), distance / PEAK])
 
 
-def transformer_path(runs: Runs) -> Verdict:
+def transformer_path(runs: Runs) -> Pair:
     """Share of pairs of epochs in which S_path falls; control: the perceptron."""
     found = (_all_fall([arm(runs[m])["S_path"].values[1:]]) for m in ("transformer", "mlp"))
     return with_control(*found, FALLING, "the perceptron", predicted=1.0, relation="above")
@@ -184,7 +183,7 @@ def free_energy(data: xr.Dataset, *, fixed: bool = True) -> np.ndarray:
     return u - (t.mean(0) if fixed else t) * entropy
 
 
-def free_energy_falls(runs: Runs) -> Verdict:
+def free_energy_falls(runs: Runs) -> Pair:
     """Share of pairs of epochs in which F at fixed T falls, in the weakest model."""
 
     def share(fixed: bool):
@@ -193,7 +192,7 @@ def free_energy_falls(runs: Runs) -> Verdict:
     return with_control(share(True), share(False), FALLING, "T read anew in each epoch", predicted=1.0, relation="above")
 
 
-def minimal_entropy(matched: xr.Dataset) -> Verdict:
+def minimal_entropy(matched: xr.Dataset) -> Pair:
     """Rank correlation of S_path with the generalisation gap across runs of equal U, 1 if lower S means a smaller gap."""
     path, entries = (few_seeds(gap_order(matched, k)) for k in ("S_path", "S_entries"))
     return with_control(path, entries, STRONG, "S of the entries of a weight tensor", predicted=1.0, relation="above")
@@ -206,7 +205,7 @@ def gap_order(matched: xr.Dataset, name: str) -> np.ndarray:
     return np.array([stats.spearmanr(s, gap)[0] if len(s) >= 5 else np.nan for s, gap in kept])
 
 
-def checks(runs: Runs, matched: xr.Dataset) -> dict[str, Callable[[], Verdict]]:
+def checks(runs: Runs, matched: xr.Dataset) -> dict[str, Callable[[], Pair]]:
     """What decides each of the eight claims, by id; called, it returns check, name of the control, control.
 
     runs: datasets of `training.by_model`, matched: of `training.matched`, two seeds or more.

@@ -14,14 +14,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, replicas, with_control
+from thermolab.claims import Pair, replicas, with_control
 from thermolab.instruments.transitions import Rates, cusum, rates, second_difference
 from thermolab.phenomena.cooling.plateau import RATE, bound, deviation
 
 POWER, FALSE_ALARMS, MISSING, TIE = 0.8, 0.06, 0.1, 0.05
 RATIO = 0.8  # of the drop of η that the register names
-
-Verdict = tuple[Check, str, Check]
 
 
 # --- a drop of η --------------------------------------------------------------------------------------------------------
@@ -57,7 +55,7 @@ def powers(detection: xr.Dataset, statistic: Callable) -> tuple[list[float], lis
     return ratios, [f.value for f in found], [f.standard_error for f in found]
 
 
-def second_differences(detection: xr.Dataset) -> Verdict:
+def second_differences(detection: xr.Dataset) -> Pair:
     """Power of |Δ²S| at a drop of η to 0.8 η, at 0.05 false alarms per run; control: of CUSUM on the same S.
 
     detection: the dataset of `transitions.detection`. Returns check, name of the control, control.
@@ -74,7 +72,7 @@ def second_differences(detection: xr.Dataset) -> Verdict:
 
 
 # --- the plateau --------------------------------------------------------------------------------------------------------
-def earlier(plateau: xr.Dataset) -> Verdict:
+def earlier(plateau: xr.Dataset) -> Pair:
     """Share of the runs in which S changes most at least one window before U does.
 
     plateau: the dataset of `plateau.plateau`. Returns check, name of the control, control.
@@ -88,7 +86,7 @@ def earlier(plateau: xr.Dataset) -> Verdict:
     return with_control(right, wrong, MISSING, "labels redrawn at each batch, no escape", predicted=1.0)
 
 
-def fisher_flags(curvature: xr.Dataset) -> Verdict:
+def fisher_flags(curvature: xr.Dataset) -> Pair:
     """Share of the runs whose λ_max leaves the band of its null runs; control: at a drop of η.
 
     curvature: the dataset of `transitions.curvature`. Returns check, name of the control, control.
@@ -108,7 +106,7 @@ def fisher_flags(curvature: xr.Dataset) -> Verdict:
 
 
 # --- schedules ----------------------------------------------------------------------------------------------------------
-def adaptive_wins(adaptive: xr.Dataset) -> Verdict:
+def adaptive_wins(adaptive: xr.Dataset) -> Pair:
     """Log ratio of the final validation losses of the adaptive schedule and of cosine, below −5 %; control: without a plateau.
 
     adaptive: the dataset of `plateau.adaptive`. Returns check, name of the control, control.
@@ -124,7 +122,7 @@ def adaptive_wins(adaptive: xr.Dataset) -> Verdict:
 
 def checks(
     detection: xr.Dataset, plateau: xr.Dataset, curvature: xr.Dataset, adaptive: xr.Dataset
-) -> Mapping[str, Callable[[], Verdict]]:
+) -> Mapping[str, Callable[[], Pair]]:
     """What decides each of the four claims, by id; called, it returns check, name of the control, control.
 
     The datasets of the recipes of these names, two seeds or more.

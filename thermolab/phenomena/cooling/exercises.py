@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from thermolab.phenomena.cooling import live
-from thermolab.phenomena.feedback import Feedback, is_number
+from thermolab.phenomena.feedback import Feedback, is_number, number, predictions
 
 SCHEDULES = ("constant", "logarithmic", "cosine")
 ETA, BATCH_SIZE, COLD = 0.2, 16, 0.05  # exercise 1
@@ -16,16 +16,10 @@ DECAY, RATE, STEPS = 0.01, 0.1, 3000  # exercise 2: λ, η, steps
 
 def check_predictions(entropy_change: float | None, best: str | None) -> Feedback:
     """The predictions written down at the start: S when η is halved, in nats per weight; the best of three schedules."""
-    if entropy_change is None or best is None:
-        return Feedback(False, "not written down; there is still time")
-    if not is_number(entropy_change) or best not in SCHEDULES:
-        return Feedback(False, f"write a number, and one of {', '.join(SCHEDULES)}")
-    if not math.isclose(entropy_change, -2 * math.log(2), abs_tol=0.1):
-        return Feedback(
-            False, f"S does not change by {entropy_change:g}: how does the variance of a random walk go with its step?"
-        )
-    right = best == "cosine"
-    return Feedback(right, "both agree with what follows" if right else f"{best} is not the best of them: see the schedules")
+    entropy = "S does not change by {:g}: how does the variance of a random walk go with its step?"
+    schedule = "{} is not the best of them: see the schedules"
+    exact = (-2 * math.log(2), "cosine")
+    return predictions(entropy_change, best, exact, SCHEDULES, entropy, schedule, abs_tol=0.1)
 
 
 def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
@@ -60,7 +54,5 @@ def check_growth(factor: float | None) -> Feedback:
 
 def check_second_difference(step: float | None) -> Feedback:
     """Exercise 3: a lasting step of one σ in white noise, in standard deviations of the second difference."""
-    if not is_number(step):
-        return Feedback(False, "write a number")
-    right = math.isclose(step, 1 / math.sqrt(6), rel_tol=0.02)
-    return Feedback(right, "lost in its own noise" if right else f"not {step:g}: what is the variance of x₁ - 2 x₂ + x₃?")
+    hint = "not {:g}: what is the variance of x₁ - 2 x₂ + x₃?"
+    return number(step, 1 / math.sqrt(6), "lost in its own noise", hint, rel_tol=0.02)

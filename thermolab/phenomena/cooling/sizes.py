@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from thermolab.phenomena import presets
+
 RECIPES = ("panel", "training", "matched", "schedules", "endings", "ratio", "flatness", "entropic", "detection", "plateau",
            "curvature", "adaptive")  # fmt: skip
 SIZES: dict[str, dict[str, dict]] = {
@@ -21,9 +25,4 @@ SIZES: dict[str, dict[str, dict]] = {
         "adaptive": {"replicas": 1, "windows": 30},
     },
 }
-SMOKE_SEEDS = 2
-
-
-def n_seeds(preset: str, wanted: int) -> int:
-    """Independent repetitions: those wanted, at smoke two at the most."""
-    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
+n_seeds = partial(presets.n_seeds, smoke=2)

@@ -106,8 +106,7 @@ def curvature(
     lambda_max, U (mean since the point before). Attribute baseline, in points.
     Raises ValueError for settings that are out of range. Source: document 0, section 5.
     """
-    if not 0 < ratio < np.inf:
-        raise ValueError(f"ratio={ratio} is not allowed; allowed: positive")
+    checks.positive(ratio=ratio)
     checks.counts(1, replicas=replicas, baseline=baseline, samples=samples, n_seeds=n_seeds)
     checks.counts(baseline + 2, points=points)
     settings = {"ratio": ratio, "replicas": replicas, "points": points, "baseline": baseline, "samples": samples,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from thermolab.phenomena import presets
+
 SIZES = {
     "lab": {
         "stationary": {},
@@ -31,16 +35,4 @@ SIZES = {
         "gas": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 900, "samples": 40},
     },
 }
-
-
-SMOKE_SEEDS = 3
-
-
-def n_seeds(preset: str, wanted: int) -> int:
-    """Independent repetitions: those wanted, at smoke three at the most."""
-    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
-
-
-def of(preset: str, recipe: str) -> dict:
-    """Keyword arguments of a recipe at a preset."""
-    return dict(SIZES[preset][recipe])
+n_seeds = partial(presets.n_seeds, smoke=3)

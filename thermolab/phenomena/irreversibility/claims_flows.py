@@ -15,15 +15,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Check, Pair, few_seeds, with_control
 
 ORDER, NEXT_ORDER, ROUNDING, SUMS, FACTORISED = 0.2, 0.1, 1e-15, 1e-12, 0.1
 FLOW, UNDO, HALVES = 1 / 4, 1 / 2, 1 / 8  # c of L + c η |∇L|²: of the flow, of the reversal, of two steps of rate η/2
 
-Verdict = tuple[Check, str, Check]
 
-
-def reversal(steps: xr.Dataset) -> Verdict:
+def reversal(steps: xr.Dataset) -> Pair:
     """Order in η of the distance from the start after one step forward and one back on L.
 
     steps: the dataset of `flows.steps`. Returns check, name of the control, control.
@@ -33,7 +31,7 @@ def reversal(steps: xr.Dataset) -> Verdict:
     return with_control(order(back, steps, 0.0), order(back, steps, UNDO), ORDER, name, predicted=2.0)
 
 
-def quadratic(parabola: xr.Dataset) -> Verdict:
+def quadratic(parabola: xr.Dataset) -> Pair:
     """Largest |miss − η²| of a step forward and back, in units of θ₀; the least such number for the powers 1, 3 and 4.
 
     parabola: the dataset of `flows.quadratic`. Returns check, name of the control, control.
@@ -43,7 +41,7 @@ def quadratic(parabola: xr.Dataset) -> Verdict:
     return with_control((off.pop(2), 0.0), (min(off.values()), 0.0), ROUNDING, name)
 
 
-def modified_flow(steps: xr.Dataset) -> Verdict:
+def modified_flow(steps: xr.Dataset) -> Pair:
     """Order in η of the distance of the flow of L + (η/4)|∇L|² from one step.
 
     steps: the dataset of `flows.steps`. Returns check, name of the control, control.
@@ -52,7 +50,7 @@ def modified_flow(steps: xr.Dataset) -> Verdict:
     return with_control(order(once, steps, FLOW), order(once, steps, 0.0), ORDER, "gradient flow of L alone", predicted=3.0)
 
 
-def one_constant(steps: xr.Dataset) -> Verdict:
+def one_constant(steps: xr.Dataset) -> Pair:
     """|u − v|/|v| of the terms that undoing a step and matching it by a flow want in the force, at the smallest rate.
 
     steps: the dataset of `flows.steps`. Returns check, name of the control, control.
@@ -62,7 +60,7 @@ def one_constant(steps: xr.Dataset) -> Verdict:
     return with_control(whole, shape, NEXT_ORDER, "both terms with their constants divided out")
 
 
-def global_error(steps: xr.Dataset) -> Verdict:
+def global_error(steps: xr.Dataset) -> Pair:
     """Order in η of the distance of the flow of L + (η/4)|∇L|² from descent after a fixed time.
 
     steps: the dataset of `flows.steps`. Returns check, name of the control, control.
@@ -71,7 +69,7 @@ def global_error(steps: xr.Dataset) -> Verdict:
     return with_control(order(end, steps, FLOW), order(end, steps, 0.0), ORDER, "gradient flow of L alone", predicted=2.0)
 
 
-def half_rate(steps: xr.Dataset, constant: float = HALVES) -> Verdict:
+def half_rate(steps: xr.Dataset, constant: float = HALVES) -> Pair:
     """Order in η of the distance, after a fixed time, of descent with η/2 on L + c η |∇L|² from descent with η on L.
 
     A flow of half the step has an entropy of its own, so that c = 1/8 is what is left of the 1/4 of the flow; with
@@ -83,7 +81,7 @@ def half_rate(steps: xr.Dataset, constant: float = HALVES) -> Verdict:
     return with_control(order(end, steps, constant), order(end, steps, 0.0), ORDER, name, predicted=2.0)
 
 
-def epoch(epochs: xr.Dataset) -> Verdict:
+def epoch(epochs: xr.Dataset) -> Pair:
     """Order in η of the distance of the mean over all orders of an epoch from the flow of L + (η/4m) Σ_k |∇L_k|².
 
     epochs: the dataset of `flows.epochs`. Returns check, name of the control, control.
@@ -92,7 +90,7 @@ def epoch(epochs: xr.Dataset) -> Verdict:
     return with_control(ours, control, ORDER, "the flow without the minibatch term", predicted=3.0)
 
 
-def entropy_split(split: xr.Dataset) -> Verdict:
+def entropy_split(split: xr.Dataset) -> Pair:
     """Largest relative deviation of E|g|² from |∇L|² + Tr cov/B, and of E[|∇_p l|² (|h|² + 1)] from E|g|² of a map.
 
     The control is the largest deviation, over maps and moments, of the product of the means, averaged over copies and seeds.
@@ -119,7 +117,7 @@ def slope(error: xr.DataArray, eta: xr.DataArray) -> np.ndarray:
     return (x * y).sum(0) / (x * x).sum(0)
 
 
-def checks(parabola: xr.Dataset, steps: xr.Dataset, epochs: xr.Dataset, split: xr.Dataset) -> Mapping[str, Callable[[], Verdict]]:
+def checks(parabola: xr.Dataset, steps: xr.Dataset, epochs: xr.Dataset, split: xr.Dataset) -> Mapping[str, Callable[[], Pair]]:
     """What decides each claim, by id; called, it returns check, name of the control, control.
 
     parabola, steps, epochs, split: the datasets of `flows.quadratic`, `.steps`, `.epochs` and `.split`, two seeds or more.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 
 ROUNDING, STEP_ROUNDING, BROKEN, LEFT, LEARNED = 1e-12, 1e-9, 0.05, 0.05, 0.5
 KEPT = ["rotation", "permutation", "sign flip", "double rotation, orthogonal"]
@@ -22,10 +22,8 @@ LOST = ["scaling", "rescaling", "double rotation, positive", "attention, GL"]
 CONTINUOUS = ["rescaling", "rotation", "double rotation, orthogonal"]  # with a symmetric state
 FLAT = 1e-9  # what counts as a change along an orbit, in units of the value there
 
-Verdict = tuple[Check, str, Check]
 
-
-def noether_identity(noether: xr.Dataset) -> Verdict:
+def noether_identity(noether: xr.Dataset) -> Pair:
     """log10 of the largest error of η² gᵀAg for the increase of θᵀAθ in a step, in units of η²|g|², over all rows and steps.
 
     noether: the dataset of `symmetry_recipes.noether`. Returns check, name of the control, control.
@@ -35,7 +33,7 @@ def noether_identity(noether: xr.Dataset) -> Verdict:
     return with_control(right, wrong, 0.0, name, predicted=np.log10(STEP_ROUNDING), relation="below")
 
 
-def symmetry_table(table: xr.Dataset) -> Verdict:
+def symmetry_table(table: xr.Dataset) -> Pair:
     """log10 of the worst entry of the table over its tolerance: error of L, change of S if F is to be kept, lack of it if not.
 
     table: the dataset of `symmetry_recipes.table` with all its own rows. Returns check, name of the control, control.
@@ -59,7 +57,7 @@ def changed(ratio: xr.DataArray) -> xr.DataArray:
     return abs(np.log(ratio)).max("s")
 
 
-def no_noncompact(table: xr.Dataset) -> Verdict:
+def no_noncompact(table: xr.Dataset) -> Pair:
     """Least |log S(gθ)/S(θ)| among the symmetries of L that are not compact; F has them where that is 0.
 
     table: the dataset of `symmetry_recipes.table`. Returns check, name of the control, control.
@@ -74,7 +72,7 @@ def no_noncompact(table: xr.Dataset) -> Verdict:
     return with_control(measured, control, 0.0, name, predicted=BROKEN, relation="above")
 
 
-def unique_orbit_minimum(orbit: xr.Dataset) -> Verdict:
+def unique_orbit_minimum(orbit: xr.Dataset) -> Pair:
     """Largest |number of minima of F - 1| along an orbit, among the rows whose A has eigenvalues of both signs.
 
     orbit: the dataset of `symmetry_recipes.orbit`. Returns check, name of the control, control.
@@ -95,7 +93,7 @@ def minima(values: xr.DataArray) -> xr.DataArray:
     return xr.apply_ufunc(count, values, input_core_dims=[["s"]], vectorize=True)
 
 
-def symmetric_state(decayed: xr.Dataset) -> Verdict:
+def symmetric_state(decayed: xr.Dataset) -> Pair:
     """Share of the distance from the symmetric state at λ = 0 that is left, by the best λ at which the model learns; worst row.
 
     decayed: the dataset of `symmetry_recipes.decayed` with all its own rows. Returns check, name of the control, control.
@@ -118,7 +116,7 @@ def _digits(values) -> np.ndarray:
     return np.log10(np.maximum(values, 1e-17))
 
 
-def checks(table: xr.Dataset, noether: xr.Dataset, orbit: xr.Dataset, decayed: xr.Dataset) -> Mapping[str, Callable[[], Verdict]]:
+def checks(table: xr.Dataset, noether: xr.Dataset, orbit: xr.Dataset, decayed: xr.Dataset) -> Mapping[str, Callable[[], Pair]]:
     """What decides each of the five claims, by id; called, it returns check, name of the control, control.
 
     table, noether, orbit, decayed: the datasets of the recipes of these names, two seeds or more.

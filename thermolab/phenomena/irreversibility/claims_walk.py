@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, extreme, few_seeds, with_control
+from thermolab.claims import Pair, extreme, few_seeds, with_control
 
 GROWTH, IDENTITY = 0.05, 1e-10
 UNEQUAL = math.log(1.1)
@@ -26,10 +26,8 @@ LARGER = math.log(1.5)
 LOST = 0.05
 FIRST_STEPS = 10  # a push before step 10 or earlier comes within the first steps
 
-Verdict = tuple[Check, str, Check]
 
-
-def scale_growth(growth: xr.Dataset) -> Verdict:
+def scale_growth(growth: xr.Dataset) -> Pair:
     """Worst deviation, in units of its tolerance, of the growth of |w|⁴ from the law and of |w|² from the sum of η²|g|².
 
     growth: the dataset of `walk.growth`. Returns check, name of the control, control.
@@ -41,7 +39,7 @@ def scale_growth(growth: xr.Dataset) -> Verdict:
     return with_control(extreme(walk), extreme(flow), 1.0, "gradient flow, which conserves |w|")
 
 
-def no_gibbs(occupation: xr.Dataset) -> Verdict:
+def no_gibbs(occupation: xr.Dataset) -> Pair:
     """Log ratio of the occupation of two parts of one orbit, equally long and at equal loss, mean over the learning rates.
 
     occupation: the dataset of `valley.occupation`. Returns check, name of the control, control.
@@ -51,7 +49,7 @@ def no_gibbs(occupation: xr.Dataset) -> Verdict:
     return with_control(valley, sphere, 0.0, name, predicted=UNEQUAL, relation="above")
 
 
-def large_rate_regularises(equal_loss: xr.Dataset) -> Verdict:
+def large_rate_regularises(equal_loss: xr.Dataset) -> Pair:
     """Logarithm of S = E|∇l|² at the end of the largest η over that of the smallest, undecided unless their losses are equal.
 
     equal_loss: the dataset of `continual.equal_loss`. Returns check, name of the control, control.
@@ -65,7 +63,7 @@ def large_rate_regularises(equal_loss: xr.Dataset) -> Verdict:
     return with_control(measured, control, 0.0, name, predicted=SMALLER, relation="below")
 
 
-def chaos_transient(perturbed: xr.Dataset) -> Verdict:
+def chaos_transient(perturbed: xr.Dataset) -> Pair:
     """Logarithm of the effect of a push within the first steps over that of an equal push halfway through training.
 
     The control takes the last push of all in place of the first ones. perturbed: the dataset of `continual.perturbed`, with
@@ -78,7 +76,7 @@ def chaos_transient(perturbed: xr.Dataset) -> Verdict:
     return with_control(measured, control, 0.0, "the push applied late in training", predicted=LARGER, relation="above")
 
 
-def dead_neurons(tasks: xr.Dataset) -> Verdict:
+def dead_neurons(tasks: xr.Dataset) -> Pair:
     """The smaller of the share of neurons that died and of the accuracy that was lost, of the last task against the first.
 
     The control is the same of a new network on the last task. tasks: the dataset of `continual.tasks`.
@@ -96,7 +94,7 @@ def dead_neurons(tasks: xr.Dataset) -> Verdict:
 
 def checks(
     growth: xr.Dataset, occupation: xr.Dataset, equal_loss: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset
-) -> Mapping[str, Callable[[], Verdict]]:
+) -> Mapping[str, Callable[[], Pair]]:
     """What decides each of the five claims, by id; called, it returns check, name of the control, control.
 
     growth: of `walk`, occupation: of `valley`, equal_loss, perturbed and tasks: of `continual`; two seeds or more.

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from thermolab.phenomena.feedback import Feedback, is_number
+from thermolab.phenomena.feedback import Feedback, is_number, number, predictions
 from thermolab.phenomena.irreversibility import symmetry_recipes
 from thermolab.phenomena.irreversibility.symmetries import Symmetry
 
@@ -16,25 +16,14 @@ STEPS, RATE, SIGMA, DIM = 5000, 0.2, 0.5, 3  # exercise 2
 
 def check_predictions(power: float | None, norm: str | None) -> Feedback:
     """The predictions written down at the start: the power of η, and what |w| does."""
-    if power is None or norm is None:
-        return Feedback(False, "not written down; there is still time")
-    if not is_number(power) or norm not in NORMS:
-        return Feedback(False, f"write a number, and one of {', '.join(NORMS)}")
-    if power != 2:
-        return Feedback(False, f"not η^{power:g}: what is (1 + η)(1 - η)?")
-    right = norm == "grow"
-    return Feedback(
-        right, "both agree with what follows" if right else "the gradient is orthogonal to w: which way does a step go?"
-    )
+    rate, way = "not η^{:g}: what is (1 + η)(1 - η)?", "the gradient is orthogonal to w: which way does a step go?"
+    return predictions(power, norm, (2, "grow"), NORMS, rate, way)
 
 
 def check_constant(constant: float | None) -> Feedback:
     """Exercise 1: c of the loss on which the flow over a time η does what two steps of rate η/2 on L do."""
-    if not is_number(constant):
-        return Feedback(False, "write a number")
-    right = math.isclose(constant, 1 / 8, rel_tol=1e-6)
     hint = "not that: what does one step of rate η/2 need, with η as the unit?"
-    return Feedback(right, "each half step brings its own quarter of η/2" if right else hint)
+    return number(constant, 1 / 8, "each half step brings its own quarter of η/2", hint, rel_tol=1e-6)
 
 
 def check_radius(radius: float | None) -> Feedback:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from thermolab.phenomena import presets
+
 RECIPES = ("quadratic", "steps", "epochs", "split", "table", "noether", "orbit", "decayed", "growth", "occupation", "equal_loss",
            "perturbed", "tasks")  # fmt: skip
 SIZES: dict[str, dict[str, dict]] = {
@@ -20,9 +24,4 @@ SIZES: dict[str, dict[str, dict]] = {
         "tasks": {"n_tasks": 8, "replicas": 1},
     },
 }
-SMOKE_SEEDS = 3
-
-
-def n_seeds(preset: str, wanted: int) -> int:
-    """Independent repetitions: those wanted, at smoke three at the most."""
-    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
+n_seeds = partial(presets.n_seeds, smoke=3)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 
 BALANCE, IDENTITY, PERMUTED = 0.1, 1e-10, 1e-10
 END = 0.3  # share of the time
@@ -24,7 +24,6 @@ NETWORKS = ("mlp", "cnn", "resnet", "transformer")
 SHORT, ACROSS = "missing bias", "skip connection"
 
 Runs = Mapping[str, xr.Dataset]
-Verdict = tuple[Check, str, Check]
 
 
 def log_ratios(data: xr.Dataset, first: float = 1 - END, last: float = 1.0) -> xr.DataArray:
@@ -66,14 +65,14 @@ def _ends(*parts: xr.Dataset) -> list[np.ndarray]:
     return [row for part in parts for row in log_ratios(part).values]
 
 
-def mlp(runs: Runs) -> Verdict:
+def mlp(runs: Runs) -> Pair:
     """Distance from balance of the pair that is furthest off; control: the same pairs without the incoming bias."""
     data = runs["mlp"]
     right, wrong = furthest(_ends(rescalable(data))), furthest(_ends(rejected(data, SHORT)))
     return with_control(right, wrong, BALANCE, "pairs that leave out the incoming bias")
 
 
-def cnn(runs: Runs) -> Verdict:
+def cnn(runs: Runs) -> Pair:
     """The same of the ConvNet; control: the same layers with tanh between them in place of pooling."""
     right, wrong = furthest(_ends(rescalable(runs["cnn"]))), furthest(_ends(rejected(runs["tanh"])))
     return with_control(right, wrong, BALANCE, "a CNN in which tanh takes the place of max and average pooling")
@@ -85,14 +84,14 @@ def inside(data: xr.Dataset) -> xr.Dataset:
     return pairs.isel(pair=[i for i, name in enumerate(pairs["pair"].values) if "+" not in str(name)])
 
 
-def resnet(runs: Runs) -> Verdict:
+def resnet(runs: Runs) -> Pair:
     """The same of the pairs inside residual blocks; control: of the pairs across blocks."""
     data = runs["resnet"]
     right, wrong = furthest(_ends(inside(data))), furthest(_ends(rejected(data, ACROSS)))
     return with_control(right, wrong, BALANCE, "pairs across blocks")
 
 
-def transformer(runs: Runs) -> Verdict:
+def transformer(runs: Runs) -> Pair:
     """Query to key and value to output map, whichever is further off; control: output map/first layer and query/value."""
     data = runs["transformer"]
     right = furthest(_ends(named(rescalable(data), "query -> 1.attention.key", "value -> 1.attention.out")))
@@ -100,7 +99,7 @@ def transformer(runs: Runs) -> Verdict:
     return with_control(right, wrong, BALANCE, "the pairs O/W₁ and Q/V, which share no rescaling symmetry")
 
 
-def adjacent_layers(runs: Runs) -> Verdict:
+def adjacent_layers(runs: Runs) -> Pair:
     """Distance from balance of the neighbour that is furthest off, of those without a bias or across a block boundary."""
     others = [rejected(runs["mlp"], SHORT), rejected(runs["resnet"], ACROSS)]
     return with_control(
@@ -108,21 +107,21 @@ def adjacent_layers(runs: Runs) -> Verdict:
     )
 
 
-def identity(runs: Runs) -> Verdict:
+def identity(runs: Runs) -> Pair:
     """Largest error of the identity over all pairs; control: the smallest over all neighbours that are none."""
     errors = {part: np.concatenate([part(runs[m])["error"].values.ravel() for m in NETWORKS]) for part in (rescalable, rejected)}
     measured, control = (float(errors[rescalable].max()), 0.0), (float(errors[rejected].min()), 0.0)
     return with_control(measured, control, IDENTITY, "pairs of layers that are not rescalable")
 
 
-def permutation(symmetric: xr.Dataset) -> Verdict:
+def permutation(symmetric: xr.Dataset) -> Pair:
     """Largest relative distance at the end between a trajectory and its transformed twin, brought back; see `twins`."""
     apart = symmetric["apart"].isel(time=-1)
     measured, control = (few_seeds(apart.sel(arm=arm)) for arm in ("permuted", "rescaled"))
     return with_control(measured, control, PERMUTED, "a continuous symmetry (rescaling), which SGD breaks")
 
 
-def checks(runs: Runs, symmetric: xr.Dataset) -> dict[str, Callable[[], Verdict]]:
+def checks(runs: Runs, symmetric: xr.Dataset) -> dict[str, Callable[[], Pair]]:
     """What decides each claim, by id.
 
     runs: {arm: dataset} of `architectures`; symmetric: the dataset of `twins`.

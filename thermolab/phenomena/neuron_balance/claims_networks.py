@@ -14,12 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, extreme, few_seeds, with_control
+from thermolab.claims import Pair, extreme, few_seeds, with_control
 from thermolab.phenomena.neuron_balance import linear, networks, theory
 
 BALANCE, COLLAPSE, NORMS, THRESHOLD, DECAY, FLAT = 0.1, 0.1, 0.03, 0.2, 0.05, 0.05
-
-Pair = tuple[Check, str, Check]
 
 
 def late(data: xr.Dataset) -> xr.Dataset:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from torch import nn
 
 from thermolab.instruments import symmetry
-from thermolab.phenomena.feedback import Feedback, is_number
+from thermolab.phenomena.feedback import Feedback, is_number, number, predictions
 from thermolab.phenomena.neuron_balance import theory
 
 STEPS = 1000  # of the prediction
@@ -30,35 +30,24 @@ NET = nn.Sequential(*LAYERS)
 
 def check_predictions(steps: float | None, odd_one: str | None) -> Feedback:
     """The predictions written down at the start: steps at half the learning rate; the pair that does not balance."""
-    if steps is None or odd_one is None:
-        return Feedback(False, "not written down; there is still time")
-    if not is_number(steps) or odd_one not in ODD:
-        return Feedback(False, f"write a number, and one of {', '.join(ODD)}")
-    if not math.isclose(steps, 4 * STEPS, rel_tol=0.05):
-        return Feedback(False, f"not {steps:g} steps: which power of η stands in the identity?")
-    right = odd_one == "tanh"
-    return Feedback(right, "both agree with what follows" if right else f"{odd_one} balances: which of them cannot be rescaled?")
+    clock = "not {:g} steps: which power of η stands in the identity?"
+    pair = "{} balances: which of them cannot be rescaled?"
+    return predictions(steps, odd_one, (4 * STEPS, "tanh"), ODD, clock, pair, rel_tol=0.05)
 
 
 def check_batch_size(batch_size: float | None) -> Feedback:
     """Exercise 1: B with which balance at η = 0.04 takes as many steps as at η = 0.01, B = 4."""
-    if not is_number(batch_size):
-        return Feedback(False, "write a number")
-    right = math.isclose(batch_size, 4 * (0.04 / 0.01) ** 2, rel_tol=0.01)
-    hint = f"B = {batch_size:g} is not it: on which axis do the curves coincide?"
-    return Feedback(right, "the same clock" if right else hint)
+    hint = "B = {:g} is not it: on which axis do the curves coincide?"
+    return number(batch_size, 4 * (0.04 / 0.01) ** 2, "the same clock", hint, rel_tol=0.01)
 
 
 def check_shift(difference: float | None) -> Feedback:
     """Exercise 2: ⟨|g_u|² - |g_w|²⟩ in the stationary state at η = 0.05, λ = 0.02 with |u|² = 3 and |w|² = 1."""
-    if not is_number(difference):
-        return Feedback(False, "write a number")
     exact = float(theory.decay_shift(ETA, LAM)) * (NORM_IN - NORM_OUT)
-    if math.isclose(difference, -exact, rel_tol=0.02):
+    if is_number(difference) and math.isclose(difference, -exact, rel_tol=0.02):
         return Feedback(False, "the size is right: which of the two gradients is the larger?")
-    right = math.isclose(difference, exact, rel_tol=0.02)
-    hint = f"not {difference:g}: what do gradients add to |u|² - |w|² in a step, and what does decay take away?"
-    return Feedback(right, "what a step adds, decay takes away" if right else hint)
+    hint = "not {:g}: what do gradients add to |u|² - |w|² in a step, and what does decay take away?"
+    return number(difference, exact, "what a step adds, decay takes away", hint, rel_tol=0.02)
 
 
 def check_pairs(names: Collection[str] | None) -> Feedback:

@@ -20,7 +20,6 @@ from thermolab.phenomena.neuron_balance import setting, theory
 
 BALANCED, GRADED, QUIET = (1.0,) * 5, (1.4, 1.2, 1.0, 0.8, 0.6), (1.0, 1.0, 1.0, 1.0, 0.4)  # noise of each output
 SPECTRUM = (1.0, 0.5, 0.2, 0.1, 0.03)  # singular values of a target
-STAGES = 8  # of a final decay of η, each at 0.6 of the rate before
 
 
 @Recipe
@@ -98,9 +97,7 @@ def _linear(*, profile, target, inputs, width, eta, batch_size, burn_in, window,
         run.advance(10)
         first, second = now()
         products.append((second @ first).mean(0) * inputs)
-    for stage in range(STAGES):
-        run.set(eta=eta * 0.6 ** (stage + 1))
-        run.advance(decay // STAGES)
+    setting.cool(run, decay)
     run.frame()  # tells of divergence
     first, second = now()
     found = {"singular": np.linalg.svd(np.mean(products, 0), compute_uv=False)}
@@ -122,7 +119,7 @@ def by_profile(profiles=(BALANCED, GRADED, QUIET), **settings) -> dict:
 
 def thresholded(spectrum=SPECTRUM, *, sigma: float = 1.0, **settings):
     """`linear` with a target of this spectrum, at an η/B so large that τ is seen; the norms of the layers do not matter here."""
-    long = {"eta": 0.05, "batch_size": 8, "burn_in": 8000, "window": 40_000, "decay": STAGES, "copies": 8}
+    long = {"eta": 0.05, "batch_size": 8, "burn_in": 8000, "window": 40_000, "decay": setting.STAGES, "copies": 8}
     return linear([sigma] * len(spectrum), target=spectrum, **(long | settings))
 
 

@@ -22,6 +22,7 @@ from thermolab.engine.network import NetworkOnData
 from thermolab.phenomena.answers import N_DATA, Answers, samples
 
 ACTIVATIONS = ("relu", "tanh", "linear")
+STAGES = 8  # of a final decay of η, each at 0.6 of the rate before
 
 
 def teacher(d_x: int, width: int, d_y: int, activation: str, *, strength: float = 1.5, seed: int = 0) -> nn.Sequential:
@@ -82,3 +83,11 @@ def gradients(net: NetworkOnData, weights, batches: int, batch_size: int, seed: 
     """As `probe`; seed: one that the training does not draw from."""
     g = net.gradients(weights, batches, batch_size, seed, streams)
     return [layer.unflatten(0, g.shape[:2]) for layer in layers(net, g.flatten(0, 1))]
+
+
+def cool(run: Experiment, steps: int) -> None:
+    """A final decay of η in 8 stages of steps/8, each at 0.6 of the rate before."""
+    rate = run.knobs["eta"].clone()
+    for stage in range(STAGES):
+        run.set(eta=(rate * 0.6 ** (stage + 1)).cpu().numpy())
+        run.advance(steps // STAGES)

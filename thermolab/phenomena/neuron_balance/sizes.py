@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from thermolab.phenomena import presets
+
 RECIPES = ("activations", "decayed", "profiles", "thresholded", "matrix", "architectures", "twins")
 LONGEST_FIRST = ("transformer", "cnn", "tanh", "resnet", "mlp")  # so that no worker waits for the last one
 SIZES: dict[str, dict[str, dict]] = {
@@ -17,12 +21,7 @@ SIZES: dict[str, dict[str, dict]] = {
     },
 }
 POINT_STEPS = {"lab": 20_000, "smoke": 4000}  # at the working point
-SMOKE_SEEDS = 3
-
-
-def n_seeds(preset: str, wanted: int) -> int:
-    """Independent repetitions: those wanted, at smoke three at the most."""
-    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
+n_seeds = partial(presets.n_seeds, smoke=3)
 
 
 def point(setup) -> dict:

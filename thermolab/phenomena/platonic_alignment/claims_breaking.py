@@ -10,12 +10,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 from thermolab.phenomena.platonic_alignment import breaking
 
 APART = 0.02
-
-Pair = tuple[Check, str, Check]
 
 
 def lowered(data: xr.Dataset) -> xr.DataArray:

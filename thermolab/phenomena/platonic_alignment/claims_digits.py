@@ -11,11 +11,9 @@ import math
 
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 
 REACHED, ACCURACY = 0.9, 0.02
-
-Pair = tuple[Check, str, Check]
 
 
 def at_end(data: xr.Dataset) -> xr.Dataset:

@@ -14,12 +14,10 @@ import math
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 
 ALIGNED, BROKEN, SAME, GROWS, ORDER, LOSS = 0.99, 0.9, math.sqrt(2 * 0.01), 0.1, 0.3, 1e-6
 MEDIAN = math.sqrt(math.pi / 2)  # the error of a median of normal numbers in units of that of their mean
-
-Pair = tuple[Check, str, Check]
 
 
 def between(table: xr.DataArray, *, ends: bool = False) -> xr.DataArray:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from thermolab.instruments import alignment
-from thermolab.phenomena.feedback import Feedback, is_number
+from thermolab.phenomena.feedback import Feedback, number, predictions
 
 STEPS = 3000  # of the prediction
 LOUD, QUIET = 2.0, 0.5  # exercise 1: noise of two answers
@@ -16,30 +16,20 @@ INSERTS = ("rotation", "stretch")
 
 def check_predictions(steps: float | None, insert: str | None) -> Feedback:
     """The predictions written down at the start: steps at half the learning rate; the matrix that destroys alignment."""
-    if steps is None or insert is None:
-        return Feedback(False, "not written down; there is still time")
-    if not is_number(steps) or insert not in INSERTS:
-        return Feedback(False, f"write a number, and one of {', '.join(INSERTS)}")
-    if not math.isclose(steps, 4 * STEPS, rel_tol=0.05):
-        return Feedback(False, f"not {steps:g} steps: what is the clock of notebook 04?")
-    right = insert == "stretch"
-    return Feedback(right, "both agree with what follows" if right else "CKA does not see a rotation: what changes a kernel?")
+    clock, matrix = "not {:g} steps: what is the clock of notebook 04?", "CKA does not see a {}: what changes a kernel?"
+    return predictions(steps, insert, (4 * STEPS, "stretch"), INSERTS, clock, matrix, rel_tol=0.05)
 
 
 def check_kernel(ratio: float | None) -> Feedback:
     """Exercise 1: G of the first answer over that of the second, for V = 1, Σ_x = 1 and noise of 2 and 0.5."""
-    if not is_number(ratio):
-        return Feedback(False, "write a number")
-    right = math.isclose(ratio, LOUD / QUIET, rel_tol=0.02)
-    return Feedback(right, "what is noisy is seen magnified" if right else f"not {ratio:g}: G is a square root, of what?")
+    hint = "not {:g}: G is a square root, of what?"
+    return number(ratio, LOUD / QUIET, "what is noisy is seen magnified", hint, rel_tol=0.02)
 
 
 def check_cka(cka: float | None) -> Feedback:
     """Exercise 2: CKA of a kernel that sees two directions alike with one that sees only the first of them."""
-    if not is_number(cka):
-        return Feedback(False, "write a number")
-    right = math.isclose(cka, 1 / math.sqrt(2), abs_tol=0.005)
-    return Feedback(right, "half of the kernel agrees" if right else f"not {cka:g}: write down all products ⟨K, K'⟩")
+    hint = "not {:g}: write down all products ⟨K, K'⟩"
+    return number(cka, 1 / math.sqrt(2), "half of the kernel agrees", hint, abs_tol=0.005)
 
 
 def check_insert(matrix, *, seed: int = 0) -> Feedback:

@@ -66,9 +66,9 @@ def checked(depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum
     rank = int(np.count_nonzero(spectrum))
     if min(width_a, width_b) < rank:
         raise ValueError(f"widths {width_a} and {width_b} are too small; allowed: {rank} or more, the rank of V")
-    good = theory.recommended((depth_a, depth_b), spectrum, noise, inputs=inputs, stretch=stretch, batch_size=batch_size)
-    eta = good[0] if eta is None else eta
-    steps = theory.enough(eta, batch_size) if steps is None else steps
+    known = {"inputs": inputs, "stretch": stretch, "batch_size": batch_size, "eta": eta}
+    eta, enough = theory.recommended((depth_a, depth_b), spectrum, noise, **known)
+    steps = enough if steps is None else steps
     return {"shapes": ((depth_a, width_a), (depth_b, width_b)), "eta": eta, "batch_size": batch_size, "steps": steps,
             "spectrum": tuple(spectrum), "noise": tuple(noise), "inputs": inputs, "stretch": tuple(stretch),
             "start": start}  # fmt: skip

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from thermolab.phenomena import presets
+
 RECIPES = ("linear", "pace", "here", "minima", "relu", "tanh", "pairs", "classes")
 SIZES: dict[str, dict[str, dict]] = {
     "lab": {name: {} for name in RECIPES},
@@ -16,12 +20,7 @@ SIZES: dict[str, dict[str, dict]] = {
         "classes": {"steps": 2000},
     },
 }
-SMOKE_SEEDS = 2
-
-
-def n_seeds(preset: str, wanted: int) -> int:
-    """Independent repetitions: those wanted, at smoke two at the most."""
-    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
+n_seeds = partial(presets.n_seeds, smoke=2)
 
 
 def shape(setup) -> dict:

@@ -14,6 +14,7 @@ as good as η λ_max is small, and it gets there in a time that grows as B/η².
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -21,8 +22,8 @@ import numpy as np
 from thermolab.phenomena.platonic_alignment import setting
 from thermolab.phenomena.platonic_alignment.setting import View
 
-PACE, WORK = 0.7, 0.6  # of `recommended`: η λ_max, and steps in units of B/η²
-LONGEST = 200_000  # steps
+PACE, QUIET, FOLDS = 0.7, 0.05, 7  # of `recommended`: η λ_max, excess loss over that of f = 0, and times 1/`rate`
+LONGEST = 500_000  # steps
 
 
 def kernel(v, noise, inputs=None) -> np.ndarray:
@@ -97,25 +98,35 @@ def sharpness(view: View, matrices, inputs=None) -> float:
     return 2 * float(np.linalg.eigvalsh(total)[-1])
 
 
-def recommended(depths, spectrum, noise, *, inputs=None, stretch=setting.STRETCH, batch_size: int = 16) -> tuple[float, int]:
-    """η and steps, a quarter of them for the final decay, for networks of these depths and data and views as in `setting`.
+def recommended(
+    depths, spectrum, noise, *, inputs=None, stretch=setting.STRETCH, batch_size: int = 16, eta: float | None = None
+) -> tuple[float, int]:
+    """η (unless it is given) and steps, a quarter of them for the final decay, for depths, data and views as in `setting`.
 
-    η = 0.7/λ_max with the largest `sharpness` at `minimum` over 8 random views: at 1/λ_max a deep network can lose its weakest
-    singular value for good. Steps: `enough`.
+    Of 8 random views the worst counts. η is 0.7/λ_max with the `sharpness` at `minimum`, for at 1/λ_max a deep network can lose
+    its weakest singular value for good; and less where the excess loss η L q/B of its fluctuations would exceed 5 % of |V Σ_x^½|².
+    Steps: 7/`rate`, 500 000 at most.
     """
     d_x = len(spectrum) + 1 if inputs is None else len(inputs)
-    largest = 0.0
-    for seed in range(8):
+    etas, rates = [], []
+    for seed, depth in itertools.product(range(8), set(depths)):
         v = setting.target(spectrum, d_x, seed=seed)
         seen = setting.view(d_x, len(spectrum), stretch=stretch, seed=seed)
-        largest = max(largest, *(sharpness(seen, minimum(seen, v, noise, depth, inputs)[0], inputs) for depth in depths))
-    eta = PACE / largest
-    return eta, enough(eta, batch_size)
+        matrices, q = minimum(seen, v, noise, depth, inputs)
+        signal = np.square(v * _inputs(v, inputs)).sum()
+        etas.append(min(PACE / sharpness(seen, matrices, inputs), QUIET * signal * batch_size / (depth * q)))
+        rates.append(rate(matrices, q, batch_size))
+    eta = min(etas) if eta is None else eta
+    return eta, min(LONGEST, math.ceil(FOLDS / (eta**2 * min(rates))))
 
 
-def enough(eta: float, batch_size: int) -> int:
-    """Steps in which hidden layers align, 0.6 B/η², at most 200 000."""
-    return min(LONGEST, math.ceil(WORK * batch_size / eta**2))
+def rate(matrices, q: float, batch_size: int) -> float:
+    """Of alignment near `minimum`, in units of η² per step: 4 q (L-1)/B over |W_1|² + |W_L|².
+
+    The same A = Aᵀ in all hidden layers, h_k → exp(A) h_k, costs E|g|² 16 q (L-1)/B Tr A²D/Tr D and moves the weights, of which
+    the first and the last alone change, by Tr A²(W_1W_1ᵀ + W_LᵀW_L): the ratio for A = 1 stands for that of a mean direction.
+    """
+    return 4 * q * (len(matrices) - 1) / (batch_size * (np.square(matrices[0]).sum() + np.square(matrices[-1]).sum()))
 
 
 def _inputs(v, inputs) -> np.ndarray:

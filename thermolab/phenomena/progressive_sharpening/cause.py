@@ -17,6 +17,7 @@ from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment, curvature
 from thermolab.phenomena import checks
 from thermolab.phenomena.neuron_balance import theory as balance
+from thermolab.phenomena.neuron_balance.setting import STAGES, cool
 from thermolab.phenomena.platonic_alignment import setting as views
 from thermolab.phenomena.progressive_sharpening import setting
 
@@ -60,7 +61,7 @@ def cause(
     checks.counts(d_x=d_x, steps=steps, quiet=quiet, decay=decay, logs=logs, batch_size=batch_size, n_seeds=n_seeds)
     checks.positive(eta=eta)
     checks.multiples(logs, "logs", steps=steps, quiet=quiet)
-    checks.multiples(setting.STAGES, "stages", decay=decay)
+    checks.multiples(STAGES, "stages", decay=decay)
     if len(widths) != 2 or d_x < len(profile):
         raise ValueError(f"widths={widths}, d_x={d_x} are not allowed; allowed: two widths, and {len(profile)} inputs or more")
     common = {"profile": profile, "d_x": d_x, "widths": widths, "eta": eta, "batch_size": batch_size, "logs": logs,
@@ -108,7 +109,7 @@ def _cause(*, profile, d_x, widths, eta, batch_size, lengths, decay, logs, seed,
                 runs.append(Experiment(net, eta=eta, batch_size=batch_size, weights=w, **chance))
             for k in range(logs + 1):
                 for run in runs:
-                    run.advance(every) if k < logs else setting.cool(run, decay)
+                    run.advance(every) if k < logs else cool(run, decay)
                     run.frame()  # tells of divergence
                 rows.append(look(runs))
             weights = [run.state.weights for run in runs]

@@ -10,11 +10,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, extreme, with_control
+from thermolab.claims import Pair, extreme, with_control
 
 EDGE = 0.05
-
-Pair = tuple[Check, str, Check]
 
 
 def late(data: xr.Dataset) -> xr.DataArray:

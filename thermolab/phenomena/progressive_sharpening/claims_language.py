@@ -14,11 +14,9 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Pair, few_seeds, with_control
 
 RISE = 0.1
-
-Pair = tuple[Check, str, Check]
 
 
 def rise(values: xr.DataArray) -> xr.DataArray:

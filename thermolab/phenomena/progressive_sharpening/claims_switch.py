@@ -14,12 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, extreme, few_seeds, with_control
+from thermolab.claims import Pair, extreme, few_seeds, with_control
 from thermolab.phenomena.progressive_sharpening import cause as causes
 
 FORM, CHANGE, HALF = 0.08, 0.05, 0.5
-
-Pair = tuple[Check, str, Check]
 
 
 def late(data: xr.Dataset, phase: int) -> xr.Dataset:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from thermolab.phenomena.feedback import Feedback, is_number
+from thermolab.phenomena.feedback import Feedback, number
 from thermolab.phenomena.progressive_sharpening import theory
 
 STRENGTH, PROFILE = 1.5, (2.0, 1.0, 0.5)  # exercise 1: s, and noise of three answers
@@ -29,19 +29,13 @@ def check_predictions(louder: str | None, uneven: str | None) -> Feedback:
 
 def check_sharpness(sharpness: float | None) -> Feedback:
     """Exercise 1: λ_max for s = 1.5 and noise (2, 1, 0.5), from the closed form."""
-    exact = theory.lambda_max(PROFILE, STRENGTH)
-    if not is_number(sharpness):
-        return Feedback(False, "write a number")
-    right = math.isclose(sharpness, exact, rel_tol=0.01)
-    return Feedback(right, f"λ_max = {sharpness:.2f}" if right else f"not {sharpness:g}: m is the root mean square of the σ_i")
+    hint = "not {:g}: m is the root mean square of the σ_i"
+    return number(sharpness, theory.lambda_max(PROFILE, STRENGTH), "λ_max = {:.2f}", hint, rel_tol=0.01)
 
 
 def check_edge(eta: float | None) -> Feedback:
     """Exercise 2: the learning rate at which full-batch descent stops sharpening at λ_max = 40."""
-    if not is_number(eta):
-        return Feedback(False, "write a number")
-    right = math.isclose(eta, 2 / SHARPNESS, rel_tol=0.01)
-    return Feedback(right, "at the edge of stability" if right else f"not {eta:g}: when does 1 - η λ_max reach -1?")
+    return number(eta, 2 / SHARPNESS, "at the edge of stability", "not {:g}: when does 1 - η λ_max reach -1?", rel_tol=0.01)
 
 
 def check_profile(profile) -> Feedback:

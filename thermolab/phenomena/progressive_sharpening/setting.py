@@ -21,7 +21,6 @@ ACTIVATIONS = balance.ACTIVATIONS
 IMBALANCED = (2.0, 1.0, 0.6, 0.4, 0.3)
 PROBES = 256  # inputs over which the curvature is taken; their covariance is 1, with which it is exact for a linear network
 NONE = 1e-6  # of the noise, for none: none at all would leave its directions undefined in the data
-STAGES = 8  # of a final decay of η, each at 0.6 of the rate before
 
 Answer = Callable[[np.ndarray], np.ndarray]
 
@@ -93,11 +92,3 @@ def check(profile, width: int | None = None) -> np.ndarray:
     if width is not None and width < len(found):
         raise ValueError(f"width={width} is too small; allowed: {len(found)} or more, as many as there are answers")
     return found
-
-
-def cool(run, steps: int) -> None:
-    """A final decay of η in 8 stages of steps/8, each at 0.6 of the rate before."""
-    rate = run.knobs["eta"].clone()
-    for stage in range(STAGES):
-        run.set(eta=(rate * 0.6 ** (stage + 1)).cpu().numpy())
-        run.advance(steps // STAGES)

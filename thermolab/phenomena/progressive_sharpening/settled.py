@@ -13,6 +13,7 @@ import xarray as xr
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.phenomena import checks
+from thermolab.phenomena.neuron_balance.setting import STAGES, cool
 from thermolab.phenomena.progressive_sharpening import setting, theory
 
 MOST = 5_000_000  # steps, a few minutes
@@ -49,7 +50,7 @@ def settled(
     profile = setting.check(profile, width)
     checks.counts(width=width, batch_size=batch_size, decay=decay, copies=copies, n_seeds=n_seeds)
     checks.positive(eta=eta, strength=strength, relaxations=relaxations)
-    checks.multiples(setting.STAGES, "stages", decay=decay)
+    checks.multiples(STAGES, "stages", decay=decay)
     if not 0 <= lam * eta < 1:
         raise ValueError(f"lam={lam} is not allowed; allowed: from 0 to below 1/eta")
     steps = round(relaxations * theory.relaxation_steps(profile, eta, batch_size).max())
@@ -75,7 +76,7 @@ def _settled(*, profile, strength, width, eta, lam, batch_size, steps, decay, co
         net, eta=eta, lam=lam, batch_size=batch_size, weights=net.start(torch.arange(copies), seed) / 2, seed=seed, device=device
     )
     found = []
-    for stage in (lambda: run.advance(steps), lambda: setting.cool(run, decay)):
+    for stage in (lambda: run.advance(steps), lambda: cool(run, decay)):
         stage()
         run.frame()  # tells of divergence
         found.append(setting.sharpness(net, run.state.weights, "linear", answer))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from thermolab.phenomena import presets
+
 RECIPES = ("profiles", "here", "switches", "steep", "scratch", "adams", "orbits", "pair", "edge", "language")
 SIZES: dict[str, dict[str, dict]] = {
     "lab": {name: {} for name in RECIPES},
@@ -18,9 +22,4 @@ SIZES: dict[str, dict[str, dict]] = {
         "language": {"languages": 2, "steps": 2000, "looks": 2},
     },
 }
-SMOKE_SEEDS = 2
-
-
-def n_seeds(preset: str, wanted: int) -> int:
-    """Independent repetitions: those wanted, at smoke two at the most."""
-    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
+n_seeds = partial(presets.n_seeds, smoke=2)

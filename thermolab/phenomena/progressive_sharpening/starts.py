@@ -14,6 +14,7 @@ import xarray as xr
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.phenomena import checks
+from thermolab.phenomena.neuron_balance.setting import STAGES, cool
 from thermolab.phenomena.progressive_sharpening import setting
 
 STARTS = ("random", "flat", "sharp")
@@ -64,7 +65,7 @@ def starts(
     checks.counts(batch_size=batch_size, steps=steps, decay=decay, logs=logs, copies=copies, n_seeds=n_seeds)
     checks.positive(eta=eta, strength=strength, stretch=stretch)
     checks.multiples(logs, "logs", steps=steps)
-    checks.multiples(setting.STAGES, "stages", decay=decay)
+    checks.multiples(STAGES, "stages", decay=decay)
     numbers = seeds(seed, n_seeds)
     common = {"activation": activation, "profile": profile, "optimiser": optimiser, "starts": tuple(starts), "eta": eta,
               "strength": strength, "stretch": stretch, "width": width, "batch_size": batch_size, "steps": steps,
@@ -94,7 +95,7 @@ def _starts(
             net, eta=ETA["sgd"], batch_size=16, weights=begins["random"] / 2, streams=streams, seed=seed, device=device
         )
         prepare.advance(PREPARATION)
-        setting.cool(prepare, FINAL)
+        cool(prepare, FINAL)
         prepare.frame()
         begins["flat"] = prepare.state.weights.cpu()
         begins["sharp"] = stretched(net, begins["flat"], stretch)
@@ -115,7 +116,7 @@ def _starts(
         run.advance(steps // logs)
         run.frame()
         rows.append(look())
-    setting.cool(run, decay)
+    cool(run, decay)
     run.frame()  # tells of divergence
     rows.append(look())
     return np.array(rows).transpose(1, 2, 0, 3)

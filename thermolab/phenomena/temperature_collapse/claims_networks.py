@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, few_seeds, with_control
+from thermolab.claims import Check, Pair, few_seeds, with_control
 from thermolab.phenomena.temperature_collapse import curves
 from thermolab.phenomena.temperature_collapse.curves import jackknife
 
@@ -23,8 +23,6 @@ MORE = 1.0  # decades by which T of a wide ConvNet falls further than that of a 
 FLOOR = -6.0  # decades of U that count as zero
 SMALL, LARGE = slice(0, 1), slice(2, 4)  # of the rates of `networks.by_batch`
 LAST = slice(-5, None)  # logs of a training run
-
-Pair = tuple[Check, str, Check]
 
 
 def _shuffled(data: xr.Dataset, *names: str) -> xr.Dataset:

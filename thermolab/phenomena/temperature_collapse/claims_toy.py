@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, extreme, few_seeds, with_control
+from thermolab.claims import Pair, extreme, few_seeds, with_control
 
 TEMPERATURE, ENTROPY_PER_COORDINATE, EXPONENT, CRITICAL = 0.05, 0.05, 0.05, 0.02
 COLD = 0.1  # of the critical learning rate: up to here the closed forms are held to these tolerances
@@ -71,7 +71,7 @@ def toy_power_law(op: xr.Dataset, up: xr.Dataset):
     return with_control(off(op), off(up), EXPONENT, "the under-parameterised toy")
 
 
-def decide(up_stationary: xr.Dataset, op: xr.Dataset, up: xr.Dataset) -> dict[str, tuple[Check, str, Check]]:
+def decide(up_stationary: xr.Dataset, op: xr.Dataset, up: xr.Dataset) -> dict[str, Pair]:
     """The checks of the toy's claims by id: (check, name of the control, control).
 
     up_stationary: `toy.stationary`; op: `toy.converging` of over-parameterised points; up: the same recipe at the same

@@ -1,0 +1,8 @@
+"""What a process that measures loads before its first job: imported once by the fork server, it is there in all workers."""
+
+import torch
+import torch.fx.experimental.symbolic_shapes
+
+from thermolab.engine import isotropic, network, random  # noqa: F401
+
+random.indices(0, torch.zeros(1), 0, n=1, batch_size=1, high=1)  # numba reads its own libraries at its first call
