@@ -105,6 +105,27 @@ def test_the_saddle_is_left_and_the_null_task_is_not(run):
     assert (run["frozen_exit"].mean("replica") < run["U_exit"].mean("replica") - 2).all()
 
 
+def test_free_energy_of_all_weights_falls_without_a_barrier(run):
+    """The mean never climbs by more than 1 % of its fall; where there is nothing to learn it does not fall."""
+    falls, still = ((run[k].mean(("seed", "replica")) / run["T"]).values for k in ("F_t", "null_F_t"))
+    climbs = [(path - np.minimum.accumulate(path, 1)).max(1) / np.ptp(path, 1) for path in (falls, still)]
+    assert (climbs[0] < 0.01).all()
+    assert (climbs[1] > 0.5).all()
+    np.testing.assert_allclose(run["U_t"].isel(window=slice(6)).mean(("replica", "window", "seed")), run["U_pred"], atol=0.01)
+    assert (np.diff(falls[:, 1:6]) < -30).all()  # while U rests
+    assert (abs(still - still[:, :1]) < 30).all()
+
+
+def test_entropy_of_all_weights_is_that_of_single_ones():
+    """At units of 1e-12 the sum is -27.6 nats for each of 28 weights, and F differs from U by T times it."""
+    found = plateau._trajectories(arm="null", eta=0.16, batch_size=16, windows=4, replicas=6, seed=0, n_seeds=1, device="cpu")
+    spread = (found["U_t"] - found["F_t"]) / plateau.temperature(0.16, 16)
+    warm = plateau.entropy_of(plateau.temperature(0.16, 16))
+    assert spread.mean() == pytest.approx(warm - 28 * 27.6, rel=0.2)
+    # the frozen part alone: 28/2 log(2πe) and the logs of the variances, below the log of their mean
+    assert (spread - found["S_t"] < 14 * (np.log(2 * np.pi * np.e) + found["frozen_t"]) + 1).all()
+
+
 def test_docstring_lists_the_dataset(run):
     text = plateau.plateau.__doc__.split("Returns a Dataset")[1]
     for name in run.data_vars:

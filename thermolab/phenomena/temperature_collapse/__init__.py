@@ -1,6 +1,6 @@
 """Temperature collapse of overparameterised models (notebook 02, arXiv:2505.23489).
 
-theory: closed forms of the toy on the sphere. toy, networks, convnet, ordinary, plateau: the recipes that measure.
+theory: closed forms of the toy on the sphere. toy, networks, convnet, ordinary, plateau, metastable: the recipes that measure.
 curves: temperatures, minima and exponents drawn from the measurements. claims (with claims_toy, claims_networks and
 claims_extensions): the verdicts they decide. live: what runs in the panel. exercises: the checks of the notebook's
 exercises. sizes: what each preset measures.
@@ -12,6 +12,7 @@ from thermolab.phenomena.temperature_collapse import (
     curves,
     exercises,
     live,
+    metastable,
     networks,
     ordinary,
     plateau,
@@ -26,6 +27,7 @@ __all__ = [
     "curves",
     "exercises",
     "live",
+    "metastable",
     "networks",
     "ordinary",
     "plateau",

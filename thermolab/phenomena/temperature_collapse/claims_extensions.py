@@ -14,18 +14,16 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Check, extreme, few_seeds, with_control
+from thermolab.claims import Pair, extreme, few_seeds, with_control
 from thermolab.phenomena.temperature_collapse.plateau import INPUTS, entropy_of, plateau_loss
 
 TEMPERATURE, SHARE, LAYER, ORDER, EXPONENT, LEAD = 0.05, 0.05, 0.04, 0.1, 0.25, 1.0
 SAME_STATE = 0.03  # distance of U from the median over the seeds up to which a run counts as in the same state
 SMOOTHING = 1.0  # half-width in log η of the triangle that smooths U and S before slopes are taken
 
-Verdict = tuple[Check, str, Check]
-
 
 # --- the plateau ------------------------------------------------------------------------------------------------------
-def plateau_temperature(plateau: xr.Dataset) -> Verdict:
+def plateau_temperature(plateau: xr.Dataset) -> Pair:
     """Worst of three thermometers and of the minima of F, each in units of its tolerance.
 
     plateau: the dataset of `plateau.plateau`. Returns check, name of the control, control.
@@ -50,7 +48,7 @@ def _thermometers(u: np.ndarray, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     return np.concatenate([excess / TEMPERATURE, spread / TEMPERATURE, slope / TEMPERATURE, (1 - own) / SHARE], 1)
 
 
-def early_warning(plateau: xr.Dataset) -> Verdict:
+def early_warning(plateau: xr.Dataset) -> Pair:
     """Windows by which S, or the log-variance of the frozen weights, leaves the null task's band before U does.
 
     plateau: the dataset of `plateau.plateau`. A replica whose S has not left by the end counts as leaving just after it, which
@@ -68,7 +66,7 @@ def early_warning(plateau: xr.Dataset) -> Verdict:
 
 
 # --- the ordinary network ---------------------------------------------------------------------------------------------
-def standard_net(ordinary: xr.Dataset) -> Verdict:
+def standard_net(ordinary: xr.Dataset) -> Pair:
     """Share of pairs of temperatures dU/dS that rise with η; all of them if T(η) increases and F is convex.
 
     ordinary: the dataset of `ordinary.ordinary`. Returns check, name of the control, control.
@@ -102,7 +100,7 @@ def rising(energy: np.ndarray, entropy: np.ndarray) -> float:
     return float(np.mean(slope[j] > slope[i]))
 
 
-def one_temperature(ordinary: xr.Dataset) -> Verdict:
+def one_temperature(ordinary: xr.Dataset) -> Pair:
     """Largest distance from 1 of the ratio of the layers' gas temperatures; control: of r over the radius law, in any layer.
 
     ordinary: the dataset of `ordinary.ordinary`. Returns check, name of the control, control.
@@ -113,7 +111,7 @@ def one_temperature(ordinary: xr.Dataset) -> Verdict:
     return with_control(right, law, LAYER, "the radius law, which each layer obeys separately")
 
 
-def effective_rate(ordinary: xr.Dataset) -> Verdict:
+def effective_rate(ordinary: xr.Dataset) -> Pair:
     """Least steep exponent of η/r² in the number of steps over the last decade of training, among the learning rates.
 
     ordinary: the dataset of `ordinary.ordinary`. Returns check, name of the control, control.
@@ -129,7 +127,7 @@ def effective_rate(ordinary: xr.Dataset) -> Verdict:
     return with_control(free, held, EXPONENT, "projected SGD", predicted=-0.5, relation="below")
 
 
-def checks(ordinary: xr.Dataset, plateau: xr.Dataset) -> Mapping[str, Callable[[], Verdict]]:
+def checks(ordinary: xr.Dataset, plateau: xr.Dataset) -> Mapping[str, Callable[[], Pair]]:
     """What decides each of the five claims, by id; called, it returns check, name of the control, control.
 
     ordinary, plateau: the datasets of the recipes of these names, two seeds or more.

@@ -9,6 +9,9 @@ over U − U₀ = Σ δ², V = T/2, gives
     T = (2η s²/B)/(1 − η(1 + (d − 1)/B)),    U − U₀ = d T/2 = 3T,    S = 3 log(πeT).
 
 At leading order T = η Tr Σ/(2d) with Tr Σ = 4 s² d/B, the gas temperature on a flat space (arXiv:2505.23489, open question 2).
+In these six coordinates F = U − TS is least at the plateau's own η. Over all 34 weights it is not: the units grow at constant
+U, so S of all weights rises, and F falls from the first window to the last without a barrier. The plateau is a saddle of F.
+
 The data are a balanced population, each x equally often with the same quantiles of ξ; drawn with replacement, its
 rows are independent fresh data whose first two moments are exact. Limit: the units must stay out of the loss.
 """
@@ -142,10 +145,11 @@ def plateau(
     population at the moving weights; S, Gaussian entropy of the six weights of the linear part over replicas and times;
     open_U and open_S, the same of the start with units at full size, which leaves no plateau. Dim (eta): T, closed form;
     U_pred = U₀ + 3T; S_pred. Dims (eta, seed, replica, window): U_t; S_t, Gaussian entropy of the linear part along the
-    window of one trajectory; frozen_t, log of the variance of the units' weights in the window; null_U_t, null_S_t and
-    null_frozen_t, the same of the null task. Dims (eta, seed, replica): U_exit, S_exit and frozen_exit, the window in which
-    each leaves the band of ±4 standard deviations of the null task for two in a row (NaN: never), and null_exit, that of U
-    in the null task.
+    window of one trajectory; F_t = U − T S of all 34 weights, S the sum of their single Gaussian entropies along the window (an
+    upper bound: 32 samples have no joint one); frozen_t, log of the variance of the units' weights in the window; null_U_t,
+    null_S_t, null_F_t and null_frozen_t, the same of the null task. Dims (eta, seed, replica): U_exit, S_exit, F_exit and
+    frozen_exit, the window in which each leaves the band of ±4 standard deviations of the null task for two in a row
+    (NaN: never), and null_exit, that of U in the null task.
     Raises ValueError for fewer than three rates, fewer than 2 replicas, fewer than 4 windows or a rate that diverges.
     Source: arXiv:2505.23489, open question 2.
     """
@@ -170,7 +174,7 @@ def _dataset(table: dict, rates, names, t) -> xr.Dataset:
     cell, moving = ("eta", "seed"), ("eta", "seed", "replica", "window")
     out = {k: (cell, table["saddle"][k]) for k in ("U", "S")} | {f"open_{k}": (cell, table["open"][k]) for k in ("U", "S")}
     out |= {"T": ("eta", t), "U_pred": ("eta", plateau_loss() + INPUTS / 2 * t), "S_pred": ("eta", entropy_of(t))}
-    for k in ("U_t", "S_t", "frozen_t"):
+    for k in ("U_t", "S_t", "F_t", "frozen_t"):
         measured, null = table["saddle"][k], table["null"][k]
         out |= {k: (moving, measured), f"null_{k}": (moving, null)}
         out[k.replace("_t", "_exit")] = (moving[:3], departure(measured, null))
@@ -179,12 +183,12 @@ def _dataset(table: dict, rates, names, t) -> xr.Dataset:
 
 
 def _trajectories(*, arm, eta, batch_size, windows, replicas, seed, n_seeds, device) -> dict[str, np.ndarray]:
-    """One arm at one η, all seeds: U and S of the plateau [seed], U_t, S_t, frozen_t [seed, replica, window]."""
+    """One arm at one η, all seeds: U and S of the plateau [seed], U_t, S_t, F_t, frozen_t [seed, replica, window]."""
     net, n = system(arm == "null"), replicas * n_seeds
     weights = start(net, n, seed, full=arm == "open")
     run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device)
     stride = max(1, round(SPACING / eta))
-    columns = {k: [] for k in ("U_t", "S_t", "frozen_t")}
+    columns = {k: [] for k in ("U_t", "S_t", "F_t", "frozen_t")}
     warm, energy = [], []
     for window in range(windows):
         path, losses = [], []
@@ -196,6 +200,8 @@ def _trajectories(*, arm, eta, batch_size, windows, replicas, seed, n_seeds, dev
         linear, units = path[..., :INPUTS], path[..., INPUTS:]
         columns["U_t"].append(losses)
         columns["S_t"].append(gaussian_entropy(linear))
+        spread = np.log(2 * np.pi * np.e * path.var(1, ddof=1)).sum(-1) / 2
+        columns["F_t"].append(losses - temperature(eta, batch_size) * spread)
         columns["frozen_t"].append(np.log(units.var(1).mean(1)))
         if PLATEAU[0] <= window < PLATEAU[1]:
             warm.append(linear)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from thermolab.phenomena import presets
+
 SIZES = {
     "lab": {
         "toy": {},
@@ -15,6 +19,7 @@ SIZES = {
         "convnets": {},
         "ordinary": {"n_seeds": 8},
         "plateau": {},
+        "metastable": {},
     },
     "smoke": {
         "toy": {"eta": (0.01, 0.02, 0.04, 0.08), "replicas": 256, "snapshots": 32},
@@ -35,17 +40,7 @@ SIZES = {
             "n_seeds": 3,
         },
         "plateau": {"rates": (0.08, 0.125, 0.25), "windows": 4, "replicas": 8},
+        "metastable": {"rates": (0.06, 0.08, 0.1), "replicas": 60, "length": 56.0},
     },
 }
-
-SMOKE_SEEDS = 3
-
-
-def n_seeds(preset: str, wanted: int) -> int:
-    """Independent repetitions: those wanted, at smoke three at the most."""
-    return min(wanted, SMOKE_SEEDS) if preset == "smoke" else wanted
-
-
-def of(preset: str, recipe: str) -> dict:
-    """Keyword arguments of a recipe at a preset."""
-    return dict(SIZES[preset][recipe])
+n_seeds = partial(presets.n_seeds, smoke=3)
