@@ -240,8 +240,8 @@ def test_the_panel_of_notebook_04(lab, panel):
     first = live.look()["log_ratio"]
     assert "theory 0" in first
     replays = use(live, {"batch": ("B", "ArrowRight")})
-    live.keys("lam", *["PageUp"] * 20)
-    live.until("now.lam === '0.001'")  # the last of the twenty: a key on its way would turn the knob while it is read
+    live.keys("lam", *["PageUp"] * 20, "ArrowRight")  # from 0, which is below 1e-5
+    live.until("now.lam === '0.001'")  # the last of these: a key on its way would turn the knob while it is read
     turn(live, "lam", "ArrowRight", "λ")
     turn(live, "eta", "ArrowRight", "η")
     live.press("run")

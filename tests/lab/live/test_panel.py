@@ -127,7 +127,7 @@ def test_a_slider_that_reports_what_it_was_given_gives_no_order(live):
     asyncio.run(play())
 
 
-def test_a_knob_that_starts_at_zero_stays_there(live):
+def test_a_knob_that_starts_at_zero_stays_there_and_comes_back(live):
     async def play():
         async with shown(live, [live.gas(lam=0.0)]) as (panel, driver, news):
             slider = controls(panel)["tl-lam"]
@@ -138,9 +138,11 @@ def test_a_knob_that_starts_at_zero_stays_there(live):
             await news.next("framed")
             await live.settled(driver)
             assert driver.settings[0]["lam"] == 0.0
-            slider.value = 0.1
-            await live.settled(driver)
-            assert driver.settings[0]["lam"] == 0.1
+            assert slider.options[slider.index][0] == "0"
+            for value in (0.1, 0.0):
+                slider.value = value
+                await live.settled(driver)
+                assert driver.settings[0]["lam"] == value
 
     asyncio.run(play())
 

@@ -209,12 +209,8 @@ class Panel(Listener):
         return {k: now[k] for k in self._declared()}
 
     def _show_value(self, name: str, value) -> None:
-        """Set a control without giving an order. A logarithmic slider has no place for 0 and shows its lowest value."""
-        control = self._knobs[name]
-        self._told[name] = value
-        if value == 0 and isinstance(control, w.FloatLogSlider):
-            self._told[name] = control.base**control.min
-        control.value = self._told[name]
+        """Set a control without giving an order."""
+        self._told[name] = self._knobs[name].value = value
 
     def _build(self, devices: Sequence[str]) -> None:
         self._told: dict = {"device": self.driver.device}
@@ -285,16 +281,14 @@ class Panel(Listener):
             # while it is dragged either, for it would also report when it is displayed, see Echo.
             at, low = math.log10(value or knob.low), math.log10(knob.low)
             first, last = math.ceil((low - at) / STEP), math.floor((math.log10(knob.high) - at) / STEP)
-            control = w.FloatLogSlider(
-                value=value or knob.low,
-                base=10,
-                min=at + first * STEP,
-                max=at + last * STEP,
-                step=STEP,
-                readout_format=".3g",
-                continuous_update=False,
-                **look,
-            )
+            if knob.zero:  # a place on the slider, which a logarithmic one does not have
+                grid = [0.0, *((value or knob.low) * 10 ** (k * STEP) for k in range(first, last + 1))]
+                control = w.SelectionSlider(options=[(f"{x:.3g}", x) for x in grid], value=value, **look)
+            else:
+                control = w.FloatLogSlider(
+                    value=value, base=10, min=at + first * STEP, max=at + last * STEP, step=STEP, readout_format=".3g",
+                    continuous_update=False, **look,
+                )  # fmt: skip
         elif knob.scale == "powers of two":
             powers = {2**i for i in range(20) if knob.low <= 2**i <= knob.high}
             control = w.SelectionSlider(options=sorted({*powers, value}), value=value, **look)
