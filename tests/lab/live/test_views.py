@@ -217,7 +217,7 @@ def test_lines_have_goals_guesses_ghosts_and_marks(board, reading):
     full = board(
         readings, ghosts={"before": [reading(5, U=[7.0]), reading(25, U=[8.0])]},
         goals=[Goal("to two", "U", 2.0), Goal("elsewhere", "r", 3.0)], guesses={"U": 1.25, "r": 9.0},
-        marks=[(5, "η 1"), (12, "λ 2"), (30, "η 3")],
+        marks=[(5, "η 1"), (12, "η 2"), (12, "λ 2"), (12, "η 3"), (30, "η 4")],
     )  # fmt: skip
     found = points(Lines("U"), full)
     np.testing.assert_array_equal(found["before", "ghost"], [[5, 25], [7, 8]])
@@ -227,6 +227,7 @@ def test_lines_have_goals_guesses_ghosts_and_marks(board, reading):
         assert list(y) == [value] * 2
     assert ("elsewhere", "goal") not in found
     np.testing.assert_array_equal(found["knob", "mark"][0], [12, 30])  # those that are not in view are left out
+    assert full.turns == {5: "η 1", 12: "η 3, λ 2", 30: "η 4"}  # one place for the words of one step
     assert np.isnan(points(Lines("U"), board(readings))["your prediction", "guess"][1]).all()
 
 

@@ -64,7 +64,7 @@ class LiveChart:
     def _write(self, board: Board, steps: np.ndarray) -> None:
         """What was turned, beside the lines; only when there is a new one."""
         top = self._limits["y"][1]
-        wanted = top, [text for step, text in board.marks if step in steps]
+        wanted = top, [text for step, text in board.turns.items() if step in steps]
         if wanted == self._written:
             return
         self._written, (words,) = wanted, self._words

@@ -67,7 +67,7 @@ def _positive(found: Sequence, name: str) -> bool:
 
 
 def _marks(ax: Axes, board: Board, steps: set) -> None:
-    for step, text in board.marks:
+    for step, text in board.turns.items():
         if step in steps:
             ax.axvline(step, color=plots.COLOURS[3], linestyle=":", linewidth=1)
             where = {"xycoords": ("data", "axes fraction"), "rotation": 90, "va": "top", "ha": "right"}

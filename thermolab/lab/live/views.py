@@ -110,6 +110,14 @@ class Board:
         ends = [r.step for readings in self.readings if readings for r in (readings[0], readings[-1])] or [0, 1]
         return steps_window(min(ends), max(ends))
 
+    @property
+    def turns(self) -> dict[int, str]:
+        """{step: what was turned there}; of knobs turned in one pause all the last values."""
+        texts: dict[int, dict] = {}
+        for step, text in self.marks:
+            texts.setdefault(step, {})[text.split()[0]] = text
+        return {step: ", ".join(last.values()) for step, last in texts.items()}
+
     def some(self, readings: Sequence, most: int = 32) -> np.ndarray:
         """Which of them are drawn as markers: the newest, and every k-th, the same ones again when the first are dropped."""
         n = len(readings)
@@ -209,7 +217,7 @@ class Lines:
             out += [(across, np.full(2, goal.target)) for goal in board.goals if goal.gauge == name]
             out.append((across, np.full(2, board.guesses.get(name, math.nan))))
             first = min((readings[0].step for readings in board.readings if readings), default=0)
-            out.append((np.array([step for step, _ in board.marks if step >= first], float), np.zeros(0)))
+            out.append((np.array([step for step in board.turns if step >= first], float), np.zeros(0)))
             return out
 
         return Chart(name, Axis("step"), Axis(gauge.label, gauge.log), tuple(series), points)
