@@ -138,14 +138,35 @@ def test_sharpness_against_the_dense_hessian():
     assert theory.sharpness(view, best, DATA["inputs"]) == pytest.approx(float(torch.linalg.eigvalsh(hessian)[-1]))
 
 
-def test_recommended_settings_follow_depth_and_batch():
+def test_recommended_settings_follow_depth_batch_views_and_noise():
     known = {"spectrum": DATA["spectrum"], "noise": DATA["noise"], "inputs": DATA["inputs"]}
     flat, steps = theory.recommended((2, 3), **known)
     steep, more = theory.recommended((2, 6), **known)
     assert steep < flat
     assert more > steps
-    assert theory.enough(flat, 32) == pytest.approx(2 * steps, abs=2)
-    assert theory.enough(1e-6, 16) == theory.LONGEST
+    assert theory.recommended((2, 3), **known, batch_size=32) == (flat, pytest.approx(2 * steps, abs=2))
+    assert theory.recommended((2, 3), **known, eta=flat / 2) == (flat / 2, pytest.approx(4 * steps, abs=4))
+    assert theory.recommended((2, 3), **known, eta=1e-6) == (1e-6, theory.LONGEST)
+    eta, longer = theory.recommended((2, 3), **known, stretch=(0.4, 1.8))
+    assert longer * eta**2 > 2 * steps * flat**2  # what is seen faintly aligns slowly
+    loud = known | {"noise": (10.0, 6.0)}
+    assert theory.recommended((2, 3), **loud)[0] < flat / 4  # λ_max alone would ask for a third
+    assert theory.recommended((2, 3), **loud, batch_size=10**6)[0] > flat / 4
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_rate_of_alignment_against_the_second_derivative_on_the_orbit(depth):
+    """h_k → exp(A) h_k with the same A everywhere: the cost, over the square of how far the weights move."""
+    v, view, _ = case(depth)
+    best, q = theory.minimum(view, v, DATA["noise"], depth, DATA["inputs"])
+    a, step, g2 = np.array([[0.0, 1.0], [1.0, 0.0]]), 1e-3, []  # A² = 1
+    for s in (-step, 0.0, step):
+        turn, back = (np.cosh(s) * np.eye(2) + np.sinh(x) * a for x in (s, -s))
+        moved = [turn @ best[0], *(turn @ w @ back for w in best[1:-1]), best[-1] @ back]
+        g2.append(theory.free_energy(view, moved, v, DATA["noise"], 0.0, DATA["inputs"], 3)[1])
+    curvature = (g2[0] - 2 * g2[1] + g2[2]) / step**2
+    way = np.square(a @ best[0]).sum() + np.square(best[-1] @ a).sum()
+    assert theory.rate(best, q, 3) == pytest.approx(curvature / way / 4, rel=1e-4)  # weights move by -(η²/4) dE|g|²/dW a step
 
 
 # --- what needs no training -----------------------------------------------------------------------------------------

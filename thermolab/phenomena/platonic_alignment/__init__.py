@@ -1,7 +1,8 @@
 """Platonic alignment: two networks, one representation (notebook 05; document 4, part 3, and document 2).
 
 theory: the kernel at the minimum of F. setting, networks: embedded deep linear networks, their views and their training.
-linear, pace, minimum, descent: what SGD, its clock, F itself and descent without noise do. digits: nonlinear networks.
+linear, pace, minimum, descent: what SGD, its clock, F itself and descent without noise do. resting: where fluctuations hold SGD
+off the minimum of F. digits: nonlinear networks.
 breaking, collapse: what breaks alignment, and class labels. claims (with a claims_… for each part): the verdicts they decide.
 live: what runs in the panel. exercises: the checks of the notebook's exercises. sizes: what each preset measures.
 """
@@ -16,6 +17,7 @@ from thermolab.phenomena.platonic_alignment import (
     live,
     minimum,
     pace,
+    resting,
     sizes,
     theory,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "live",
     "minimum",
     "pace",
+    "resting",
     "sizes",
     "theory",
 ]

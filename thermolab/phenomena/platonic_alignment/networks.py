@@ -1,8 +1,8 @@
 """Networks A and B of the recipes: their settings, their data and views, and their training.
 
-SGD at constant η after a short warm-up, then a final decay of η to 0, which takes away what fluctuates and leaves the alignment
-that was reached: that one moves as η². All arms of a network, its learning rates and weight decays, start from the same weights
-and see the same batches.
+SGD at constant η after a warm-up, in which a deep network finds the weakest singular value of V (at the full η at once it may
+never), then a final decay of η to 0, which takes away what fluctuates and leaves the alignment that was reached: that one moves
+as η². All arms of a network, its learning rates and weight decays, start from the same weights and see the same batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from thermolab.engine.network import NetworkOnData
 from thermolab.phenomena import checks
 from thermolab.phenomena.platonic_alignment import setting, theory
 
-WARM_UP, DECAY = 0.02, 0.25  # shares of the steps in which η rises, and in which it falls, linearly
+WARM_UP, DECAY = 0.1, 0.25  # shares of the steps in which η rises, and in which it falls, linearly
 START = 0.5  # of the usual Gaussian start: at 0.7 one in ten deep networks diverges at once
 STAGES = 200  # in which η is changed
 
