@@ -6,14 +6,15 @@ from functools import partial
 
 from thermolab.phenomena import presets
 
-RECIPES = ("linear", "pace", "here", "minima", "relu", "tanh", "pairs", "classes")
+RECIPES = ("linear", "pace", "here", "minima", "resting", "relu", "tanh", "pairs", "classes")
 SIZES: dict[str, dict[str, dict]] = {
-    "lab": {name: {} for name in RECIPES},
+    "lab": {name: {} for name in RECIPES} | {"resting": {"steps": 12_000}},
     "smoke": {
         "linear": {"steps": 3000, "frames": 6},
         "pace": {"steps": 400},
         "here": {"steps": 3000, "frames": 2},
         "minima": {"shapes": ((2, 6), (3, 6))},
+        "resting": {"steps": 1500},
         "relu": {"steps": 4000},
         "tanh": {"steps": 1000},
         "pairs": {"steps": 2500},
