@@ -509,7 +509,7 @@ def someone(**more):
 
 
 async def cell(front, views=VIEWS, setup=None, **more):
-    more = {"events": [[40, {"eta": 0.2}]], "steps": 90, "alt": 'the <twin> & "more"'} | more
+    more = {"events": [[40, {"eta": 0.2}]], "steps": 60, "alt": 'the <twin> & "more"'} | more
     setup = setup or someone()
     await public.panel({"gas": ISOTROPIC.at(setup)}, views, setup, **more)
     return front.all
@@ -535,10 +535,10 @@ def test_the_twin_follows_the_script(front, monkeypatch):
     (board,) = boards
     assert board.marks == [(40, "η 0.2")]
     steps = [r.step for r in board.readings[0]]
-    assert steps == list(range(2, 91, 2))
+    assert steps == list(range(2, 61, 2))
     assert [r.knobs["eta"] for r in board.readings[0]][18:21] == [0.05, 0.05, 0.2]
     run = ISOTROPIC.start(seed=0, eta=0.05, dim=4, replicas=8)
-    expected = list(run.follow([[40, {"eta": 0.2}]], 2, 90))[-1]
+    expected = list(run.follow([[40, {"eta": 0.2}]], 2, 60))[-1]
     np.testing.assert_array_equal(board.readings[0][-1].values["U"], expected.gauges["U"])
 
 
@@ -619,9 +619,9 @@ def test_running_a_cell_again_ends_its_former_task(front):
     asyncio.run(play())
 
 
-def test_a_record_is_forty_readings(front):
+def test_a_record_is_thirty_readings(front):
     readings = asyncio.run(public.record(ISOTROPIC, [[100, {"eta": 0.1}]], steps=160, replicas=8, eta=0.05))
-    assert [r.step for r in readings] == list(range(4, 161, 4))
+    assert [r.step for r in readings] == list(range(5, 161, 5))
     assert readings[-1].knobs["eta"] == pytest.approx(0.1)
     asyncio.run(cell(front, ghosts={"before": readings}))
     assert len(front.all) == 1

@@ -22,7 +22,7 @@ from thermolab.lab.live.views import Arm, Board, Goal, HeatMap, Lines, Reading, 
 
 __all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Sphere", "Trajectory", "panel", "record", "running"]
 
-READINGS = 40  # of a run that follows a script
+READINGS = 30  # of a run that follows a script
 _shown: dict[str, tuple[asyncio.Task, object]] = {}  # by cell: the task of its panel, and the panel
 
 
@@ -72,7 +72,7 @@ async def panel(
 async def record(
     scenario: Scenario, events: Sequence = (), *, steps: int, seed: int = 0, device: str = "cpu", **settings
 ) -> list[Reading]:
-    """The readings of a run driven by a list of events, forty of them (fewer if it diverged): a ghost for a panel."""
+    """The readings of a run driven by a list of events, thirty of them (fewer if it diverged): a ghost for a panel."""
     arm = Arm(scenario.name, scenario, scenario.checked(settings))
     readings, _ = await _script(arm, events, steps=steps, seed=seed, device=device)
     return readings

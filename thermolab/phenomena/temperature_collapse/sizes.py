@@ -40,7 +40,7 @@ SIZES = {
             "n_seeds": 3,
         },
         "plateau": {"rates": (0.08, 0.125, 0.25), "windows": 4, "replicas": 8},
-        "metastable": {"rates": (0.06, 0.08, 0.1), "replicas": 60, "length": 56.0},
+        "metastable": {"rates": (0.06, 0.08, 0.1), "replicas": 30, "length": 56.0},
     },
 }
 n_seeds = partial(presets.n_seeds, smoke=3)
