@@ -1,4 +1,4 @@
-"""What the benchmark of the live panel runs: the scenarios of notebooks 01, 02 and 03, and an ordinary MLP on digits."""
+"""What the benchmark of the live panel runs: the scenarios of notebooks 00 to 06, and an ordinary MLP on digits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments import gauges, temperature
 from thermolab.phenomena.cooling.live import IMAGES
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
+from thermolab.phenomena.irreversibility.live import WALKER
+from thermolab.phenomena.neuron_balance.live import NETWORK as NEURONS
+from thermolab.phenomena.platonic_alignment.live import PAIR, names
+from thermolab.phenomena.progressive_sharpening.live import EDGE
+from thermolab.phenomena.progressive_sharpening.live import NETWORK as SWITCH
 from thermolab.phenomena.temperature_collapse.live import NETWORK as SPHERE
 
-__all__ = ["IMAGES", "ISOTROPIC", "MLP", "NETWORK", "SPHERE"]
+__all__ = ["EDGE", "IMAGES", "ISOTROPIC", "LAYERS", "MLP", "NETWORK", "NEURONS", "PAIR", "SPHERE", "SWITCH", "WALKER"]
+
+LAYERS = names(3, 4)  # of the map of PAIR at its defaults
 
 
 def _mlp(*, seed, device, eta, lam, batch_size) -> Experiment:

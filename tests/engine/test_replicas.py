@@ -274,6 +274,19 @@ def test_traced_operations_are_those_of_autograd(name, monkeypatch):
     assert sorted(calls for calls, operations in replicas._traces.values() if operations) == [4, 4, 8]
 
 
+def test_a_parameter_without_influence_has_gradient_zero():
+    module = nn.Sequential(nn.Linear(2, 2), nn.GELU())
+    module.spare = nn.Parameter(torch.ones(3))
+    module.forward = lambda x: module[1](module[0](x))
+    replicas = Replicas(module, "squared", "autograd")
+    w = torch.ones(1, replicas.n_parameters)
+    g = torch.full_like(w, torch.nan)
+    replicas.loss_and_gradient(w, torch.ones(1, 4, 2), torch.zeros(1, 4, 2), g)
+    gradients = replicas.views(g)
+    assert not gradients["spare"].any()
+    assert gradients["0.weight"].all()
+
+
 def test_traces_follow_the_module_and_are_few(monkeypatch):
     monkeypatch.setattr(engine_replicas, "TRACE_AFTER", (1, 1))
     module = nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2, bias=False))

@@ -30,7 +30,7 @@ def squared_error(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 LOSSES = {"cross-entropy": cross_entropy, "squared": squared_error}
-TRACE_AFTER = 200, 2500  # gradients of one layout that save what tracing costs: later, and first, with its imports
+TRACE_AFTER = 200, 1000  # gradients of one layout that save what tracing costs: later, and first, with its imports
 TRACES = 32  # kept at the most
 
 
@@ -113,10 +113,10 @@ class Replicas:
     def _autograd(self, weights, x, y):
         # not torch.func.grad, which at its first call imports torch._dynamo, for a second or two, and is slower
         with torch.enable_grad():
-            leaf = weights.detach().requires_grad_()
-            losses = vmap(self._loss_of_one, randomness="different")(self.views(leaf), x, y)
-            (gradients,) = torch.autograd.grad(losses.sum(), leaf)
-        return gradients, losses.detach()
+            leaves = {name: view.detach().requires_grad_() for name, view in self.views(weights).items()}
+            losses = vmap(self._loss_of_one, randomness="different")(leaves, x, y)
+            gradients = torch.autograd.grad(losses.sum(), tuple(leaves.values()), materialize_grads=True)  # 0 where unused
+        return torch.cat([g.flatten(1) for g in gradients], 1), losses.detach()
 
     def _loss_of_one(self, parameters, x, y):
         return LOSSES[self.loss](functional_call(self.module, parameters, (x,)), y)
