@@ -59,7 +59,7 @@ class PathEntropy:
     NaN until the window is full, for the estimator's constant depends on the number of samples.
     """
 
-    def __init__(self, window: int = 32, spacing: float = 0.25, k: int = 8):
+    def __init__(self, window: int = 8, spacing: float = 0.25, k: int = 3):
         self._window, self._k, self._found = _Window(window, spacing), k, math.nan
 
     def __call__(self, system, state, knobs) -> np.ndarray | float:
