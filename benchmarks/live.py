@@ -21,6 +21,7 @@ GAS = '[Lines("T", "U", "r", "S"), Scatter("across", "along", equal=True)]'
 BOTH = '{"narrow": (scenes.SPHERE, {}), "wide": (scenes.SPHERE, {"width": 32})}'
 COLD = '[Lines("U", "U_val", "S", "lambda_max")]'
 FOUR, FIVE = '[Lines("U", "T", "snr", "S")]', '[Lines("r", "T", "U", "snr", "S")]'
+# the keys raise η fourfold: panels that would diverge there start lower
 MAP = 'HeatMap("map", rows=scenes.LAYERS, columns=scenes.LAYERS, limits=(0.4, 1), x="layer", y="layer")'
 PANELS = {
     "panel isotropic D=3, R=64": f'{{"run": (scenes.ISOTROPIC, {{"replicas": 64}})}}, {GAS}',
@@ -29,10 +30,10 @@ PANELS = {
     "panel images 256-32-32-10, B=16, R=1": f'{{"run": (scenes.IMAGES, {{}})}}, {COLD}',
     "panel networks 64-8-8 and 64-32-32, B=32, R=2 each": f"{BOTH}, {FOUR}",
     "panel walkers": '{"run": (scenes.WALKER, {})}, [Lines("r", "U"), Scatter("x", "y", equal=True)]',
-    "panel neurons": '{"run": (scenes.NEURONS, {})}, [Scatter("g2_in", "g2_out"), Lines("log_ratio", "U")]',
-    "panel two linear networks": f'{{"run": (scenes.PAIR, {{}})}}, [{MAP}, Lines("cka", "U")]',
-    "panel noise switch": '{"run": (scenes.SWITCH, {"eta": 0.02})}, [Lines("lambda_max", "cka", "U")]',
-    "panel edge of stability": '{"run": (scenes.EDGE, {})}, [Lines("lambda_max", "U")]',
+    "panel neurons": '{"run": (scenes.NEURONS, {"eta": 0.005})}, [Scatter("g2_in", "g2_out"), Lines("log_ratio", "U")]',
+    "panel two linear networks": f'{{"run": (scenes.PAIR, {{"eta": 0.005}})}}, [{MAP}, Lines("cka", "U")]',
+    "panel noise switch": '{"run": (scenes.SWITCH, {"eta": 0.005})}, [Lines("lambda_max", "cka", "U")]',
+    "panel edge of stability": '{"run": (scenes.EDGE, {"eta": 0.05})}, [Lines("lambda_max", "U")]',
 }
 SETUP = f"""\
 import asyncio, json, os, sys, time
