@@ -287,6 +287,24 @@ def test_a_parameter_without_influence_has_gradient_zero():
     assert gradients["0.weight"].all()
 
 
+def test_what_cannot_be_traced_says_so_once_and_goes_on(monkeypatch):
+    def refuse(_):
+        raise RuntimeError("no trace")
+
+    monkeypatch.setattr(engine_replicas, "TRACE_AFTER", (1, 1))
+    monkeypatch.setattr(engine_replicas, "make_fx", refuse)
+    replicas = Replicas(nn.Sequential(nn.Linear(2, 1), nn.GELU()), "squared")
+    w = torch.ones(1, replicas.n_parameters)
+
+    def loss():
+        return replicas.loss_and_gradient(w, torch.ones(1, 4, 2), torch.zeros(1, 4, 1), torch.empty_like(w)).item()
+
+    first = loss()
+    with pytest.raises(RuntimeError, match="no trace"):
+        loss()
+    assert [loss(), loss()] == [first, first]
+
+
 def test_traces_follow_the_module_and_are_few(monkeypatch):
     monkeypatch.setattr(engine_replicas, "TRACE_AFTER", (1, 1))
     module = nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2, bias=False))

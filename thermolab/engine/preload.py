@@ -1,7 +1,7 @@
 """What a process that measures loads before its first job: imported once by the fork server, it is there in all workers."""
 
 import torch
-import torch.fx.experimental.symbolic_shapes
+import torch.fx.experimental.symbolic_shapes  # torch.autograd.grad would import it, and sympy, at its first call
 
 from thermolab.engine import isotropic, network, random  # noqa: F401
 

@@ -104,8 +104,9 @@ class Replicas:
         calls, operations = self._traces.get(layout, (0, None))
         if layout not in self._traces and len(self._traces) == TRACES:
             self._traces.clear()
-        self._traces[layout] = (calls + 1, operations)  # before the tracing: what cannot be traced goes on as it is
+        self._traces[layout] = (calls + 1, operations)
         if operations is None and calls >= TRACE_AFTER["torch._dynamo" not in sys.modules]:
+            self._traces[layout] = (calls + 1, self._autograd)  # what cannot be traced says so once and goes on as it is
             operations = make_fx(lambda w, x, y: self._autograd(w, x, y))(weights, x, y)  # it takes no bound method
             self._traces[layout] = (calls + 1, operations)
         return (operations or self._autograd)(weights, x, y)
