@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.isotropic import IsotropicNoise
-from thermolab.engine.network import NetworkOnData
 from thermolab.instruments import distances, noise
+from thermolab.systems import data, models
+from thermolab.systems.isotropic import IsotropicNoise
+from thermolab.systems.network import NetworkOnData
 
 ETA, LAM, BATCH = 0.01, 0.001, 32
 

@@ -9,10 +9,10 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
 
 STEPS, EARLIER = 1000, 20  # of the run whose sharpness is measured, and how much older the warm vector is
 

@@ -43,7 +43,8 @@ sys.path.insert(0, here)
 os.environ["PYTHONPATH"] += os.pathsep + here  # for the processes that measure
 import scenes
 from thermolab.engine import drivers
-from thermolab.lab import live, plots
+from thermolab.lab import live
+from thermolab import plots
 from thermolab.lab.live import *
 plots.style()
 setup = SimpleNamespace(seed=0, device="cpu", live="on")

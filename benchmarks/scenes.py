@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermolab.engine import data, models, scenario
+from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments import gauges, temperature
 from thermolab.phenomena.cooling.live import IMAGES
@@ -17,6 +16,8 @@ from thermolab.phenomena.platonic_alignment.live import PAIR, names
 from thermolab.phenomena.progressive_sharpening.live import EDGE
 from thermolab.phenomena.progressive_sharpening.live import NETWORK as SWITCH
 from thermolab.phenomena.temperature_collapse.live import NETWORK as SPHERE
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
 
 __all__ = ["EDGE", "IMAGES", "ISOTROPIC", "LAYERS", "MLP", "NETWORK", "NEURONS", "PAIR", "SPHERE", "SWITCH", "WALKER"]
 

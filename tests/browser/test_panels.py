@@ -10,8 +10,8 @@ import pytest
 from nbformat import v4
 from playwright.sync_api import expect
 
+from thermolab import plots
 from thermolab.lab import browser as jupyter
-from thermolab.lab import plots
 
 HEAD = """\
 import asyncio

@@ -10,10 +10,11 @@ import pytest
 import torch
 import xarray as xr
 
-from thermolab.engine import data, drivers, experiment, models
+from thermolab.engine import drivers, experiment
 from thermolab.engine.experiment import DivergenceError, Experiment
-from thermolab.engine.isotropic import IsotropicNoise
-from thermolab.engine.network import NetworkOnData
+from thermolab.systems import data, models
+from thermolab.systems.isotropic import IsotropicNoise
+from thermolab.systems.network import NetworkOnData
 
 SUMS = 64 * 2.0**-24  # gauges add up to 64 float32 before they join a float64 total
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.scenario import BATCH_SIZE, ETA, LAM, Gauge, Knob, Scenario, scripted
+from thermolab.systems.isotropic import IsotropicNoise
 
 PROTOCOL = Knob("protocol", scale="choice", options=("elr", "lr"))
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.schedules import (
     batch_growth,
     constant,
@@ -17,6 +16,7 @@ from thermolab.engine.schedules import (
     step_decay,
     values,
 )
+from thermolab.systems.isotropic import IsotropicNoise
 
 
 # --- the formulas -----------------------------------------------------------------------------------------------------------

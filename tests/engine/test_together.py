@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 
 from thermolab.engine import recipe
-from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.recipe import Jobs, Recipe, together
 from thermolab.phenomena.ideal_gas import isotropic
+from thermolab.systems.isotropic import IsotropicNoise
 
 pytestmark = pytest.mark.usefixtures("two_workers")
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
-from thermolab.engine.replicas import Replicas
 from thermolab.instruments import curvature
 from thermolab.instruments.curvature import HessianProducts, dense, fisher_diagonal, largest_eigenvalue, trace
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.replicas import Replicas
 
 ONE = torch.ones(1, 1, dtype=torch.float64)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.instruments import entropy, gauges, noise
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
 
 
 def cloud(n, seed=0, dim=3, scale=1.0):

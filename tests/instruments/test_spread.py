@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from thermolab.engine import models
-from thermolab.engine.replicas import Replicas
 from thermolab.instruments import spread
+from thermolab.systems import models
+from thermolab.systems.replicas import Replicas
 
 
 # --- (a) entries --------------------------------------------------------------------------------------------------------

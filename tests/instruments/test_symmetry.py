@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from thermolab.engine import models
 from thermolab.instruments import symmetry
+from thermolab.systems import models
 
 LEAKY = lambda: nn.LeakyReLU(0.1)  # noqa: E731
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.instruments import noise, windows
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
 
 RATES = (0.02, 0.05, 0.1)
 BATCH = 8

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.isotropic import IsotropicNoise
-from thermolab.engine.network import NetworkOnData
-from thermolab.engine.points import QuadricPoints
+from thermolab.systems import data, models
+from thermolab.systems.isotropic import IsotropicNoise
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.sphere_quadric import QuadricPoints
 
 
 def main() -> None:

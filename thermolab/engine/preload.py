@@ -3,6 +3,6 @@
 import torch
 import torch.fx.experimental.symbolic_shapes  # torch.autograd.grad would import it, and sympy, at its first call
 
-from thermolab.engine import isotropic, network, random  # noqa: F401
+from thermolab.systems import isotropic, network, random  # noqa: F401
 
 random.indices(0, torch.zeros(1), 0, n=1, batch_size=1, high=1)  # numba reads its own libraries at its first call

@@ -176,6 +176,17 @@ def values(events, steps: int, knob: str = "eta") -> np.ndarray:
     return np.concatenate([np.full(end - begin, knobs[knob]) for begin, end, knobs in stages])
 
 
+STAGES = 8  # of a final decay of η, each at 0.6 of the rate before
+
+
+def cool(run, steps: int) -> None:
+    """A final decay of η in 8 stages of steps/8, each at 0.6 of the rate before."""
+    rate = run.knobs["eta"].clone()
+    for stage in range(STAGES):
+        run.set(eta=(rate * 0.6 ** (stage + 1)).cpu().numpy())
+        run.advance(steps // STAGES)
+
+
 def _stages(events, steps: int):
     """(first step, end, all knobs in force) of each stretch between events."""
     marks = [step for step, _ in events]

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from thermolab.engine.replicas import LOSSES, Replicas
+from thermolab.systems.replicas import LOSSES, Replicas
 
 EXACT = 2000  # parameters up to which the whole Hessian is cheap: a second or two
 PROBES = 100  # random vectors of a trace above that

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from thermolab.engine import models
-from thermolab.engine.replicas import LOSSES
+from thermolab.systems import models
+from thermolab.systems.replicas import LOSSES
 
 POOLING = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Flatten, models.MeanToken, *POOLING)

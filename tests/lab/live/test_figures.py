@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from thermolab import plots
 from thermolab.engine.scenario import Gauge
-from thermolab.lab import plots
 from thermolab.lab.live import figures
 from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Scatter, Trajectory
 

@@ -15,8 +15,8 @@ from html import escape
 
 from IPython import get_ipython
 
+from thermolab import plots
 from thermolab.engine.scenario import Scenario, scripted
-from thermolab.lab import plots
 from thermolab.lab.live import figures, views
 from thermolab.lab.live.views import Arm, Board, Goal, HeatMap, Lines, Reading, Scatter, Sphere, Trajectory
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bqplot
 import numpy as np
 
-from thermolab.lab import plots
+from thermolab import plots
 from thermolab.lab.live import views
 from thermolab.lab.live.views import Board, Chart
 

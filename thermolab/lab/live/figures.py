@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from thermolab.lab import plots
+from thermolab import plots
 from thermolab.lab.live.views import ROLES, Board, Chart
 
 COLUMNS = 3

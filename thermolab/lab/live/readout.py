@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from thermolab.lab import plots
+from thermolab import plots
 from thermolab.lab.live.views import Board, Reading
 
 GHOSTS = ("", "6 3", "6 3 2 3", "2 3")  # dashes of recorded runs: solid, dashed, dash-dotted, dotted

@@ -11,11 +11,11 @@ from thermolab.phenomena.cooling import (
     flatness,
     live,
     plateau,
+    presets,
     schedules,
     setting,
-    sizes,
     training,
     transitions,
 )
 
-__all__ = ["claims", "exercises", "flatness", "live", "plateau", "schedules", "setting", "sizes", "training", "transitions"]
+__all__ = ["claims", "exercises", "flatness", "live", "plateau", "presets", "schedules", "setting", "training", "transitions"]

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
 from thermolab.phenomena.cooling import live
-from thermolab.phenomena.feedback import Feedback, is_number, number, predictions
 
 SCHEDULES = ("constant", "logarithmic", "cosine")
 ETA, BATCH_SIZE, COLD = 0.2, 16, 0.05  # exercise 1

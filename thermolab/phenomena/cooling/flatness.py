@@ -21,11 +21,11 @@ from scipy import optimize
 from torch.func import functional_call
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.engine.replicas import Replicas, cross_entropy
 from thermolab.instruments import curvature, spread
 from thermolab.phenomena.cooling.setting import evaluate, images, system
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.replicas import Replicas, cross_entropy
 
 CURVATURES = ("lambda_max", "trace")
 ARMS = ("sgd", "decay", "sam")  # only the first one is compared with itself

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine.data import Dataset
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.spread import along_path
 from thermolab.instruments.transitions import first_alarm, steepest, threshold
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.cooling import setting
+from thermolab.systems.data import Dataset
 
 WIDTH, ETA, BATCH = 32, 0.2, 16  # at λ = 0
 STEPS, SNAPSHOTS = 16, 8  # of a window
@@ -195,8 +195,8 @@ def passed(entropy: np.ndarray, level: float, lag: int = EPOCH) -> np.ndarray:
 # --- settings -----------------------------------------------------------------------------------------------------------
 def _checked(replicas, windows, scale, difficulty, n_seeds, device) -> dict:
     """The settings that `plateau` and `adaptive` share."""
-    checks.counts(1, replicas=replicas, n_seeds=n_seeds)
-    checks.counts(EPOCH + 1, windows=windows)
+    validate.counts(1, replicas=replicas, n_seeds=n_seeds)
+    validate.counts(EPOCH + 1, windows=windows)
     if not 0 < scale < np.inf:
         raise ValueError(f"scale={scale} is not allowed; allowed: positive, {TINY} for a plateau")
     return {"replicas": replicas, "windows": windows, "scale": scale, "difficulty": difficulty, "device": str(device)}

@@ -22,7 +22,7 @@ from thermolab.engine import schedules as plans
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.spread import along_path
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.cooling import setting
 
 SNAPSHOTS = 16  # of a window of S
@@ -246,5 +246,5 @@ def _check(*, batch_size: int, most: int, epochs: int, **counts: int) -> None:
     """Raises ValueError, one line, for a batch that does not divide the snapshots of an epoch, or a count that is too low."""
     if not 1 <= batch_size <= most or most % batch_size:
         raise ValueError(f"batch_size={batch_size} is not allowed; allowed: a power of two from 1 to {most}")
-    checks.counts(DROPS + 1, epochs=epochs)
-    checks.counts(**counts)
+    validate.counts(DROPS + 1, epochs=epochs)
+    validate.counts(**counts)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from thermolab.engine import models
-from thermolab.engine.data import DIFFICULTIES, Dataset, redraw_labels, synthetic_images
-from thermolab.engine.network import NetworkOnData
-from thermolab.engine.replicas import Replicas
+from thermolab.systems import models
+from thermolab.systems.data import DIFFICULTIES, Dataset, redraw_labels, synthetic_images
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.replicas import Replicas
 
 N_TRAIN, N_VALIDATION = 1024, 1000
 PIXELS = 16 * 16

@@ -17,12 +17,12 @@ import torch
 import xarray as xr
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import curvature, noise, spread
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.cooling import setting
 from thermolab.phenomena.cooling.plateau import TINY
+from thermolab.systems.network import NetworkOnData
 
 SNAPSHOTS = 16  # of the weights in a window of one epoch, from which S_path comes
 MOMENTS = 8  # of the first epoch at which the accuracy is taken as well
@@ -63,7 +63,7 @@ def training(
     lams = np.asarray(lams, float)
     if lams.ndim != 1 or not len(lams) or len(set(lams)) < len(lams):
         raise ValueError(f"lams={lams.tolist()}; allowed: one or more weight decays, each once")
-    checks.counts(epochs=epochs, fisher_every=fisher_every, n_seeds=n_seeds)
+    validate.counts(epochs=epochs, fisher_every=fisher_every, n_seeds=n_seeds)
     _steps(batch_size)
     if not 0 < scale <= 10:
         raise ValueError(f"scale={scale}; allowed: above 0, up to 10")

@@ -15,7 +15,7 @@ import xarray as xr
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.curvature import LargestCurvature
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.cooling import plateau, setting
 from thermolab.phenomena.cooling.plateau import BATCH, stacked, window
 
@@ -52,8 +52,8 @@ def detection(
     ratios = [float(r) for r in np.atleast_1d(ratios)]
     if not ratios or not all(0 < r < np.inf for r in ratios) or 1 in ratios:
         raise ValueError(f"ratios={ratios} are not allowed; allowed: one or more, positive and other than 1")
-    checks.counts(1, replicas=replicas, burn_in=burn_in, before=before, n_seeds=n_seeds)
-    checks.counts(3, baseline=baseline, after=after)
+    validate.counts(1, replicas=replicas, burn_in=burn_in, before=before, n_seeds=n_seeds)
+    validate.counts(3, baseline=baseline, after=after)
     ratios = [1.0, *ratios]
     settings = {"ratios": ratios, "replicas": replicas, "burn_in": burn_in, "before": baseline + before, "after": after,
                 "difficulty": difficulty, "device": str(device)}  # fmt: skip
@@ -106,9 +106,9 @@ def curvature(
     lambda_max, U (mean since the point before). Attribute baseline, in points.
     Raises ValueError for settings that are out of range. Source: document 0, section 5.
     """
-    checks.positive(ratio=ratio)
-    checks.counts(1, replicas=replicas, baseline=baseline, samples=samples, n_seeds=n_seeds)
-    checks.counts(baseline + 2, points=points)
+    validate.positive(ratio=ratio)
+    validate.counts(1, replicas=replicas, baseline=baseline, samples=samples, n_seeds=n_seeds)
+    validate.counts(baseline + 2, points=points)
     settings = {"ratio": ratio, "replicas": replicas, "points": points, "baseline": baseline, "samples": samples,
                 "difficulty": difficulty, "device": str(device)}  # fmt: skip
     arms, numbers = (*plateau.ARMS, "drop", "steady"), seeds(seed, n_seeds)

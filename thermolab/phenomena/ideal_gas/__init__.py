@@ -12,10 +12,10 @@ from thermolab.phenomena.ideal_gas import (
     isotropic,
     live,
     network,
+    presets,
     published,
-    sizes,
     theory,
     transients,
 )
 
-__all__ = ["claims", "compare", "exercises", "isotropic", "live", "network", "published", "sizes", "theory", "transients"]
+__all__ = ["claims", "compare", "exercises", "isotropic", "live", "network", "presets", "published", "theory", "transients"]

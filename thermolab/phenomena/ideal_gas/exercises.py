@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from thermolab.phenomena.feedback import Feedback
+from thermolab.phenomena.common.feedback import Feedback
 from thermolab.phenomena.ideal_gas import isotropic, theory
 
 TARGET_TEMPERATURE, ETA = 5e-3, 0.05  # exercise 2: fixed learning rate, D = 3, σ = 1

@@ -7,10 +7,10 @@ import torch
 import xarray as xr
 
 from thermolab.engine.experiment import DivergenceError, Experiment
-from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import entropy
 from thermolab.phenomena.ideal_gas import theory
+from thermolab.systems.isotropic import IsotropicNoise
 
 START_SPREAD = 0.25  # half of the replicas start this much (in log r) inside r*, half outside
 DIRECTION_TIMES = 6.0  # correlation times 1/η_eff before the window: directions start anywhere on the sphere, at U near 1

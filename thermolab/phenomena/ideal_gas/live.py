@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from thermolab.engine import scenario
-from thermolab.engine.dynamics import PROTOCOLS
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments import gauges
 from thermolab.phenomena.ideal_gas import network, theory
+from thermolab.systems.isotropic import IsotropicNoise
+from thermolab.systems.updates import PROTOCOLS
 
 PROTOCOL = Knob("protocol", scale="choice", options=PROTOCOLS)
 READINGS = {

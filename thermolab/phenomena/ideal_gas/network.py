@@ -13,15 +13,15 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models, random
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.isotropic import IsotropicNoise
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import noise
 from thermolab.instruments.windows import FRAME, fresh_gradients, graph_entropy, probe, slow_windows
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.isotropic import grid
+from thermolab.systems import data, models, random
+from thermolab.systems.isotropic import IsotropicNoise
+from thermolab.systems.network import NetworkOnData
 
 WIDTHS = (64, 8, 8)
 DIM = sum(a * b for a, b in itertools.pairwise(WIDTHS))

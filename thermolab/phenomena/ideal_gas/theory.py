@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from thermolab.engine.dynamics import PROTOCOLS as PROTOCOLS
+from thermolab.systems.updates import PROTOCOLS as PROTOCOLS
 
 
 # --- the leading order, as printed in the paper -------------------------------------------------------------------

@@ -7,9 +7,9 @@ import torch
 import xarray as xr
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.isotropic import IsotropicNoise
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.phenomena.ideal_gas import theory
+from thermolab.systems.isotropic import IsotropicNoise
 
 
 @Recipe

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import xarray as xr
 
 from thermolab.claims import Result, decided
+from thermolab.phenomena.common.traces import prefixed
 from thermolab.phenomena.irreversibility import claims_flows, claims_symmetries, claims_walk
-from thermolab.phenomena.traces import prefixed
 
 FLOWS = ("quadratic", "steps", "epochs", "split")
 SYMMETRIES = ("table", "noether", "orbit", "decayed")

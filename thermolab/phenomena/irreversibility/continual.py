@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models
-from thermolab.engine.data import Dataset
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
+from thermolab.systems import data, models
+from thermolab.systems.data import Dataset
+from thermolab.systems.network import NetworkOnData
 
 N_TRAIN = 256
 FLOW = {"eta": 0.02, "batch_size": 256}  # small steps on batches as large as the data
@@ -53,11 +53,11 @@ def equal_loss(
     over the replicas, exponentiated; (eta, seed, time), time as η · steps: S_t. For the flow: flow_U, flow_S, flow_S_t.
     Raises ValueError for settings that are out of range.
     """
-    rates = checks.all_positive("rates", rates)
+    rates = validate.all_positive("rates", rates)
     if label_noise < 0 or duration <= 0 or round(duration / logs / max(*rates, FLOW["eta"])) < 1:
         most = f"a duration of {logs} steps or more at eta={max(rates)}, label noise of 0 or more"
         raise ValueError(f"duration={duration}, label_noise={label_noise}; allowed: {most}")
-    checks.counts(batch_size=batch_size, width=width, logs=logs, replicas=replicas, n_seeds=n_seeds)
+    validate.counts(batch_size=batch_size, width=width, logs=logs, replicas=replicas, n_seeds=n_seeds)
     plain = {"rates": rates, "batch_size": batch_size, "width": width, "label_noise": label_noise, "duration": duration,
              "logs": logs, "replicas": replicas, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_equal_losses, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "gradient norms at equal loss")
@@ -146,8 +146,8 @@ def perturbed(
     times = sorted(int(t) for t in times)
     if not times or times[0] < 0 or times[-1] >= steps:
         raise ValueError(f"times={times} must lie from 0 to below steps={steps}")
-    checks.positive(size=size)
-    checks.counts(directions=directions, batch_size=batch_size, width=width, n_seeds=n_seeds)
+    validate.positive(size=size)
+    validate.counts(directions=directions, batch_size=batch_size, width=width, n_seeds=n_seeds)
     plain = {"times": times, "steps": steps, "size": size, "directions": directions, "eta": eta, "batch_size": batch_size,
              "width": width, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_twins, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "perturbed twins")
@@ -200,8 +200,8 @@ def tasks(
     last.
     Raises ValueError for settings that are out of range.
     """
-    checks.positive(eta=eta)
-    checks.counts(n_tasks=n_tasks, steps=steps, batch_size=batch_size, width=width, replicas=replicas, n_seeds=n_seeds)
+    validate.positive(eta=eta)
+    validate.counts(n_tasks=n_tasks, steps=steps, batch_size=batch_size, width=width, replicas=replicas, n_seeds=n_seeds)
     plain = {"n_tasks": n_tasks, "steps": steps, "eta": eta, "batch_size": batch_size, "width": width, "replicas": replicas,
              "device": str(device)}  # fmt: skip
     parts = yield Jobs(_tasks, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "one task after another")

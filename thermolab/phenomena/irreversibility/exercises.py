@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from thermolab.phenomena.feedback import Feedback, is_number, number, predictions
+from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
 from thermolab.phenomena.irreversibility import symmetry_recipes
 from thermolab.phenomena.irreversibility.symmetries import Symmetry
 

@@ -15,10 +15,10 @@ from scipy.integrate import solve_ivp
 from torch import nn
 from torch.func import functional_call, vmap
 
-from thermolab.engine import models
-from thermolab.engine.replicas import Replicas, squared_error
 from thermolab.instruments import curvature
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
+from thermolab.systems import models
+from thermolab.systems.replicas import Replicas, squared_error
 
 ACTIVATIONS = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "softplus": nn.Softplus, "gelu": nn.GELU}
 NOISE = 0.5  # standard deviation of what the inputs do not explain of a target; of what they do it is about 1
@@ -107,10 +107,10 @@ def flow(force: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, tim
 def check(rates, *, time=None, **counts: int) -> None:
     """Raises ValueError, one line, for rates or a time that are not positive (None: the default), or a count below 1."""
     if rates is not None:
-        checks.all_positive("rates", rates)
+        validate.all_positive("rates", rates)
     if time is not None:
-        checks.positive(time=time)
-    checks.counts(**counts)
+        validate.positive(time=time)
+    validate.counts(**counts)
 
 
 def together(parts, numbers: list[int], **coords) -> xr.Dataset:

@@ -15,11 +15,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from thermolab.engine import random, scenario
-from thermolab.engine.compiled import DIVERGED
+from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.phenomena.irreversibility import walk
+from thermolab.systems import random
+from thermolab.systems.kernels import DIVERGED
 
 RULES = ("descent", "descent, undone on F", "flow of L", "flow of F")
 WAYS = ("forward", "backward")

@@ -17,7 +17,7 @@ import xarray as xr
 from torch.func import grad, vmap
 
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.irreversibility.symmetries import EXPONENTIAL, FACTOR, STATES, TABLE, Symmetry, normals
 
 
@@ -83,7 +83,7 @@ def noether(
     runs. Raises ValueError for settings or rows that are not allowed. Source: document 4, part 2.
     """
     numbers = _checked(rows, seed, n_seeds, exponential=True)
-    checks.positive(eta=eta, batch_size=batch_size, steps=steps)
+    validate.positive(eta=eta, batch_size=batch_size, steps=steps)
     settings = {"eta": eta, "batch_size": batch_size, "steps": steps, "numbers": numbers, "device": str(device)}
     parts = yield from _each(_stepped, rows, "SGD along symmetries", **settings)
     return _dataset(parts, rows, {"seed": numbers, "step": np.arange(steps + 1)})
@@ -137,7 +137,7 @@ def orbit(
     Raises ValueError for settings or rows that are not allowed. Source: document 4, backup slides.
     """
     numbers = _checked(rows, seed, n_seeds, exponential=True)
-    checks.positive(eta=eta, extent=extent, points=points - 2)
+    validate.positive(eta=eta, extent=extent, points=points - 2)
     s = np.linspace(-extent, extent, points)
     parts = yield from _each(_along, rows, "orbits", eta=eta, s=s, numbers=numbers, device=str(device))
     return _dataset(parts, rows, {"seed": numbers, "s": s})
@@ -184,7 +184,7 @@ def decayed(
     lams = [float(lam) for lam in np.atleast_1d(lams)]
     if not lams or lams[0] != 0 or not all(0 < lam < math.inf for lam in lams[1:]):
         raise ValueError(f"lams={lams} are not allowed; allowed: 0, then positive numbers")
-    checks.positive(eta=eta, steps=steps)
+    validate.positive(eta=eta, steps=steps)
     settings = {"lams": lams, "eta": eta, "steps": steps, "numbers": numbers, "device": str(device)}
     parts = yield from _each(_settled, rows, "weight decay", **settings)
     return _dataset(parts, rows, {"seed": numbers, "lam": lams})
@@ -230,7 +230,7 @@ def _checked(rows: Sequence[Symmetry], seed: int, n_seeds: int, exponential: boo
     names = [getattr(row, "name", row) for row in rows]
     if not names or len(set(names)) < len(names) or not all(isinstance(row, Symmetry) for row in rows):
         raise ValueError(f"rows={names} are not allowed; allowed: one Symmetry or more, each with a name of its own")
-    checks.positive(n_seeds=n_seeds)
+    validate.positive(n_seeds=n_seeds)
     for row in rows:
         row.check()
     if others := [r.name for r in rows if exponential and not r.is_exponential(r.start(torch.Generator().manual_seed(seed)))]:

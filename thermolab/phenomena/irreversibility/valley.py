@@ -17,12 +17,12 @@ import xarray as xr
 from scipy import stats
 from torch import nn
 
-from thermolab.engine.data import Dataset
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.isotropic import IsotropicNoise
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
+from thermolab.systems.data import Dataset
+from thermolab.systems.isotropic import IsotropicNoise
+from thermolab.systems.network import NetworkOnData
 
 LEVELS = 32  # values of each component of ξ
 PLACES, ANGLES = np.linspace(-3.5, 3.5, 15), np.linspace(-np.pi, np.pi, 13)
@@ -71,11 +71,11 @@ def occupation(
     All seeds of a rate are one batch of replicas, but none changes another.
     Raises ValueError for settings that are out of range. Source: document 4, part 2.
     """
-    rates, spectrum = checks.all_positive("rates", rates), tuple(spectrum)
+    rates, spectrum = validate.all_positive("rates", rates), tuple(spectrum)
     for name, value in {"sigma": sigma, "temperature": temperature}.items():
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"{name}={value} must be positive: without noise nothing moves in the valley")
-    checks.counts(replicas=replicas, relaxations=relaxations, n_seeds=n_seeds)
+    validate.counts(replicas=replicas, relaxations=relaxations, n_seeds=n_seeds)
     IsotropicNoise(3, spectrum=spectrum)  # complains of a bad one
     plain = {"sigma": sigma, "temperature": temperature, "spectrum": spectrum, "replicas": replicas,
              "relaxations": relaxations, "n_seeds": n_seeds, "seed": seed, "device": str(device)}  # fmt: skip

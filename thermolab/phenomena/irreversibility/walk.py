@@ -19,11 +19,11 @@ import torch
 import xarray as xr
 from scipy.integrate import solve_ivp
 
-from thermolab.engine import dynamics, random
-from thermolab.engine.compiled import DIVERGED
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
+from thermolab.systems import random, updates
+from thermolab.systems.kernels import DIVERGED
 
 GAUGES = ("U", "r2", "p", "g2", "push")
 GRAIN = 2**31  # values of a uniform random number, from which the normal ones are made
@@ -91,14 +91,14 @@ class ScaleInvariantWalker:
                 g = (2 * (f - x[:, 0] - sigma * z[:, dim]))[:, None] * torch.addcmul(x, u, f[:, None], value=-1)
                 g2 = (g * g).sum(1)
                 totals += torch.stack([sigma * sigma + 2 - 2 * u[:, 0], r2, lam, g2, g2 / r2])
-                dynamics.update("lr", weights, g / r2.sqrt()[:, None], eta, lam, radius)
+                updates.update("lr", weights, g / r2.sqrt()[:, None], eta, lam, radius)
                 bad = ~(r2 < DIVERGED)
                 diverged[bad & (diverged < 0)] = begin + i + 1
         return dict(zip(GAUGES, totals / n, strict=True)), diverged
 
 
 def normals(seed: int, streams: torch.Tensor, first_step: int, n: int, count: int) -> torch.Tensor:
-    """Standard normals [n, R, count], float64, five times as fast as those of `engine.random`: the data of each step."""
+    """Standard normals [n, R, count], float64, five times as fast as those of `systems.random`: the data of each step."""
     return torch.special.ndtri((random.indices(seed, streams, first_step, n, count, GRAIN).double() + 0.5) / GRAIN)
 
 
@@ -139,14 +139,14 @@ def growth(
     All seeds are one batch of replicas, but none changes another.
     Raises ValueError for settings that are out of range. Source: document 4, part 2.
     """
-    rates, dims = checks.all_positive("rates", rates), list(dims)
+    rates, dims = validate.all_positive("rates", rates), list(dims)
     for dim in dims:
         ScaleInvariantWalker(dim)  # complains of a bad one
     if not sigma > 0:
         raise ValueError(f"sigma={sigma} must be positive: without noise the walker stands still")
     if logs < 2 or logs % 2 or steps % logs:
         raise ValueError(f"logs={logs} must be even, 2 or more, and divide steps={steps}")
-    checks.counts(replicas=replicas, n_seeds=n_seeds)
+    validate.counts(replicas=replicas, n_seeds=n_seeds)
     plain = {"rates": rates, "sigma": sigma, "steps": steps, "logs": logs, "replicas": replicas, "n_seeds": n_seeds,
              "seed": seed, "device": str(device)}  # fmt: skip
     parts = yield Jobs(_walks, [plain | {"dim": d} for d in sorted(dims, reverse=True)], "scale-invariant walkers")

@@ -5,6 +5,6 @@ claims_networks and claims_architectures): the verdicts they decide. live: what 
 notebook's exercises. sizes: what each preset measures.
 """
 
-from thermolab.phenomena.neuron_balance import architectures, claims, exercises, linear, live, networks, sizes, theory
+from thermolab.phenomena.neuron_balance import architectures, claims, exercises, linear, live, networks, presets, theory
 
-__all__ = ["architectures", "claims", "exercises", "linear", "live", "networks", "sizes", "theory"]
+__all__ = ["architectures", "claims", "exercises", "linear", "live", "networks", "presets", "theory"]

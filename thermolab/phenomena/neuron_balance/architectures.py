@@ -14,13 +14,13 @@ import torch
 import xarray as xr
 from torch import nn
 
-from thermolab.engine import models, random
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.engine.replicas import Replicas
 from thermolab.instruments import symmetry
-from thermolab.phenomena.answers import Answers
+from thermolab.systems import models, random
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.regression import Answers
+from thermolab.systems.replicas import Replicas
 
 INPUTS, OUTPUTS, SIZE, TOKENS = 4, 6, 8, 3  # inputs of a vector or token, outputs, side of an image, tokens of a sequence
 N_DATA = 20_000

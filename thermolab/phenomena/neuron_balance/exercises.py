@@ -8,7 +8,7 @@ from collections.abc import Collection
 from torch import nn
 
 from thermolab.instruments import symmetry
-from thermolab.phenomena.feedback import Feedback, is_number, number, predictions
+from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
 from thermolab.phenomena.neuron_balance import theory
 
 STEPS = 1000  # of the prediction

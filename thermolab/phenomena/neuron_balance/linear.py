@@ -1,6 +1,6 @@
 """Linear networks: the norms of two layers, the soft threshold, the shape of the minimum; and balance in a deep network.
 
-All runs are SGD on `setting.student`. A final decay of η takes away what is of first order in η, and the fluctuations, but
+All runs are SGD on `teacher_student.student`. A final decay of η takes away what is of first order in η, and the fluctuations, but
 leaves the balance that was reached: that moves as η². Source: documents 2 and 4.
 """
 
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance import setting, theory
+from thermolab.instruments import neurons
+from thermolab.phenomena.common import linear_theory, validate
+from thermolab.phenomena.neuron_balance import theory
+from thermolab.systems import teacher_student
 
 BALANCED, GRADED, QUIET = (1.0,) * 5, (1.4, 1.2, 1.0, 0.8, 0.6), (1.0, 1.0, 1.0, 1.0, 0.4)  # noise of each output
 SPECTRUM = (1.0, 0.5, 0.2, 0.1, 0.03)  # singular values of a target
@@ -62,8 +65,8 @@ def linear(
         raise ValueError(f"target {target.shape} does not fit {profile.shape} noises and {inputs.shape} inputs")
     if not (np.isfinite(profile).all() and (profile > 0).all() and np.isfinite(inputs).all() and (inputs > 0).all()):
         raise ValueError(f"profile={profile.tolist()}, inputs={inputs.tolist()}: standard deviations must be positive")
-    checks.counts(width=width, batch_size=batch_size, burn_in=burn_in, window=window, decay=decay, copies=copies, n_seeds=n_seeds)
-    checks.positive(eta=eta, tilt=tilt)
+    validate.counts(width=width, batch_size=batch_size, burn_in=burn_in, window=window, decay=decay, copies=copies, n_seeds=n_seeds)
+    validate.positive(eta=eta, tilt=tilt)
     if width < np.linalg.matrix_rank(target):
         raise ValueError(f"width={width} is too small; allowed: {np.linalg.matrix_rank(target)} or more, the rank of the target")
     common = {"profile": profile, "target": target, "inputs": inputs, "width": width, "eta": eta, "batch_size": batch_size,
@@ -72,7 +75,7 @@ def linear(
     numbers = seeds(seed, n_seeds)
     parts = yield Jobs(_linear, [common | {"seed": s} for s in numbers], "linear networks")
     data = {k: (("seed", "i") if np.ndim(parts[0][k]) else ("seed",), np.stack([p[k] for p in parts])) for k in parts[0]}
-    known = theory.norms(target, np.diag(profile**2), np.diag(inputs**2))
+    known = linear_theory.norms(target, np.diag(profile**2), np.diag(inputs**2))
     out = xr.Dataset(data | {f"norm_{k + 1}_theory": known[k] for k in (0, 1)}, coords={"seed": numbers})
     sigma = math.sqrt(float((profile**2).mean()))
     out["target"] = ("i", np.linalg.svd(target * inputs, compute_uv=False))
@@ -81,14 +84,14 @@ def linear(
 
 def _linear(*, profile, target, inputs, width, eta, batch_size, burn_in, window, decay, tilt, copies, seed, device) -> dict:
     widths = (len(inputs), width, len(profile))
-    net = setting.student(widths, lambda x: x @ target.T, "linear", profile, inputs=inputs, seed=seed)
+    net = teacher_student.student(widths, lambda x: x @ target.T, "linear", profile, inputs=inputs, seed=seed)
     start = net.start(torch.arange(copies), seed)
     for view, factor in zip(net.replicas.views(start).values(), (tilt, 1 / tilt), strict=True):
         view.mul_(factor / 2)
     run = Experiment(net, eta=eta, batch_size=batch_size, weights=start, seed=seed, device=device)
 
     def now() -> list[np.ndarray]:
-        return [m.cpu().numpy() for m in setting.layers(net, run.state.weights)]
+        return [m.cpu().numpy() for m in teacher_student.weight_matrices(net, run.state.weights)]
 
     begin = now()
     run.advance(burn_in)
@@ -97,7 +100,7 @@ def _linear(*, profile, target, inputs, width, eta, batch_size, burn_in, window,
         run.advance(10)
         first, second = now()
         products.append((second @ first).mean(0) * inputs)
-    setting.cool(run, decay)
+    schedules.cool(run, decay)
     run.frame()  # tells of divergence
     first, second = now()
     found = {"singular": np.linalg.svd(np.mean(products, 0), compute_uv=False)}
@@ -107,7 +110,7 @@ def _linear(*, profile, target, inputs, width, eta, batch_size, burn_in, window,
 
 def _shape(prefix: str, first, second) -> dict[str, float]:
     """Curvature and the least of it, means over the copies [copies, ...]."""
-    rows = [[*theory.curvature(a, b), *theory.flattest(b @ a)] for a, b in zip(first, second, strict=True)]
+    rows = [[*linear_theory.hessian_top_and_trace(a, b), *linear_theory.flattest(b @ a)] for a, b in zip(first, second, strict=True)]
     names = ("lambda_max", "trace", "flattest_lambda_max", "flattest_trace")
     return {prefix + k: v for k, v in zip(names, np.mean(rows, 0), strict=True)}
 
@@ -119,7 +122,7 @@ def by_profile(profiles=(BALANCED, GRADED, QUIET), **settings) -> dict:
 
 def thresholded(spectrum=SPECTRUM, *, sigma: float = 1.0, **settings):
     """`linear` with a target of this spectrum, at an η/B so large that τ is seen; the norms of the layers do not matter here."""
-    long = {"eta": 0.05, "batch_size": 8, "burn_in": 8000, "window": 40_000, "decay": setting.STAGES, "copies": 8}
+    long = {"eta": 0.05, "batch_size": 8, "burn_in": 8000, "window": 40_000, "decay": schedules.STAGES, "copies": 8}
     return linear([sigma] * len(spectrum), target=spectrum, **(long | settings))
 
 
@@ -150,10 +153,10 @@ def matrix(
     (eta, time, seed). Their distance: `residual`.
     Raises ValueError for settings that are out of range. Source: document 4, part 2, with the transposes corrected.
     """
-    checks.counts(
+    validate.counts(
         d=d, width=width, batch_size=batch_size, steps=steps, logs=logs, moments=moments, batches=batches, n_seeds=n_seeds
     )
-    checks.positive(eta=min(rates))
+    validate.positive(eta=min(rates))
     if depth < 2:
         raise ValueError(f"depth={depth} is too small; allowed: 2 or more layers")
     common = {"rates": tuple(rates), "widths": (d, *[width] * (depth - 1), d), "batch_size": batch_size, "sigma": sigma,
@@ -169,7 +172,7 @@ def matrix(
 
 def _matrix(*, rates, widths, batch_size, sigma, steps, logs, moments, batches, seed, device) -> dict[str, np.ndarray]:
     """above, below [eta, time, pair, row, column], U [eta, time]."""
-    net = setting.student(widths, lambda x: x, "linear", [sigma] * widths[-1], seed=seed)
+    net = teacher_student.student(widths, lambda x: x, "linear", [sigma] * widths[-1], seed=seed)
     start = net.start(torch.arange(1), seed).repeat(len(rates), 1) / math.sqrt(2)  # the usual gain makes up for a ReLU
     run = Experiment(net, eta=rates, batch_size=batch_size, weights=start, streams=[0] * len(rates), seed=seed, device=device)
     rows, energy = [], []
@@ -177,7 +180,7 @@ def _matrix(*, rates, widths, batch_size, sigma, steps, logs, moments, batches, 
         seen = []
         for _ in range(moments):
             run.advance(max(1, steps // logs // moments))
-            g = setting.probe(run, batches)
+            g = neurons.probe(run, batches)
             seen.append([[(a @ a.mT).mean(0).cpu().numpy(), (b.mT @ b).mean(0).cpu().numpy()] for a, b in itertools.pairwise(g)])
         rows.append(np.mean(seen, 0))
         energy.append(run.frame().gauges["U"])

@@ -14,7 +14,9 @@ import torch
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Gauge, Knob, Scenario
-from thermolab.phenomena.neuron_balance import networks, setting, theory
+from thermolab.instruments import neurons
+from thermolab.phenomena.neuron_balance import networks, theory
+from thermolab.systems import teacher_student
 
 BATCHES = 32  # fresh minibatches of each reading
 SIZES = {
@@ -27,8 +29,8 @@ def _look(system, state, knobs) -> dict[str, np.ndarray]:
     """E|g_u|² and E|g_w|², |u|² and |w|² of each neuron [R, h], from other minibatches than the run's; it leaves no trace."""
     w = state.weights
     streams = torch.arange(len(w), device=w.device)
-    g = setting.gradients(system, w, BATCHES, int(knobs["batch_size"]), 2**33 * (1 + state.step), streams)
-    found = [*(m.mean(0) for m in setting.neurons(*g)), *setting.neurons(*setting.layers(system, w))]
+    g = neurons.gradients(system, w, BATCHES, int(knobs["batch_size"]), 2**33 * (1 + state.step), streams)
+    found = [*(m.mean(0) for m in neurons.neurons(*g)), *neurons.neurons(*teacher_student.weight_matrices(system, w))]
     return dict(zip(("g2_in", "g2_out", "in2", "out2"), found, strict=True))
 
 
@@ -71,7 +73,7 @@ NETWORK = Scenario(
         "eta": Knob("learning rate η", 1e-3, 0.2),
         "lam": scenario.LAM,
         "batch_size": Knob("batch size B", 2, 128, "powers of two"),
-        "activation": Knob("activation", scale="choice", options=setting.ACTIVATIONS, shown=False),
+        "activation": Knob("activation", scale="choice", options=teacher_student.ACTIVATIONS, shown=False),
         "width": Knob("width h", 1, 8, "whole", shown=False),
         "noise_std": Knob("noise σ of the answers", 0.1, 3.0, "linear", shown=False),
         "tilt": Knob("start: factor of w, divisor of u", 0.2, 5.0, shown=False),

@@ -1,6 +1,6 @@
 """Networks of two layers on their way to balance, with ReLU, tanh or nothing between them.
 
-All runs are SGD on `setting.student`. A network starts where it computes what its teacher does, each neuron rescaled by a
+All runs are SGD on `teacher_student.student`. A network starts where it computes what its teacher does, each neuron rescaled by a
 factor of its own: L is at its least from the first step on, and what moves is balance alone. Source: documents 2 and 4.
 """
 
@@ -12,8 +12,9 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance import setting
+from thermolab.instruments import neurons
+from thermolab.phenomena.common import validate
+from thermolab.systems import teacher_student
 
 ARMS = ((0.02, 8), (0.02, 16), (0.01, 4), (0.01, 8))  # (η, B)
 
@@ -52,10 +53,10 @@ def relu(
     Raises ValueError for settings that are out of range. Source: document 4, part 2.
     """
     arms = [(float(eta), int(b), float(lam)) for lam in lams for eta, b in arms]
-    checks.counts(d_x=d_x, width=width, d_y=d_y, logs=logs, moments=moments, batches=batches, copies=copies, n_seeds=n_seeds)
-    checks.positive(span=span, strength=strength, eta=min(a[0] for a in arms), batch_size=min(a[1] for a in arms))
-    if activation not in setting.ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(setting.ACTIVATIONS)}")
+    validate.counts(d_x=d_x, width=width, d_y=d_y, logs=logs, moments=moments, batches=batches, copies=copies, n_seeds=n_seeds)
+    validate.positive(span=span, strength=strength, eta=min(a[0] for a in arms), batch_size=min(a[1] for a in arms))
+    if activation not in teacher_student.ACTIVATIONS:
+        raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(teacher_student.ACTIVATIONS)}")
     if min(lams) < 0 or sigma < 0 or spread < 0:
         raise ValueError(f"lams={lams}, sigma={sigma}, spread={spread} must not be negative")
     common = {"arms": arms, "activation": activation, "sizes": (d_x, width, d_y), "sigma": sigma, "strength": strength,
@@ -94,8 +95,8 @@ def _trajectories(
 
 def _look(run: Experiment, batches: int) -> np.ndarray:
     """E|g_u|², E|g_w|², |u|², |w|² of each neuron, [4, R, h]."""
-    g = setting.neurons(*setting.probe(run, batches))
-    return np.stack([*(m.mean(0) for m in g), *setting.neurons(*setting.layers(run.system, run.state.weights))])
+    g = neurons.neurons(*neurons.probe(run, batches))
+    return np.stack([*(m.mean(0) for m in g), *neurons.neurons(*teacher_student.weight_matrices(run.system, run.state.weights))])
 
 
 def off_balance(
@@ -106,13 +107,13 @@ def off_balance(
     |w| is multiplied by tilt e^s and |u| divided by it, s = ±spread, with a random sign for each neuron.
     """
     d_x, width, d_y = sizes
-    master = setting.teacher(d_x, width, d_y, activation, strength=strength, seed=seed)
+    master = teacher_student.teacher(d_x, width, d_y, activation, strength=strength, seed=seed)
 
     def answer(x):
         with torch.no_grad():
             return master(torch.tensor(x, dtype=torch.float32)).double().numpy()
 
-    net = setting.student(sizes, answer, activation, [sigma] * d_y, seed=seed)
+    net = teacher_student.student(sizes, answer, activation, [sigma] * d_y, seed=seed)
     weights = torch.cat([p.detach().flatten() for p in master.parameters()]).repeat(copies, 1)
     by = tilt * np.exp(np.random.default_rng([seed, 7]).choice([-spread, spread], (copies, width)))
     by = torch.tensor(by, dtype=torch.float32)

@@ -19,38 +19,6 @@ import math
 import numpy as np
 
 
-def layers(target, noise, inputs=None, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """W₁ [h, d_x] and W₂ [d_y, h] of the least E|g|² with W₂W₁ = target [d_y, d_x], for Q the first columns of 1.
-
-    noise: Σ_ε [d_y, d_y], positive definite; inputs: Σ_x [d_x, d_x], likewise, default 1; width: h, default min(d_x, d_y).
-    Raises ValueError if the target's rank does not fit through the width.
-    """
-    target, noise = np.asarray(target, float), np.asarray(noise, float)
-    inputs = np.eye(target.shape[1]) if inputs is None else np.asarray(inputs, float)
-    root_e, root_x = root(noise), root(inputs)
-    p, d, rt = np.linalg.svd(root_e @ target @ root_x, full_matrices=False)
-    width = len(d) if width is None else width
-    if np.linalg.matrix_rank(target) > width:
-        raise ValueError(f"width={width} is too small for a target of rank {np.linalg.matrix_rank(target)}")
-    n, ratio = min(width, len(d)), (np.trace(inputs) / np.trace(noise)) ** 0.25
-    first, second = np.zeros((width, target.shape[1])), np.zeros((len(target), width))
-    first[:n] = ratio * np.sqrt(d[:n, None]) * rt[:n] @ np.linalg.inv(root_x)
-    second[:, :n] = np.linalg.inv(root_e) @ (p[:, :n] * np.sqrt(d[:n])) / ratio
-    return first, second
-
-
-def norms(target, noise, inputs=None) -> tuple[float, float]:
-    """|W₁|² and |W₂|² of `layers`, whatever the width."""
-    first, second = layers(target, noise, inputs)
-    return float((first**2).sum()), float((second**2).sum())
-
-
-def root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a positive matrix; features x root(G) have the kernel xᵀGx′."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-
-
 def threshold(eta: float, batch_size: int, sigma: float, d_y: int, trace_x: float) -> float:
     """τ = (η/B) σ² √(d_y Tr Σ_x), by which the singular values of V Σ_x^½ shrink at the minimum of F_η, for Σ_ε = σ² 1.
 
@@ -80,20 +48,3 @@ def relaxation_steps(eta, batch_size, sigma: float, d_x: int, d_y: int):
     A ReLU neuron is active for half of the inputs and needs about twice as long.
     """
     return batch_size * (d_x + d_y) / (8 * np.asarray(eta) ** 2 * sigma**2 * d_x * d_y)
-
-
-def curvature(first, second) -> tuple[float, float]:
-    """λ_max and trace of the Hessian of |W₂W₁x - y|² at its minimum, for W₁ [h, d_x], W₂ [d_y, h] and Σ_x = 1.
-
-    On a matrix M of outputs the Hessian acts as 2 (W₂W₂ᵀM + M W₁ᵀW₁), so its eigenvalues are 2 (a_i + b_j) with the squared
-    singular values a of W₂, b of W₁.
-    """
-    a, b = (np.linalg.svd(np.asarray(m, float), compute_uv=False) ** 2 for m in (second, first))
-    return 2 * float(a.max() + b.max()), 2 * float(np.shape(first)[1] * a.sum() + len(second) * b.sum())
-
-
-def flattest(product) -> tuple[float, float]:
-    """Least λ_max and least trace over all W₂W₁ = product [d_y, d_x]: 4 s_max and 4 √(d_x d_y) Σ s_i of its singular values."""
-    d_y, d_x = np.shape(product)
-    s = np.linalg.svd(np.asarray(product, float), compute_uv=False)
-    return 4 * float(s.max()), 4 * math.sqrt(d_x * d_y) * float(s.sum())

@@ -17,8 +17,8 @@ from thermolab.phenomena.platonic_alignment import (
     live,
     minimum,
     pace,
+    presets,
     resting,
-    sizes,
     theory,
 )
 
@@ -32,7 +32,7 @@ __all__ = [
     "live",
     "minimum",
     "pace",
+    "presets",
     "resting",
-    "sizes",
     "theory",
 ]

@@ -1,6 +1,6 @@
 """What breaks the alignment of two embedded deep linear networks, and what does not: one change at a time.
 
-Network A and network B learn the same data through views of their own (`setting`). Each case changes one thing in both or in
+Network A and network B learn the same data through views of their own (`embedded_linear`). Each case changes one thing in both or in
 B alone; the rest stays as it is, random starts and batches included. The proof that they align (arXiv:2507.01098) needs the
 global minimum of F = L + (η/4) E|g|², on the same data up to an invertible view. So there are six ways to break it:
 
@@ -26,9 +26,10 @@ from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
-from thermolab.phenomena import checks
-from thermolab.phenomena.answers import Answers
-from thermolab.phenomena.platonic_alignment import networks, setting
+from thermolab.phenomena.common import validate
+from thermolab.phenomena.platonic_alignment import networks
+from thermolab.systems import embedded_linear
+from thermolab.systems.regression import Answers
 
 
 def both(**changes) -> tuple[dict, dict]:
@@ -80,8 +81,8 @@ def pairs(
     eta: float = 0.02,
     batch_size: int = 8,
     steps: int = 12_000,
-    spectrum=setting.SPECTRUM,
-    noise=setting.NOISE,
+    spectrum=embedded_linear.SPECTRUM,
+    noise=embedded_linear.NOISE,
     d_x: int = 6,
     start: float = networks.START,
     seed: int = 0,
@@ -99,16 +100,16 @@ def pairs(
     Raises ValueError for settings that are out of range and changes that are unknown. Source: arXiv:2507.01098.
     """
     cases = dict(CASES if cases is None else cases)
-    checks.counts(
+    validate.counts(
         depth=min(depth_a, depth_b) - 1, width=min(width_a, width_b), batch_size=batch_size, steps=steps, n_seeds=n_seeds
     )
-    checks.positive(eta=eta, start=start)
+    validate.positive(eta=eta, start=start)
     unknown = sorted({k for case in cases.values() for changes in case for k in changes} - set(CHANGES))
     if unknown:
         raise ValueError(f"changes {unknown} are unknown; allowed: {', '.join(CHANGES)}")
     for changes in (changes for case in cases.values() for changes in case):
-        checks.counts(**{k: v for k, v in changes.items() if k in ("answers", "rank", "live", "width")})
-        checks.positive(**{k: v for k, v in changes.items() if k == "time"})
+        validate.counts(**{k: v for k, v in changes.items() if k in ("answers", "rank", "live", "width")})
+        validate.positive(**{k: v for k, v in changes.items() if k == "time"})
         if changes.get("answers", 1) > len(spectrum) or not 0 <= changes.get("noise", 1.0) < np.inf:
             raise ValueError(
                 f"changes={changes} are not allowed; allowed: {len(spectrum)} answers at the most, noise of 0 or more"
@@ -144,8 +145,8 @@ def _key(changes: dict) -> tuple:
 @functools.lru_cache(8)  # several cases in a row have the same
 def _task(spectrum, noises, factor, d_x, seed) -> tuple[np.ndarray, Answers]:
     """V and the data."""
-    v = setting.target(spectrum, d_x, seed=seed)
-    return v, setting.answers(v, factor * np.array(noises), seed=seed)
+    v = embedded_linear.target(spectrum, d_x, seed=seed)
+    return v, embedded_linear.answers(v, factor * np.array(noises), seed=seed)
 
 
 def _train(*, changes, which, shape, seed, eta, batch_size, steps, spectrum, noises, d_x, start, device) -> tuple:
@@ -153,17 +154,17 @@ def _train(*, changes, which, shape, seed, eta, batch_size, steps, spectrum, noi
     case, (depth, width) = CHANGES | changes, shape
     d_y = len(spectrum) if case["answers"] is None else case["answers"]
     v, learnt = _task(spectrum[:d_y], noises[:d_y], case["noise"], d_x, seed)
-    view = setting.view(d_x, d_y, seed=2 * seed + which)
+    view = embedded_linear.view(d_x, d_y, seed=2 * seed + which)
     if case["labels"] is not None:
-        mixed = setting.view(d_y, d_y, stretch=case["labels"], seed=seed + 2**33).answers
+        mixed = embedded_linear.view(d_y, d_y, stretch=case["labels"], seed=seed + 2**33).answers
         v, learnt = mixed @ v, Answers(learnt.x, learnt.y @ torch.tensor(mixed.T, dtype=torch.float32))
     if case["rank"] is not None:
-        view = setting.View(_truncated(view.inputs, case["rank"]), view.answers)
+        view = embedded_linear.View(_truncated(view.inputs, case["rank"]), view.answers)
     net, streams = (
-        setting.network(view, depth, width if case["width"] is None else case["width"], learnt),
+        embedded_linear.network(view, depth, width if case["width"] is None else case["width"], learnt),
         [2 * case["stream"] + which],
     )
-    weights = setting.start(net, streams, seed, scale=start)
+    weights = embedded_linear.start(net, streams, seed, scale=start)
     if case["live"] is not None:
         _silence(list(net.replicas.views(weights).values()), case["live"])
     knobs = {"eta": eta, "lam": case["lam"], "batch_size": batch_size}
@@ -171,8 +172,8 @@ def _train(*, changes, which, shape, seed, eta, batch_size, steps, spectrum, noi
     end = max(1, round(case["time"] * steps))
     for _ in run.drive(schedules.linear_decay(eta, end), [end], end):  # the frame tells of divergence
         pass
-    x = setting.probe([1.0] * d_x, seed=seed).to(device)
-    *hidden, out = (h[0].cpu() for h in setting.hidden(net, run.state.weights, x, ends=True)[1:])
+    x = embedded_linear.probe([1.0] * d_x, seed=seed).to(device)
+    *hidden, out = (h[0].cpu() for h in embedded_linear.hidden(net, run.state.weights, x, ends=True)[1:])
     excess = networks.excess(networks.Embedded(net, view, weights, seed), out, x.cpu(), v)
     return [h.numpy() for h in hidden], float(excess)
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import xarray as xr
 
 from thermolab.claims import Result, decided
+from thermolab.phenomena.common.traces import prefixed
 from thermolab.phenomena.platonic_alignment import claims_breaking, claims_digits, claims_linear
-from thermolab.phenomena.traces import prefixed
 
 
 def decide(found: Mapping, *, settings=None, seconds: float = 0.0) -> list[Result]:

@@ -23,9 +23,10 @@ from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
-from thermolab.phenomena import checks
-from thermolab.phenomena.answers import N_DATA, Answers
-from thermolab.phenomena.platonic_alignment import networks, setting
+from thermolab.phenomena.common import validate
+from thermolab.phenomena.platonic_alignment import networks
+from thermolab.systems import embedded_linear
+from thermolab.systems.regression import N_DATA, Answers
 
 TARGETS = ("labels", "regression")
 SPREAD = (0.4, 1.6)  # singular values of the matrix that makes targets in general position of labels
@@ -59,8 +60,8 @@ def collapse(
     labels; nc1, the variance of features within classes over that between; nc2, the distance of the class means' Gram matrix
     from that of a simplex, both divided by their norm. Raises ValueError for settings that are out of range.
     """
-    checks.counts(scatter=scatter, depth=min(depth_a, depth_b) - 1, batch_size=batch_size, steps=steps, n_seeds=n_seeds)
-    checks.positive(eta=eta, start=start)
+    validate.counts(scatter=scatter, depth=min(depth_a, depth_b) - 1, batch_size=batch_size, steps=steps, n_seeds=n_seeds)
+    validate.positive(eta=eta, start=start)
     if classes < 2 or min(width_a, width_b) < classes - 1:
         raise ValueError(
             f"classes={classes}, widths {width_a}, {width_b}; allowed: 2 classes or more, width of classes - 1 or more"
@@ -95,7 +96,7 @@ def task(
     x = np.concatenate([np.sqrt(classes) * axes[truth], spread - spread.mean(0)], 1)
     said = np.where(rng.random(len(truth)) < share, rng.integers(classes, size=len(truth)), truth)
     if target == "regression":
-        corners = corners @ setting.view(classes, classes, stretch=SPREAD, seed=seed + 2**33).answers.T
+        corners = corners @ embedded_linear.view(classes, classes, stretch=SPREAD, seed=seed + 2**33).answers.T
     return Answers(*(torch.tensor(a, dtype=torch.float32) for a in (x, corners[said]))), truth
 
 
@@ -104,12 +105,12 @@ def _train(*, target, share, shapes, classes, scatter, eta, batch_size, steps, s
     learnt, truth = task(target, share, classes=classes, scatter=scatter, seed=seed)
     rows = []
     for which, shape in enumerate(shapes):
-        net = setting.network(setting.view(learnt.x.shape[1], classes, seed=2 * seed + which), *shape, learnt)
-        weights = setting.start(net, [which], seed, scale=start)
+        net = embedded_linear.network(embedded_linear.view(learnt.x.shape[1], classes, seed=2 * seed + which), *shape, learnt)
+        weights = embedded_linear.start(net, [which], seed, scale=start)
         run = Experiment(net, eta=eta, batch_size=batch_size, streams=[which], weights=weights, seed=seed, device=device)
         for _ in run.drive(schedules.linear_decay(eta, steps), [steps], steps):
             pass
-        layers = setting.hidden(net, run.state.weights, net.data.x[: PROBES * classes])
+        layers = embedded_linear.hidden(net, run.state.weights, net.data.x[: PROBES * classes])
         rows += [collapsed(h[0].cpu().numpy(), truth[: PROBES * classes]) for h in layers]
     return rows
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from thermolab.phenomena.platonic_alignment.setting import View, orthogonal
+from thermolab.systems.embedded_linear import View, orthogonal
 
 GROW, LIMIT = 1.05, 0.01  # of the steps of `descend`: balance is kept up to the square of a step
 
@@ -55,7 +55,7 @@ def _length(matrices) -> float:
 
 
 def features(view: View, matrices, x: np.ndarray) -> list[np.ndarray]:
-    """Input view, hidden layers, output of W_L, for inputs x [n, d_x]: as `setting.hidden` with its ends, without replicas."""
+    """Input view, hidden layers, output of W_L, for inputs x [n, d_x]: as `embedded_linear.hidden` with its ends, without replicas."""
     found = [x @ view.inputs.T]
     for m in matrices:
         found.append(found[-1] @ m.T)

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models, schedules
+from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
-from thermolab.phenomena import checks
-from thermolab.phenomena.answers import Answers
-from thermolab.phenomena.platonic_alignment import setting
+from thermolab.phenomena.common import validate
+from thermolab.systems import data, embedded_linear, models
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.regression import Answers
 
 IMAGES, SEEN, KEPT, COPIES = 1797, 1200, 32, 24  # all images, those learnt, principal components, noisy copies of each
 STRETCH = (0.4, 1.6)  # of the components in the view of A, from the first to the last; of B: from the last to the first
@@ -59,8 +59,8 @@ def digits(
     with their images shuffled. Layers are counted from 1.
     Raises ValueError for settings that are out of range. Source: document 2.
     """
-    checks.counts(batch_size=batch_size, n_seeds=n_seeds, width=min(*shape_a, *shape_b))
-    checks.positive(eta=eta, start=start)
+    validate.counts(batch_size=batch_size, n_seeds=n_seeds, width=min(*shape_a, *shape_b))
+    validate.positive(eta=eta, start=start)
     if steps < 2 ** (MARKS - 1):
         raise ValueError(f"steps={steps} are too few; allowed: {2 ** (MARKS - 1)} or more")
     if min(noises) < 0 or len(set(noises)) < len(noises):
@@ -117,7 +117,7 @@ def _train(*, noise, activation, shapes, eta, batch_size, steps, start, seed, de
     for which, streams in enumerate(([0, 1], [2, 3])):
         learnt, x, labels = noisy_digits(noise, which, seed=seed)
         net = NetworkOnData(models.mlp((KEPT, *shapes[which], 10), activation=activation), learnt, "lr", loss="squared")
-        weights = setting.start(net, streams, seed, scale=start)
+        weights = embedded_linear.start(net, streams, seed, scale=start)
         runs.append(Experiment(net, eta=eta, batch_size=batch_size, streams=streams, weights=weights, seed=seed, device=device))
         views.append(x)
     frames = [run.drive(schedules.linear_decay(eta, steps), marks(steps), steps) for run in runs]
@@ -133,7 +133,7 @@ _PARTS = (slice(SEEN), slice(SEEN, None))
 
 def _layers(run: Experiment, x: torch.Tensor) -> list[torch.Tensor]:
     """Features [R, n, width] of the hidden layers, and the outputs."""
-    return setting.hidden(run.system, run.state.weights, x.to(run.device), ends=True)[1:]
+    return embedded_linear.hidden(run.system, run.state.weights, x.to(run.device), ends=True)[1:]
 
 
 def _compare(runs, views, labels) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from thermolab.instruments import alignment
-from thermolab.phenomena.feedback import Feedback, number, predictions
+from thermolab.phenomena.common.feedback import Feedback, number, predictions
 
 STEPS = 3000  # of the prediction
 LOUD, QUIET = 2.0, 0.5  # exercise 1: noise of two answers

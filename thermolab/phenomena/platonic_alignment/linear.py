@@ -14,9 +14,9 @@ import xarray as xr
 
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance import theory as balance
-from thermolab.phenomena.platonic_alignment import descent, networks, setting, theory
+from thermolab.phenomena.common import linear_theory, validate
+from thermolab.phenomena.platonic_alignment import descent, networks, theory
+from thermolab.systems import embedded_linear
 
 PROBES = 64  # inputs; they have the exact moments, so that CKA is that of infinitely many
 SAMPLES, SHUFFLES = 400, 50  # independent inputs for the debiased CKA, and shuffled pairs for the null
@@ -37,10 +37,10 @@ def linear(
     batch_size: int = 16,
     steps: int | None = None,
     frames: int = 24,
-    spectrum=setting.SPECTRUM,
-    noise=setting.NOISE,
+    spectrum=embedded_linear.SPECTRUM,
+    noise=embedded_linear.NOISE,
     inputs=None,
-    stretch=setting.STRETCH,
+    stretch=embedded_linear.STRETCH,
     start: float = networks.START,
     seed: int = 0,
     n_seeds: int = 5,
@@ -67,9 +67,9 @@ def linear(
     common = networks.checked(
         depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum, noise, inputs, stretch, start, n_seeds
     )
-    checks.counts(frames=frames)
-    checks.counts(frames, steps=common["steps"])
-    factors = checks.all_positive("factors", factors)
+    validate.counts(frames=frames)
+    validate.counts(frames, steps=common["steps"])
+    factors = validate.all_positive("factors", factors)
     if min(lams, default=0) < 0:
         raise ValueError(f"lams={tuple(lams)} are not allowed; allowed: 0 or more")
     eta = common.pop("eta")
@@ -98,7 +98,7 @@ def _linear(*, rates, lams, shapes, batch_size, steps, frames, spectrum, noise, 
     v, both = networks.pair(shapes, spectrum, noise, inputs, stretch, start, seed)
     how = {"batch_size": batch_size, "steps": steps, "frames": frames, "device": device}
     weights = [networks.train(one, rates, lams, **how) for one in both]
-    x = setting.probe(inputs, PROBES, seed=seed)
+    x = embedded_linear.probe(inputs, PROBES, seed=seed)
     found = [networks.features(one, w, x) for one, w in zip(both, weights, strict=True)]
     excess = np.stack([networks.excess(one, h[-1], x, v) for one, h in zip(both, found, strict=True)], -1)
     seen = [h.transpose(0, 1) for h in (*found[0], *found[1])]  # [arm, time, n, width]
@@ -109,7 +109,7 @@ def _linear(*, rates, lams, shapes, batch_size, steps, frames, spectrum, noise, 
     samples = [h[0] for one, w in zip(both, weights, strict=True) for h in networks.features(one, w[-1:], fresh)]
     return {
         "cka": alignment.layer_cka(seen, seen),
-        "to_kernel": alignment.layer_cka(seen, [x @ torch.from_numpy(balance.root(theory.kernel(v, noise, inputs)))])[..., 0],
+        "to_kernel": alignment.layer_cka(seen, [x @ torch.from_numpy(linear_theory.root(theory.kernel(v, noise, inputs)))])[..., 0],
         "excess": excess.swapaxes(0, 1),
         "cka_debiased": alignment.layer_cka(samples, samples, debiased=True),
         "null": _null([h[0] for h in samples], seed, False),
@@ -141,7 +141,7 @@ def _inserted(v, both, weights, x, seed) -> dict[str, np.ndarray]:
     for spread in (0.0, SPREAD):
         layers = []
         for i, (one, w) in enumerate(zip(both, weights, strict=True)):
-            trained = [m[0].numpy() for m in setting.matrices(one.net, w)]
+            trained = [m[0].numpy() for m in embedded_linear.matrices(one.net, w)]
             layers.append(descent.features(one.view, descent.inserted(trained, 2 * seed + i, spread), x.numpy()))
         tables.append(alignment.layer_cka(layers[0] + layers[1], layers[0] + layers[1]))
         outputs = [torch.from_numpy(own[-1]) for own in layers]
@@ -156,8 +156,8 @@ def _trap(v, shapes, stretch, inputs, x, seed) -> np.ndarray:
         layers = []
         for i, (depth, width) in enumerate(shapes):
             own = 2 * seed + i + copy * 2**33
-            view = setting.view(d_x, d_y, stretch=stretch, seed=own) if frozen else setting.no_view(d_x, d_y)
-            begin = setting.gaussian((d_x, *[width] * (depth - 1), d_y), SMALL, own)
+            view = embedded_linear.view(d_x, d_y, stretch=stretch, seed=own) if frozen else embedded_linear.no_view(d_x, d_y)
+            begin = embedded_linear.gaussian((d_x, *[width] * (depth - 1), d_y), SMALL, own)
             ended, left = descent.descend(view, begin, v, excess=LEARNT, inputs=inputs)
             layers += [h if left <= LEARNT else h * np.nan for h in descent.features(view, ended, x)]  # it must have learnt
         tables.append(alignment.layer_cka(layers, layers))

@@ -18,11 +18,12 @@ import torch
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Gauge, Knob, Scenario
-from thermolab.phenomena.noisy import NoisyAnswers, number
-from thermolab.phenomena.platonic_alignment import setting, theory
+from thermolab.phenomena.platonic_alignment import theory
+from thermolab.systems import embedded_linear
+from thermolab.systems.regression import NoisyAnswers, number
 
-D_X, D_Y = 6, len(setting.NOISE)
-START = 0.6  # of the usual start: `setting.START` throws some deep networks out at this panel's larger η
+D_X, D_Y = 6, len(embedded_linear.NOISE)
+START = 0.6  # of the usual start: `embedded_linear.START` throws some deep networks out at this panel's larger η
 
 
 class Pair:
@@ -63,7 +64,7 @@ class Pair:
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Gaussian weights of A and of B."""
-        own = [setting.start(net, 2 * streams + i, seed, scale=START) for i, net in enumerate(self.nets)]
+        own = [embedded_linear.start(net, 2 * streams + i, seed, scale=START) for i, net in enumerate(self.nets)]
         return torch.cat(own, 1)
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
@@ -95,13 +96,13 @@ def names(depth_a: int, depth_b: int) -> tuple[str, ...]:
 
 
 def _build(*, seed, device, eta, lam, batch_size, noise, depth_a, width_a, depth_b, width_b, replicas) -> Experiment:
-    v = setting.target(seed=seed)
-    data = setting.answers(v, np.ones(D_Y), seed=seed)
+    v = embedded_linear.target(seed=seed)
+    data = embedded_linear.answers(v, np.ones(D_Y), seed=seed)
     clean = data.x @ torch.tensor(v.T, dtype=torch.float32)
     shared = NoisyAnswers(data.x, clean, data.y - clean)
-    views = [setting.view(D_X, D_Y, seed=2 * seed + i) for i in range(2)]
+    views = [embedded_linear.view(D_X, D_Y, seed=2 * seed + i) for i in range(2)]
     shapes = ((depth_a, width_a), (depth_b, width_b))
-    pair = Pair([setting.network(see, *shape, shared) for see, shape in zip(views, shapes, strict=True)], setting.NOISE)
+    pair = Pair([embedded_linear.network(see, *shape, shared) for see, shape in zip(views, shapes, strict=True)], embedded_linear.NOISE)
     least = [theory.minimum(see, v, pair.profile, depth) for see, (depth, _) in zip(views, shapes, strict=True)]
     look = functools.partial(_look, views=views, kernel=least[0][0][0] @ views[0].inputs)
     excess = np.mean([depth * q for (_, q), (depth, _) in zip(least, shapes, strict=True)])
@@ -117,7 +118,7 @@ def _look(system: Pair, state, knobs, *, views, kernel) -> torch.Tensor:
     """
     layers = []
     for net, weights, see in zip(system.nets, system.parts(state.weights), views, strict=True):
-        first, *others, _ = setting.matrices(net, weights)
+        first, *others, _ = embedded_linear.matrices(net, weights)
         layers += itertools.accumulate([first @ torch.tensor(see.inputs).to(first), *others], lambda h, w: w @ h)
     layers.append(torch.tensor(kernel).to(layers[0]).expand(len(state.weights), *kernel.shape))
     every = torch.cat(layers, 1)
@@ -141,7 +142,7 @@ def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
     if noise == 0 or frame.knob("lam") > 0:
         return {}
     excess = eta / frame.knob("batch_size") * np.nanmean(frame.gauges["excess"])  # (η/4) E|g|² at noise = 1
-    return {"cka": 1.0, "kernel": 1.0, "U": float(noise**2 * (np.square(setting.NOISE).sum() + excess))}
+    return {"cka": 1.0, "kernel": 1.0, "U": float(noise**2 * (np.square(embedded_linear.NOISE).sum() + excess))}
 
 
 PAIR = Scenario(

@@ -15,10 +15,10 @@ from scipy.optimize import minimize
 
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance import theory as balance
-from thermolab.phenomena.platonic_alignment import descent, networks, setting, theory
+from thermolab.phenomena.common import linear_theory, validate
+from thermolab.phenomena.platonic_alignment import descent, networks, theory
 from thermolab.phenomena.platonic_alignment.linear import PROBES
+from thermolab.systems import embedded_linear
 
 SHAPES = ((2, 6), (3, 8), (3, 6), (4, 8), (4, 6), (5, 8))  # depth and width of each network
 STOP = 1e-8  # gradient at which L-BFGS stops; flat directions of F have a curvature of order η
@@ -30,10 +30,10 @@ def minima(
     *,
     shapes=SHAPES,
     batch_size: int = 1,
-    spectrum=setting.SPECTRUM,
-    noise=setting.NOISE,
+    spectrum=embedded_linear.SPECTRUM,
+    noise=embedded_linear.NOISE,
     inputs=None,
-    stretch=setting.STRETCH,
+    stretch=embedded_linear.STRETCH,
     start: float = networks.START,
     seed: int = 0,
     n_seeds: int = 5,
@@ -48,7 +48,7 @@ def minima(
     layer); excess (eta, seed, net), loss less that of V; ratio (eta, seed, net): E|g|² over its least, 4 L q/B.
     Raises ValueError for settings that are out of range. Source: document 4, part 3.
     """
-    if len(checks.all_positive("etas", etas)) < 2 or (np.diff(etas) >= 0).any():
+    if len(validate.all_positive("etas", etas)) < 2 or (np.diff(etas) >= 0).any():
         raise ValueError(f"etas={tuple(etas)} are not allowed; allowed: two or more that fall")
     if not shapes:
         raise ValueError("shapes=() is not allowed; allowed: one (depth, width) or more")
@@ -69,13 +69,13 @@ KEPT = ("batch_size", "spectrum", "noise", "inputs", "stretch", "start")
 
 
 def _minima(*, etas, shapes, batch_size, spectrum, noise, inputs, stretch, start, seed) -> dict[str, np.ndarray]:
-    v = setting.target(spectrum, len(inputs), seed=seed)
-    x = setting.probe(inputs, PROBES, seed=seed).numpy()
-    rooted = x @ balance.root(theory.kernel(v, noise, inputs))
+    v = embedded_linear.target(spectrum, len(inputs), seed=seed)
+    x = embedded_linear.probe(inputs, PROBES, seed=seed).numpy()
+    rooted = x @ linear_theory.root(theory.kernel(v, noise, inputs))
     tables = {k: [] for k in ("cka", "to_kernel", "excess", "ratio")}
     d_y, d_x = v.shape
-    views = [setting.view(d_x, d_y, stretch=stretch, seed=len(shapes) * seed + i) for i in range(len(shapes))]
-    begin = [setting.gaussian((d_x, *[width] * (depth - 1), d_y), start, len(shapes) * seed + i)
+    views = [embedded_linear.view(d_x, d_y, stretch=stretch, seed=len(shapes) * seed + i) for i in range(len(shapes))]
+    begin = [embedded_linear.gaussian((d_x, *[width] * (depth - 1), d_y), start, len(shapes) * seed + i)
              for i, (depth, width) in enumerate(shapes)]  # fmt: skip
     lowest = [4 * depth / batch_size * theory.minimum(view, v, noise, depth, inputs)[1]
               for view, (depth, _) in zip(views, shapes, strict=True)]  # fmt: skip

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
-from thermolab.phenomena import checks
-from thermolab.phenomena.platonic_alignment import setting, theory
+from thermolab.phenomena.common import validate
+from thermolab.phenomena.platonic_alignment import theory
+from thermolab.systems import embedded_linear
+from thermolab.systems.network import NetworkOnData
 
 WARM_UP, DECAY = 0.1, 0.25  # shares of the steps in which η rises, and in which it falls, linearly
 START = 0.5  # of the usual Gaussian start: at 0.7 one in ten deep networks diverges at once
@@ -27,36 +28,36 @@ class Embedded:
     """A network with its view, the target, what it starts from [1, P], and the seed of its batches."""
 
     net: NetworkOnData
-    view: setting.View
+    view: embedded_linear.View
     weights: torch.Tensor
     seed: int
 
     @property
     def begin(self) -> list[np.ndarray]:
         """W_1 … W_L at the start."""
-        return [m[0].numpy() for m in setting.matrices(self.net, self.weights)]
+        return [m[0].numpy() for m in embedded_linear.matrices(self.net, self.weights)]
 
 
 def pair(shapes, spectrum, noise, inputs, stretch, start, seed) -> tuple[np.ndarray, list[Embedded]]:
     """V, and networks A and B of these (depth, width) on the same data, each with a view and a start of its own."""
-    v = setting.target(spectrum, len(inputs), seed=seed)
-    data = setting.answers(v, noise, inputs=inputs, seed=seed)
+    v = embedded_linear.target(spectrum, len(inputs), seed=seed)
+    data = embedded_linear.answers(v, noise, inputs=inputs, seed=seed)
     found = []
     for i, (depth, width) in enumerate(shapes):
         own = 2 * seed + i
-        view = setting.view(len(inputs), len(spectrum), stretch=stretch, seed=own)
-        net = setting.network(view, depth, width, data)
-        found.append(Embedded(net, view, setting.start(net, [0], own, scale=start), own))
+        view = embedded_linear.view(len(inputs), len(spectrum), stretch=stretch, seed=own)
+        net = embedded_linear.network(view, depth, width, data)
+        found.append(Embedded(net, view, embedded_linear.start(net, [0], own, scale=start), own))
     return v, found
 
 
 def checked(depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum, noise, inputs, stretch, start, n_seeds) -> dict:
     """The settings that all runs share, or a ValueError."""
-    checks.counts(depth_a=depth_a, depth_b=depth_b, width_a=width_a, width_b=width_b, batch_size=batch_size, n_seeds=n_seeds)
-    checks.counts(**({} if steps is None else {"steps": steps}))
-    checks.positive(start=start, stretch=min(stretch), noise=min(noise), **({} if eta is None else {"eta": eta}))
+    validate.counts(depth_a=depth_a, depth_b=depth_b, width_a=width_a, width_b=width_b, batch_size=batch_size, n_seeds=n_seeds)
+    validate.counts(**({} if steps is None else {"steps": steps}))
+    validate.positive(start=start, stretch=min(stretch), noise=min(noise), **({} if eta is None else {"eta": eta}))
     inputs = np.ones(len(spectrum) + 1) if inputs is None else np.asarray(inputs, float)
-    checks.positive(inputs=inputs.min())
+    validate.positive(inputs=inputs.min())
     if min(depth_a, depth_b) < 2:
         raise ValueError(f"depths {depth_a} and {depth_b} are not allowed; allowed: 2 or more, for one hidden layer")
     if min(spectrum) < 0 or max(spectrum) <= 0 or not np.isfinite(spectrum).all():
@@ -106,7 +107,7 @@ def train(one: Embedded, rates, lams, *, batch_size, steps, frames, device) -> t
 
 def features(one: Embedded, weights: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
     """Features [frames, R, n, width] of input view, hidden layers and output of W_L, for weights [frames, R, P]."""
-    found = setting.hidden(one.net, weights.flatten(0, 1), x, ends=True)
+    found = embedded_linear.hidden(one.net, weights.flatten(0, 1), x, ends=True)
     return [h.unflatten(0, weights.shape[:2]) for h in found]
 
 

@@ -10,9 +10,10 @@ import xarray as xr
 
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
-from thermolab.phenomena import checks
-from thermolab.phenomena.platonic_alignment import networks, setting
+from thermolab.phenomena.common import validate
+from thermolab.phenomena.platonic_alignment import networks
 from thermolab.phenomena.platonic_alignment.linear import PROBES
+from thermolab.systems import embedded_linear
 
 
 @Recipe
@@ -26,10 +27,10 @@ def pace(
     divisors=(1, 2, 4),
     batch_size: int = 16,
     steps: int = 3000,
-    spectrum=setting.SPECTRUM,
-    noise=setting.NOISE,
+    spectrum=embedded_linear.SPECTRUM,
+    noise=embedded_linear.NOISE,
     inputs=None,
-    stretch=setting.STRETCH,
+    stretch=embedded_linear.STRETCH,
     start: float = networks.START,
     seed: int = 0,
     n_seeds: int = 5,
@@ -44,7 +45,7 @@ def pace(
     common = networks.checked(
         depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum, noise, inputs, stretch, start, n_seeds
     )
-    checks.counts(**{f"divisors[{i}]": d for i, d in enumerate(divisors)})
+    validate.counts(**{f"divisors[{i}]": d for i, d in enumerate(divisors)})
     if len(divisors) < 2 or (np.diff(divisors) <= 0).any():
         raise ValueError(f"divisors={tuple(divisors)} are not allowed; allowed: two or more that rise")
     rates, numbers = common.pop("eta") / np.array(divisors), seeds(seed, n_seeds)
@@ -62,7 +63,7 @@ def pace(
 def _pace(*, rates, lengths, shapes, batch_size, spectrum, noise, inputs, stretch, start, seed, device) -> dict:
     """cka [clock, eta, layer, other] and excess [clock, eta, net] at the end."""
     v, both = networks.pair(shapes, spectrum, noise, inputs, stretch, start, seed)
-    x, tables, losses = setting.probe(inputs, PROBES, seed=seed), {}, {}
+    x, tables, losses = embedded_linear.probe(inputs, PROBES, seed=seed), {}, {}
     for steps in np.unique(lengths):
         arms = np.unique(np.nonzero(lengths == steps)[1])
         how = {"batch_size": batch_size, "steps": int(steps), "frames": 1, "device": device}

@@ -21,10 +21,11 @@ import xarray as xr
 
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import alignment
-from thermolab.phenomena import checks
-from thermolab.phenomena.answers import samples
-from thermolab.phenomena.platonic_alignment import descent, networks, setting, theory
+from thermolab.phenomena.common import validate
+from thermolab.phenomena.platonic_alignment import descent, networks, theory
 from thermolab.phenomena.platonic_alignment.linear import PROBES
+from thermolab.systems import embedded_linear
+from thermolab.systems.regression import samples
 
 STEEP = (3.0, 2.0, 1.0, 0.5, 0.25)
 NEWTON = 3  # steps back to the minimum of L after each of the slow motion
@@ -41,9 +42,9 @@ def resting(
     batch_size: int = 16,
     steps: int = 20_000,
     spectrum=STEEP,
-    noise=setting.NOISE,
+    noise=embedded_linear.NOISE,
     inputs=None,
-    stretch=setting.STRETCH,
+    stretch=embedded_linear.STRETCH,
     seed: int = 0,
     n_seeds: int = 5,
     device: str = "cpu",
@@ -56,7 +57,7 @@ def resting(
     before and its noise with the other sign.
     Raises ValueError for settings that are out of range.
     """
-    checks.all_positive("spectrum", spectrum)
+    validate.all_positive("spectrum", spectrum)
     width = len(spectrum)
     common = networks.checked(
         depth_a, depth_b, width, width, eta, batch_size, steps, spectrum, noise, inputs, stretch, networks.START, n_seeds
@@ -72,11 +73,11 @@ def resting(
 
 
 def _resting(*, depths, eta, batch_size, steps, spectrum, noise, inputs, stretch, seed) -> np.ndarray:
-    v, layers = setting.target(spectrum, len(inputs), seed=seed), {law: [] for law in LAWS}
-    x = setting.probe(inputs, PROBES, seed=seed).numpy()
+    v, layers = embedded_linear.target(spectrum, len(inputs), seed=seed), {law: [] for law in LAWS}
+    x = embedded_linear.probe(inputs, PROBES, seed=seed).numpy()
     time = eta**2 * sum(fallen(k, steps) ** 2 for k in range(steps)) / batch_size
     for i, depth in enumerate(depths):
-        view = setting.view(len(inputs), len(spectrum), stretch=stretch, seed=2 * seed + i)
+        view = embedded_linear.view(len(inputs), len(spectrum), stretch=stretch, seed=2 * seed + i)
         begin, _ = theory.minimum(view, v, noise, depth, inputs)
         how = {"batch_size": batch_size, "steps": steps, "seed": 2 * seed + i}
         ends = {"predicted": moved(view, begin, v, noise, time, inputs=inputs, eta=eta)}

@@ -1,6 +1,6 @@
 """Closed forms of alignment: the kernel of all hidden layers at the minimum of F, the weights there, and E|g|².
 
-To leading order SGD follows the gradient of F_η = L + (η/4) E|g|² (page 00). For an embedded deep linear network (`setting`)
+To leading order SGD follows the gradient of F_η = L + (η/4) E|g|² (page 00). For an embedded deep linear network (`embedded_linear`)
 let x̃ = M_in Z x, C_i = W_i … W_1, A_i = M_out W_L … W_{i+1}. At the minimum of L, batches of size B have
 
     E|g|² = (4/B) Σ_i Tr(A_iᵀ Σ_ε A_i) Tr(C_{i-1} Σ_x̃ C_{i-1}ᵀ),    i = 1 … L,
@@ -20,8 +20,8 @@ import math
 
 import numpy as np
 
-from thermolab.phenomena.platonic_alignment import setting
-from thermolab.phenomena.platonic_alignment.setting import View
+from thermolab.systems import embedded_linear
+from thermolab.systems.embedded_linear import View
 
 PACE, QUIET, FOLDS = 0.7, 0.05, 14  # of `recommended`: η λ_max, excess loss over that of f = 0, steps · η² · `rate`
 LONGEST = 500_000  # steps
@@ -100,9 +100,9 @@ def sharpness(view: View, matrices, inputs=None) -> float:
 
 
 def recommended(
-    depths, spectrum, noise, *, inputs=None, stretch=setting.STRETCH, batch_size: int = 16, eta: float | None = None
+    depths, spectrum, noise, *, inputs=None, stretch=embedded_linear.STRETCH, batch_size: int = 16, eta: float | None = None
 ) -> tuple[float, int]:
-    """η (unless it is given) and steps, a quarter of them for the final decay, for depths, data and views as in `setting`.
+    """η (unless it is given) and steps, a quarter of them for the final decay, for depths, data and views as in `embedded_linear`.
 
     Of 8 random views the worst counts. η is 0.7/λ_max with the `sharpness` at `minimum`, for at 1/λ_max a deep network can lose
     its weakest singular value for good, and less where the excess loss η L q/B of fluctuations would exceed 5 % of |V Σ_x^½|².
@@ -111,8 +111,8 @@ def recommended(
     d_x = len(spectrum) + 1 if inputs is None else len(inputs)
     etas, rates = [], []
     for seed, depth in itertools.product(range(8), set(depths)):
-        v = setting.target(spectrum, d_x, seed=seed)
-        seen = setting.view(d_x, len(spectrum), stretch=stretch, seed=seed)
+        v = embedded_linear.target(spectrum, d_x, seed=seed)
+        seen = embedded_linear.view(d_x, len(spectrum), stretch=stretch, seed=seed)
         matrices, q = minimum(seen, v, noise, depth, inputs)
         signal = np.square(v * _inputs(v, inputs)).sum()
         etas.append(min(PACE / sharpness(seen, matrices, inputs), QUIET * signal * batch_size / (depth * q)))

@@ -14,12 +14,11 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.schedules import STAGES, cool
 from thermolab.instruments import alignment, curvature
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance import theory as balance
-from thermolab.phenomena.neuron_balance.setting import STAGES, cool
-from thermolab.phenomena.platonic_alignment import setting as views
+from thermolab.phenomena.common import linear_theory, validate
 from thermolab.phenomena.progressive_sharpening import setting
+from thermolab.systems import embedded_linear as views
 
 ARMS = ("noise", "none")
 NOISES = ("balanced", "imbalanced")
@@ -58,10 +57,10 @@ def cause(
     Raises ValueError for settings that are out of range.
     """
     profile, widths = setting.check(profile, min(widths)), tuple(widths)
-    checks.counts(d_x=d_x, steps=steps, quiet=quiet, decay=decay, logs=logs, batch_size=batch_size, n_seeds=n_seeds)
-    checks.positive(eta=eta)
-    checks.multiples(logs, "logs", steps=steps, quiet=quiet)
-    checks.multiples(STAGES, "stages", decay=decay)
+    validate.counts(d_x=d_x, steps=steps, quiet=quiet, decay=decay, logs=logs, batch_size=batch_size, n_seeds=n_seeds)
+    validate.positive(eta=eta)
+    validate.multiples(logs, "logs", steps=steps, quiet=quiet)
+    validate.multiples(STAGES, "stages", decay=decay)
     if len(widths) != 2 or d_x < len(profile):
         raise ValueError(f"widths={widths}, d_x={d_x} are not allowed; allowed: two widths, and {len(profile)} inputs or more")
     common = {"profile": profile, "d_x": d_x, "widths": widths, "eta": eta, "batch_size": batch_size, "logs": logs,
@@ -86,7 +85,7 @@ def _cause(*, profile, d_x, widths, eta, batch_size, lengths, decay, logs, seed,
     data = {name: views.answers(v, sigma, seed=seed) for name, sigma in sigmas.items()}
     own = [views.view(d_x, len(v), stretch=STRETCH, seed=2 * seed + k) for k in range(len(NETS))]
     nets = [views.network(view, 2, h, data["none"]) for view, h in zip(own, widths, strict=True)]
-    first = [balance.layers(v, np.diag(sigmas[name] ** 2))[0] for name in NOISES]
+    first = [linear_theory.optimal_layers(v, np.diag(sigmas[name] ** 2))[0] for name in NOISES]
     kernels = torch.stack([x @ torch.tensor(w.T @ w).to(x) @ x.T for w in first])
 
     def sharpness(net, weights):
@@ -123,5 +122,5 @@ def settled(net, v: np.ndarray, sigma: np.ndarray) -> torch.Tensor:
     module = net.replicas.module
     c, m = (layer.weight.detach().cpu().double().numpy() for layer in (module[0], module[-1]))
     inner = np.linalg.solve(m, v) @ np.linalg.inv(c)
-    layers = balance.layers(inner, m.T @ np.diag(sigma**2) @ m, c @ c.T, module[1].out_features)
+    layers = linear_theory.optimal_layers(inner, m.T @ np.diag(sigma**2) @ m, c @ c.T, module[1].out_features)
     return torch.tensor(np.concatenate([w.ravel() for w in layers]))

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from thermolab.claims import Result, decided
+from thermolab.phenomena.common.traces import prefixed
 from thermolab.phenomena.progressive_sharpening import claims_edge, claims_language, claims_switch
 from thermolab.phenomena.progressive_sharpening.cause import PHASES
-from thermolab.phenomena.traces import prefixed
 
 SWITCH = ("profiles", "switches", "steep", "scratch", "adams", "orbits", "pair")
 

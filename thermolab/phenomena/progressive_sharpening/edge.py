@@ -15,13 +15,13 @@ import torch
 import xarray as xr
 from torch import nn
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.curvature import LargestCurvature
-from thermolab.phenomena import checks
-from thermolab.phenomena.answers import Answers
+from thermolab.phenomena.common import validate
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.regression import Answers
 
 ETAS = (0.3, 0.2, 0.15, 0.02)
 SCALE = 0.4  # of the start: λ_max is about 5 there, below 2/η of all these rates
@@ -107,8 +107,8 @@ def edge(
     Source: Cohen et al., arXiv:2103.00065; document 4, part 4.
     """
     etas = [float(eta) for eta in etas]
-    checks.counts(n_data=n_data, steps=steps, every=every, n_seeds=n_seeds, **{f"widths[{k}]": w for k, w in enumerate(widths)})
-    checks.positive(scale=scale, **{f"etas[{k}]": eta for k, eta in enumerate(etas)})
+    validate.counts(n_data=n_data, steps=steps, every=every, n_seeds=n_seeds, **{f"widths[{k}]": w for k, w in enumerate(widths)})
+    validate.positive(scale=scale, **{f"etas[{k}]": eta for k, eta in enumerate(etas)})
     if len(set(etas)) < max(2, len(etas)):
         raise ValueError(f"etas={etas} must be two or more different rates")
     digits(n_data, widths, activation)  # tells of images or an activation that there are not

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from thermolab.phenomena.feedback import Feedback, number
+from thermolab.phenomena.common.feedback import Feedback, number
 from thermolab.phenomena.progressive_sharpening import theory
 
 STRENGTH, PROFILE = 1.5, (2.0, 1.0, 0.5)  # exercise 1: s, and noise of three answers

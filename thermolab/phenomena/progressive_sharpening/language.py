@@ -9,7 +9,7 @@ imbalanced, the target being p_c + a_c (e_y - p_c); and `descent` of the new lan
 Under cross-entropy the Hessian has the label covariance diag q - qqᵀ itself as a factor: a context whose next word is nearly
 certain has no curvature. Under the squared loss, on targets e_y - 1/K (without the -1/K the sum of the outputs would have no
 noise, and no balance), the residuals of context c have the covariance Σ_c = diag p_c - p_c p_cᵀ, and SGD stops where
-Tr W₂ᵀNW₂ + Tr W₁AW₁ᵀ is least, N being the sum of all Σ_c and A = diag Tr Σ_c (`neuron_balance.theory.layers`). Part of the
+Tr W₂ᵀNW₂ + Tr W₁AW₁ᵀ is least, N being the sum of all Σ_c and A = diag Tr Σ_c (`common.linear_theory.optimal_layers`). Part of the
 change is no effect of noise: the new language is another function, and 4s, the least λ_max of all networks that compute it (s
 its largest singular value), is another one too. Hence `least` beside λ_max. Source: document 4, part 4.
 Limits: equal mean entropy is not equal Tr Σ_c; closed form to leading order in η, after a final decay of η in each third; with
@@ -26,8 +26,7 @@ from scipy import linalg, optimize
 from scipy.sparse.linalg import eigsh
 
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance import theory as balance
+from thermolab.phenomena.common import linear_theory, validate
 
 LOSSES = ("cross-entropy", "squared")
 ARMS = ("language", "noise", "descent")
@@ -69,8 +68,8 @@ def language(
     """
     if loss not in LOSSES:
         raise ValueError(f"loss={loss!r} is unknown; allowed: {', '.join(LOSSES)}")
-    checks.counts(words=words, width=width, batch_size=batch_size, steps=steps, looks=looks, languages=languages, n_seeds=n_seeds)
-    checks.positive(eta=eta, scale=scale, quiet=quiet)
+    validate.counts(words=words, width=width, batch_size=batch_size, steps=steps, looks=looks, languages=languages, n_seeds=n_seeds)
+    validate.positive(eta=eta, scale=scale, quiet=quiet)
     if words % 2 or words < 4:
         raise ValueError(f"words={words} is not allowed; allowed: an even number, 4 or more")
     if width < words - 1:
@@ -227,7 +226,7 @@ def least(first, second) -> np.ndarray:
     """4s [R], s the largest singular value of W₂W₁: the least λ_max, under the squared loss, of all that compute the same."""
     product = first @ second.mT
     finite = np.isfinite(product).all((1, 2))
-    return np.array([balance.flattest(m)[0] if f else math.nan for m, f in zip(product, finite, strict=True)])
+    return np.array([linear_theory.flattest(m)[0] if f else math.nan for m, f in zip(product, finite, strict=True)])
 
 
 def theory(p, amplitude) -> np.ndarray:
@@ -240,8 +239,8 @@ def theory(p, amplitude) -> np.ndarray:
     for own, a in zip(p, amplitude, strict=True):
         covariances = a[:, None, None] ** 2 * (own[:, :, None] * np.eye(k) - own[:, :, None] * own[:, None])
         noise, traces = words.T @ covariances.sum(0) @ words, np.trace(covariances, axis1=1, axis2=2)
-        layers = balance.layers(words.T @ own.T / math.sqrt(k), noise, np.diag(traces))
-        found.append(balance.curvature(*layers)[0])
+        layers = linear_theory.optimal_layers(words.T @ own.T / math.sqrt(k), noise, np.diag(traces))
+        found.append(linear_theory.hessian_top_and_trace(*layers)[0])
     return np.array(found)
 
 

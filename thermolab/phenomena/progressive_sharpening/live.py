@@ -19,11 +19,10 @@ from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue
-from thermolab.phenomena.answers import samples
-from thermolab.phenomena.neuron_balance import setting as balance
-from thermolab.phenomena.noisy import NoisyAnswers, NoisyNetwork, number, profile
+from thermolab.instruments.two_layer_hessian import hessian
 from thermolab.phenomena.progressive_sharpening import edge, setting, theory
-from thermolab.phenomena.progressive_sharpening.hessian import hessian
+from thermolab.systems import teacher_student
+from thermolab.systems.regression import NoisyAnswers, NoisyNetwork, number, profile, samples
 
 SCALE = 0.5  # of the start: the usual one is so sharp that small batches throw it out
 FIRST, WARM = 40, 6  # Hessian products of the first frame, and of the others
@@ -56,7 +55,7 @@ def _sigma(settings: Mapping, knobs: Mapping) -> np.ndarray:
 
 def _look(system, state, knobs, *, settings: Mapping, probe: torch.Tensor) -> dict[str, torch.Tensor]:
     """λ_max of the loss of noiseless answers, [R]; of a linear network also the CKA of its kernel with that of the noise."""
-    first, second = balance.layers(system, state.weights)
+    first, second = teacher_student.weight_matrices(system, state.weights)
     x = probe.to(first)
     found = {"lambda_max": torch.linalg.eigvalsh(hessian(settings["activation"], first, second, x, x))[:, -1]}
     if settings["activation"] == "linear":

@@ -13,10 +13,10 @@ import torch
 import xarray as xr
 
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
-from thermolab.phenomena.answers import samples
+from thermolab.instruments.two_layer_hessian import hessian
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.progressive_sharpening import setting
-from thermolab.phenomena.progressive_sharpening.hessian import hessian
+from thermolab.systems.regression import samples
 
 ORBITS = ("stretch", "rescale", "rotate")
 LENGTH = 1.5  # of the orbit to either side: the largest singular value of S and K
@@ -35,8 +35,8 @@ def orbit(
     difference of an output from what it is in the middle, over the largest output. In float64.
     Raises ValueError for settings that are out of range.
     """
-    checks.counts(d=d, width=width, points=points, copies=copies, n_seeds=n_seeds)
-    checks.positive(strength=strength)
+    validate.counts(d=d, width=width, points=points, copies=copies, n_seeds=n_seeds)
+    validate.positive(strength=strength)
     setting.check(np.ones(d), width)
     if points < 3 or points % 2 == 0:
         raise ValueError(f"points={points} is not allowed; allowed: odd numbers from 3")

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from thermolab.engine.network import NetworkOnData
-from thermolab.phenomena.answers import N_DATA, samples
-from thermolab.phenomena.neuron_balance import setting as balance
-from thermolab.phenomena.progressive_sharpening.hessian import hessian
+from thermolab.instruments.two_layer_hessian import hessian
+from thermolab.systems import teacher_student
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.regression import N_DATA, samples
 
-ACTIVATIONS = balance.ACTIVATIONS
+ACTIVATIONS = teacher_student.ACTIVATIONS
 IMBALANCED = (2.0, 1.0, 0.6, 0.4, 0.3)
 PROBES = 256  # inputs over which the curvature is taken; their covariance is 1, with which it is exact for a linear network
 NONE = 1e-6  # of the noise, for none: none at all would leave its directions undefined in the data
@@ -43,7 +43,7 @@ def own_kind(d: int, activation: str, *, strength: float = 1.5, seed: int = 0) -
     """
     if activation != "tanh":
         return lambda x: strength * x
-    teacher = balance.teacher(d, d, d, activation, strength=strength, seed=seed).double().requires_grad_(False)
+    teacher = teacher_student.teacher(d, d, d, activation, strength=strength, seed=seed).double().requires_grad_(False)
     return lambda x: teacher(torch.as_tensor(x)).numpy()
 
 
@@ -62,7 +62,7 @@ def learner(
     activation: "linear" (no biases), "tanh" or "relu" (biases in the first layer); width: h.
     """
     d = len(profile)
-    net = balance.student((d, width, d), answer, activation, profile, n_data=n_data, seed=seed)
+    net = teacher_student.student((d, width, d), answer, activation, profile, n_data=n_data, seed=seed)
     return NetworkOnData(net.replicas.module, net.data, "lr", loss="squared", optimiser=optimiser)
 
 
@@ -71,7 +71,7 @@ def sharpness(net: NetworkOnData, weights: torch.Tensor, activation: str, answer
     x = samples(np.ones(net.data.x.shape[1]), [], n_data=PROBES)[0]
     weights = weights.detach().cpu().double()
     alive = weights.isfinite().all(1)
-    full = hessian(activation, *balance.layers(net, weights[alive]), torch.tensor(x), torch.tensor(answer(x)))
+    full = hessian(activation, *teacher_student.weight_matrices(net, weights[alive]), torch.tensor(x), torch.tensor(answer(x)))
     found = np.full(len(weights), np.nan)
     found[alive.numpy()] = torch.linalg.eigvalsh(full)[:, -1]
     return found

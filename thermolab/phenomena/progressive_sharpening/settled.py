@@ -12,8 +12,8 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance.setting import STAGES, cool
+from thermolab.engine.schedules import STAGES, cool
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.progressive_sharpening import setting, theory
 
 MOST = 5_000_000  # steps, a few minutes
@@ -48,9 +48,9 @@ def settled(
     Raises ValueError for settings that are out of range. Source: document 4, part 4.
     """
     profile = setting.check(profile, width)
-    checks.counts(width=width, batch_size=batch_size, decay=decay, copies=copies, n_seeds=n_seeds)
-    checks.positive(eta=eta, strength=strength, relaxations=relaxations)
-    checks.multiples(STAGES, "stages", decay=decay)
+    validate.counts(width=width, batch_size=batch_size, decay=decay, copies=copies, n_seeds=n_seeds)
+    validate.positive(eta=eta, strength=strength, relaxations=relaxations)
+    validate.multiples(STAGES, "stages", decay=decay)
     if not 0 <= lam * eta < 1:
         raise ValueError(f"lam={lam} is not allowed; allowed: from 0 to below 1/eta")
     steps = round(relaxations * theory.relaxation_steps(profile, eta, batch_size).max())

@@ -13,8 +13,8 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
-from thermolab.phenomena.neuron_balance.setting import STAGES, cool
+from thermolab.engine.schedules import STAGES, cool
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.progressive_sharpening import setting
 
 STARTS = ("random", "flat", "sharp")
@@ -62,10 +62,10 @@ def starts(
         if not set(value) <= set(allowed) or not len(value):
             raise ValueError(f"{name}={value} is unknown; allowed: {', '.join(allowed)}")
     eta = ETA[optimiser] if eta is None else eta
-    checks.counts(batch_size=batch_size, steps=steps, decay=decay, logs=logs, copies=copies, n_seeds=n_seeds)
-    checks.positive(eta=eta, strength=strength, stretch=stretch)
-    checks.multiples(logs, "logs", steps=steps)
-    checks.multiples(STAGES, "stages", decay=decay)
+    validate.counts(batch_size=batch_size, steps=steps, decay=decay, logs=logs, copies=copies, n_seeds=n_seeds)
+    validate.positive(eta=eta, strength=strength, stretch=stretch)
+    validate.multiples(logs, "logs", steps=steps)
+    validate.multiples(STAGES, "stages", decay=decay)
     numbers = seeds(seed, n_seeds)
     common = {"activation": activation, "profile": profile, "optimiser": optimiser, "starts": tuple(starts), "eta": eta,
               "strength": strength, "stretch": stretch, "width": width, "batch_size": batch_size, "steps": steps,

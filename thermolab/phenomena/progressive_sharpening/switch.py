@@ -13,7 +13,7 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
 from thermolab.phenomena.progressive_sharpening import setting, theory
 
 ETA = {"linear": 0.05, "tanh": 0.05, "relu": 0.04}
@@ -51,9 +51,9 @@ def switch(
     if activation not in setting.ACTIVATIONS:
         raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(setting.ACTIVATIONS)}")
     eta = ETA[activation] if eta is None else eta
-    checks.counts(batch_size=batch_size, logs=logs, copies=copies, n_seeds=n_seeds, steps=steps)
-    checks.positive(eta=eta)
-    checks.multiples(logs, "logs", steps=steps)
+    validate.counts(batch_size=batch_size, logs=logs, copies=copies, n_seeds=n_seeds, steps=steps)
+    validate.positive(eta=eta)
+    validate.multiples(logs, "logs", steps=steps)
     common = {"activation": activation, "profile": profile, "width": width, "eta": eta, "batch_size": batch_size,
               "every": steps // logs, "logs": logs, "copies": copies, "device": str(device)}  # fmt: skip
     numbers = seeds(seed, n_seeds)

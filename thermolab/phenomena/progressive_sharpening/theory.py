@@ -1,7 +1,7 @@
 """Closed form of the sharpness at which SGD settles on the minima of a two-layer linear network that learns noisy answers.
 
 The minima W₂W₁ = V are a symmetry orbit, on which the loss is least everywhere but its curvature is not. Label noise of
-covariance Σ_ε moves the weights along it until E|g|² is least (`neuron_balance.theory.layers`). There, for V = s 1, Σ_x = 1 and
+covariance Σ_ε moves the weights along it until E|g|² is least (`common.linear_theory.optimal_layers`). There, for V = s 1, Σ_x = 1 and
 noises σ_i of the answers with root mean square m, W₁W₁ᵀ and W₂ᵀW₂ have the eigenvalues s σ_i/m and s m/σ_i, so
 
     λ_max(∇²L) = 2 (|W₁|²_op + |W₂|²_op) = 2 s (m/σ_min + σ_max/m) ≥ 4 s,
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermolab.phenomena.neuron_balance import theory as balance
+from thermolab.phenomena.common import linear_theory
 
 
 def lambda_max(profile, strength: float = 1.0) -> float:
@@ -33,19 +33,7 @@ def lambda_max(profile, strength: float = 1.0) -> float:
 
 def lambda_max_of(target, noise, inputs=None) -> float:
     """The same for any target V [d_y, d_x], covariances Σ_ε [d_y, d_y] and Σ_x [d_x, d_x], default 1: from the layers."""
-    return curvature(*balance.layers(target, noise, inputs), inputs)
-
-
-def curvature(first, second, inputs=None) -> float:
-    """λ_max of the Hessian of |W₂W₁x - y|² at its minimum, for W₁ [h, d_x], W₂ [d_y, h] and Σ_x [d_x, d_x], default 1.
-
-    On a matrix M of outputs the Hessian acts as 2 (W₂W₂ᵀ M Σ_x + M Σ_x^½ W₁ᵀW₁ Σ_x^½).
-    """
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    inputs = np.eye(first.shape[1]) if inputs is None else np.asarray(inputs, float)
-    root = np.linalg.cholesky(inputs)
-    act = np.kron(second @ second.T, root.T @ root) + np.kron(np.eye(len(second)), root.T @ first.T @ first @ root)
-    return 2 * float(np.linalg.eigvalsh(act).max())
+    return linear_theory.hessian_top(*linear_theory.optimal_layers(target, noise, inputs), inputs)
 
 
 def relaxation_steps(profile, eta: float, batch_size: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from thermolab.phenomena.temperature_collapse import (
     networks,
     ordinary,
     plateau,
-    sizes,
+    presets,
     theory,
     toy,
 )
@@ -31,7 +31,7 @@ __all__ = [
     "networks",
     "ordinary",
     "plateau",
-    "sizes",
+    "presets",
     "theory",
     "toy",
 ]

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models
-from thermolab.engine.data import Dataset
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.temperature import gas_temperature
 from thermolab.instruments.windows import accuracy, full_gradient_squared
 from thermolab.phenomena.temperature_collapse.networks import checked
+from thermolab.systems import data, models
+from thermolab.systems.data import Dataset
+from thermolab.systems.network import NetworkOnData
 
 ARMS = {"narrow": ((4, 8), False), "wide": ((16, 32), False), "redrawn": ((16, 32), True)}  # channels, labels redrawn each step
 

@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 
-from thermolab.phenomena.feedback import Feedback, is_number
+from thermolab.phenomena.common.feedback import Feedback, is_number
 from thermolab.phenomena.temperature_collapse import networks, theory, toy
 
 WANTED = 2e-3  # exercise 1: energy above the minimum

@@ -13,11 +13,11 @@ import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.points import QuadricPoints
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments import gauges
 from thermolab.instruments.temperature import gas_temperature
 from thermolab.phenomena.temperature_collapse import networks, theory
+from thermolab.systems.sphere_quadric import QuadricPoints
 
 
 def _network(*, seed, device, eta, batch_size, width, label_noise, replicas) -> Experiment:

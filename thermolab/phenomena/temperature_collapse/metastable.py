@@ -27,13 +27,13 @@ import xarray as xr
 from scipy.integrate import cumulative_trapezoid, trapezoid
 from torch import nn
 
-from thermolab.engine.data import Dataset
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.engine.replicas import Replicas
-from thermolab.phenomena.checks import all_positive, counts, positive
+from thermolab.phenomena.common.validate import all_positive, counts, positive
 from thermolab.phenomena.temperature_collapse.plateau import SAMPLES, SPACING
+from thermolab.systems.data import Dataset
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.replicas import Replicas
 
 NOISE, TEACHER = 0.6, 1.0  # σ, w*
 PHASES = 16  # values of ψ: more than 4 make all moments of U and Σ exact

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments.temperature import gas_temperature
 from thermolab.instruments.windows import FRAME, accuracy, full_gradient_squared, graph_entropy, probe, slow_windows
-from thermolab.phenomena import checks
+from thermolab.phenomena.common import validate
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
 
 UP, OP = 8, 32  # widths
 UP_RATES = tuple(np.geomspace(2e-3, 0.05, 6).round(6))  # U stays below log 10, that of a uniform guess
@@ -67,7 +67,7 @@ def stationary(
 
     rates: η on the unit sphere; width: h; norm: "batch" or "layer"; samples: weights per entropy window, a quarter of a
     correlation time 1/η apart; moments: of the window at which 16 fresh minibatches probe the gradient; optimiser, knobs:
-    of `engine.network.NetworkOnData`, such as "momentum" and {"momentum": 0.9}.
+    of `systems.network.NetworkOnData`, such as "momentum" and {"momentum": 0.9}.
 
     Returns a Dataset, dims (eta, seed): U and g2 = E|g|² over the window, accuracy on the training data at its moments,
     trace Tr Σ, gradient_squared |∇L|² and snr = |∇L|/√Tr Σ at |w| = 1, T_gas = η Tr Σ/(2(D − 1)), S: graph entropy
@@ -220,8 +220,8 @@ def _derived(found: dict, rates, width: int) -> dict:
 
 def checked(rates, **counts: int) -> np.ndarray:
     """Learning rates as an array. Raises ValueError, one line, for a rate that is not positive or a count below 1."""
-    checks.counts(**counts)
-    return checks.all_positive("rates", rates)
+    validate.counts(**counts)
+    return validate.all_positive("rates", rates)
 
 
 def _stack(parts, dims: tuple[str, ...], coords: dict, numbers: list[int]) -> xr.Dataset:

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import data, models
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import entropy, noise
 from thermolab.instruments.temperature import gas_temperature
+from thermolab.systems import data, models
+from thermolab.systems.network import NetworkOnData
 
 RATES = tuple(np.geomspace(0.1, 1.6, 8).round(6))
 LAYERS = ("first", "second")

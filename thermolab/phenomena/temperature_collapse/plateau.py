@@ -26,11 +26,11 @@ import xarray as xr
 from scipy import stats
 from torch import nn
 
-from thermolab.engine.data import Dataset
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.network import NetworkOnData
 from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.engine.replicas import Replicas
+from thermolab.systems.data import Dataset
+from thermolab.systems.network import NetworkOnData
+from thermolab.systems.replicas import Replicas
 
 INPUTS, UNITS, PRODUCT, NOISE = 6, 4, 0.5, 0.3
 TEACHER = tuple(np.linspace(-1, 1, INPUTS))  # b

@@ -1,6 +1,6 @@
 """The toy of temperature collapse (arXiv:2505.23489) for any points in any D: minimum, stationary state, critical learning rate.
 
-The loss is L(w) = mean (d_i·w)²/|w|² = wᵀM w/|w|² with M = mean d_i d_iᵀ (`engine.points.QuadricPoints`), SGD is projected
+The loss is L(w) = mean (d_i·w)²/|w|² = wᵀM w/|w|² with M = mean d_i d_iᵀ (`systems.sphere_quadric.QuadricPoints`), SGD is projected
 onto the unit sphere. Its minimum v is the eigenvector of the smallest eigenvalue U_min of M. With the other eigenvectors as
 the axes of the tangent plane, t the coordinates of w there and d_i = (q_i, z_i) in the frame (tangent, v),
 
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from thermolab.engine.points import unit_rows
+from thermolab.systems.sphere_quadric import unit_rows
 
 ZERO = 1e-12  # heights and eigenvalues below this are rounding
 MOST_BATCHES = 20_000  # batches that are averaged over one by one; of more, so many are drawn

@@ -14,10 +14,10 @@ import torch
 import xarray as xr
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.points import QuadricPoints
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.instruments import entropy
 from thermolab.phenomena.temperature_collapse import theory
+from thermolab.systems.sphere_quadric import QuadricPoints
 
 NEIGHBOURS = 4  # of the entropy: fewer cost accuracy, more would see the cloud's shape
 SMALLEST = math.log(1e-300)  # of log U; below it float64 runs out

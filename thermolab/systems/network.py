@@ -1,0 +1,143 @@
+"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of five optimisers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from threadpoolctl import ThreadpoolController
+from torch import nn
+
+from thermolab.systems import compiled_mlp, random, updates
+from thermolab.systems.data import Dataset
+from thermolab.systems.kernels import DIVERGED
+from thermolab.systems.replicas import Replicas, plan
+from thermolab.systems.updates import PROTOCOLS
+
+GAUGES = ("U", "r2", "p", "g2")
+INDEX_BLOCK = 2**18  # batch indices drawn at once
+
+
+@functools.cache
+def _blas():
+    """What sets the threads of BLAS, which the compiled steps call; searched once, when it is loaded."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+class NetworkOnData:
+    """Replicas of a module that learn a data set under one of the protocols.
+
+    Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam", "sam" or "eef"
+    (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute
+    length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    """
+
+    name = "network"
+    gauges = GAUGES
+    has_batches = True
+    choices: ClassVar = {"protocol": PROTOCOLS}
+
+    def __init__(
+        self,
+        module: nn.Module,
+        data: Dataset,
+        protocol: str = "lr",
+        loss: str = "cross-entropy",
+        backend: str = "auto",
+        optimiser: str = "sgd",
+    ):
+        self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
+        self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
+        self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
+        self.knobs = {"protocol": self.protocol, **self.rule.knobs}
+        self.limits, self.memory, self.less_noise = self.rule.limits, self.rule.memory, self.rule.remedy
+
+    def settings(self) -> dict:
+        """Plain values that describe this system."""
+        plain = {
+            "module": str(self.replicas.module),
+            "n_data": len(self.data),
+            "protocol": self.protocol,
+            "loss": self.replicas.loss,
+        }
+        # plain SGD goes without saying, as in the logs from before there were others
+        return plain if self.optimiser == "sgd" else {**plain, "optimiser": self.optimiser}
+
+    def to(self, device) -> None:
+        """Move data and frozen parameters."""
+        self.data = self.data.to(device)
+        self.replicas.to(device)
+
+    def choose_backend(self, weights: torch.Tensor) -> str:
+        """The backend that `advance` takes for these weights."""
+        fits = self.replicas.chain and self.data.x.dim() == 2 and self.optimiser == "sgd"
+        compiled = self.backend == "auto" and fits and weights.device.type == "cpu" and weights.dtype == torch.float32
+        return "compiled" if compiled else self.replicas.backend
+
+    def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
+        """Weights [R, P], Gaussian at the usual scale of each layer."""
+        return self.replicas.start(random.normals(seed, streams, 0, 1, self.n_parameters, purpose=random.START)[0])
+
+    def batches(self, seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int):
+        """n batches (x [R, B, ...], y [R, B, ...]), one after the other, all in the same memory."""
+        sources = (self.data.x, self.data.y)
+        buffers = [t.new_empty((len(streams) * batch_size, *t.shape[1:])) for t in sources]
+        chunk = max(1, INDEX_BLOCK // (len(streams) * batch_size))
+        for begin in range(0, n, chunk):
+            picks = random.indices(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
+            for pick in picks:
+                flat = pick.flatten()
+                yield [
+                    torch.index_select(t, 0, flat, out=b).unflatten(0, pick.shape) for t, b in zip(sources, buffers, strict=True)
+                ]
+
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
+        """n steps, in place. weights [R, P], memory {name: [R, P]} of the optimiser; knobs, streams, radius (of the sphere) [R].
+
+        Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step: U = loss of the
+        batch, r2 = |w|², p = pressure, g2 = |g|² r², and the step [R] by which a replica diverged, -1 where none did.
+        """
+        if self.choose_backend(weights) == "compiled":
+            return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
+        rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
+        g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
+        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in GAUGES}
+        diverged = torch.full((len(weights),), -1, device=weights.device)
+        with torch.no_grad():
+            r = torch.linalg.vector_norm(weights, dim=1)
+            for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
+                totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
+                totals["r2"] += r * r
+                totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
+                if self.rule.probe is not None:
+                    self.replicas.loss_and_gradient(self.rule.probe(weights, g, rates), x, y, g)
+                totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
+                r = torch.linalg.vector_norm(weights, dim=1)
+                bad = ~(r * r < DIVERGED)
+                diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
+        return {k: t / n for k, t in totals.items()}, diverged
+
+    def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
+        sums, diverged = np.zeros((len(GAUGES), len(weights))), np.full(len(weights), -1, np.int64)
+        squared, protocol = self.replicas.loss == "squared", knobs.get("protocol", self.protocol)
+        y, nothing = self.data.y.numpy(), np.zeros((0, 0), np.float32)
+        rates = [knobs[k].numpy().astype(np.float32) for k in ("eta", "lam")]
+        with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
+            compiled_mlp.advance_chain(
+                weights.numpy(), *plan(self.replicas), squared, self.data.x.numpy(), np.zeros(0, np.int64) if squared else y,
+                y if squared else nothing, int(knobs["batch_size"]), first_step, n, *rates, PROTOCOLS.index(protocol),
+                radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
+            )  # fmt: skip
+        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, sums, strict=True)}, torch.from_numpy(diverged)
+
+    def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
+        """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""
+        out = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device)
+        with torch.no_grad():
+            # steps from 2^31 on are never trained on: these batches are independent of the run's
+            for g, (x, y) in zip(out, self.batches(seed, streams, 2**31, n, batch_size), strict=True):
+                self.replicas.loss_and_gradient(weights, x, y, g)
+        return out
