@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from thermolab.engine.scenario import Scenario
+
+
+NOTEBOOKS = {
+    "00_irreversibility": "irreversibility",
+    "01_cooling": "cooling",
+    "02_temperature_collapse": "temperature_collapse",
+    "03_ideal_gas": "ideal_gas",
+    "04_neuron_balance": "neuron_balance",
+    "05_platonic_alignment": "platonic_alignment",
+    "06_progressive_sharpening": "progressive_sharpening",
+}
+
+
+def package(notebook: str) -> ModuleType:
+    """The package of a notebook's phenomenon, imported: what decides its claims has entered itself. KeyError for another name."""
+    return importlib.import_module(f"{__name__}.{NOTEBOOKS[notebook]}")
 
 
 def scenarios() -> dict[str, Scenario]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import xarray as xr
 
 from thermolab.claims import Result, decided
-from thermolab.phenomena.common.traces import prefixed
+from thermolab.engine.traces import prefixed
 from thermolab.phenomena.cooling import claims_flatness, claims_schedules, claims_training, claims_transitions
 
 # the dataset behind a claim, which says how many seeds it had; the others stand on `training.by_model`

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import xarray as xr
 
 from thermolab.claims import Result, decided
-from thermolab.phenomena.common.traces import prefixed
+from thermolab.engine.traces import prefixed
 from thermolab.phenomena.irreversibility import claims_flows, claims_symmetries, claims_walk
 
 FLOWS = ("quadratic", "steps", "epochs", "split")

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from thermolab.claims import Result, decided
-from thermolab.phenomena.common.traces import prefixed
+from thermolab.engine.traces import prefixed
 from thermolab.phenomena.neuron_balance import claims_architectures, claims_networks, linear, networks, theory
 
 SHORT = {" (no bias)": "", "1.attention.": "", "1.perceptron.": "perceptron ", "1.norm": "norm ", ".inner.": ".", "->": "→"}

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from thermolab.claims import Result, decided
-from thermolab.phenomena.common.traces import prefixed
+from thermolab.engine.traces import prefixed
 from thermolab.phenomena.progressive_sharpening import claims_edge, claims_language, claims_switch
 from thermolab.phenomena.progressive_sharpening.cause import PHASES
 

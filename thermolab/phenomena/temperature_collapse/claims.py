@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from thermolab.claims import Result, decided, few_seeds, section
-from thermolab.phenomena.common.traces import prefixed
+from thermolab.engine.traces import prefixed
 from thermolab.phenomena.temperature_collapse import claims_extensions, claims_networks, claims_toy
 
 Several = Mapping[str | int, xr.Dataset]

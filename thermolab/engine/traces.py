@@ -16,3 +16,12 @@ def prefixed(datasets: Mapping[str, xr.Dataset]) -> dict[str, xr.DataArray]:
         for variable, values in data.data_vars.items()
         if np.issubdtype(values.dtype, np.number)
     }
+
+
+def flattened(datasets: Mapping, before: str = "") -> dict[str, xr.Dataset]:
+    """Datasets by one name each: of those that stand in a mapping of their own, its name before theirs."""
+    found = {}
+    for name, data in datasets.items():
+        name = before + ("_".join(map(str, name)) if isinstance(name, tuple) else str(name))
+        found |= {name: data} if isinstance(data, xr.Dataset) else flattened(data, f"{name}_")
+    return found
