@@ -235,6 +235,10 @@ class Experiment:
         self.history.append(frame)
         return frame
 
+    def raise_if_diverged(self) -> None:
+        """Raises DivergenceError where `frame` would, without taking one."""
+        self._check_divergence()
+
     def frames(self, every: int, until: int | None = None) -> Iterator[Frame]:
         """A frame each `every` steps up to step `until` (for ever if None). Closing the generator is Stop."""
         for _ in slices([self], every, until):
