@@ -228,12 +228,21 @@ def data_folder() -> Path:
 
 
 @cache
+def _sections() -> dict[str, dict]:
+    with open(data_folder() / "claims.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+@cache
 def register() -> dict[str, Claim]:
     """All claims of the book by id, in the order of the notebooks."""
-    with open(data_folder() / "claims.toml", "rb") as file:
-        sections = tomllib.load(file)
-    claims = [Claim(notebook=notebook, **line) for notebook, part in sections.items() for line in part["claims"]]
+    claims = [Claim(notebook=notebook, **line) for notebook, part in _sections().items() for line in part["claims"]]
     return {claim.id: claim for claim in claims}
+
+
+def phenomena() -> dict[str, str]:
+    """The phenomenon of each notebook: the one name of its package, tests, scenarios and page."""
+    return {notebook: part["phenomenon"] for notebook, part in _sections().items()}
 
 
 @dataclass(frozen=True)
