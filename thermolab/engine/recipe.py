@@ -160,20 +160,50 @@ def _joined(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
     return xr.concat(parts, dim, **same)
 
 
+@dataclass(frozen=True)
+class From:
+    """A setting that is the result of another recipe of the same plan, by its name there; given by keyword."""
+
+    name: str
+
+
+def needed(plan: Mapping, *names: str) -> dict:
+    """The part of a plan that measures these: they themselves, and what their recipes take `From` others."""
+
+    def sources(asked) -> list[str]:
+        if isinstance(asked, Mapping):
+            return [name for part in asked.values() for name in sources(part)]
+        return [value.name for value in getattr(asked, "keywords", {}).values() if isinstance(value, From)]
+
+    part = {name: plan[name] for name in names}
+    more = [name for asked in part.values() for name in sources(asked) if name not in part]
+    return needed(plan, *part, *more) if more else part
+
+
 async def together(recipes: Mapping, *names: str) -> dict:
-    """The results of recipes that do not need each other, by name: their jobs share the workers, so none is idle.
+    """The results of recipes by name: the jobs of those that do not need each other share the workers, so none is idle.
 
     recipes: {name: recipe}, called already or not (a `functools.partial` of it and its settings), or a mapping of such, whose
-    results stand under the name as a dict. names: which of them (default: all).
+    results stand under the name as a dict. A setting of a partial may be `From` another name: that is measured once, first.
+    names: which of them (default: all).
     """
+    begun: dict[str, asyncio.Future] = {}
+
+    async def measured(name: str):
+        if name not in begun:
+            begun[name] = asyncio.ensure_future(result(recipes[name]))
+        return await begun[name]
 
     async def result(asked):
         if isinstance(asked, Mapping):
-            return await together(asked)
+            return dict(zip(asked, await asyncio.gather(*map(result, asked.values())), strict=True))
+        if isinstance(asked, functools.partial):
+            given = {k: await measured(v.name) for k, v in asked.keywords.items() if isinstance(v, From)}
+            asked = functools.partial(asked, **given)
         return await (asked() if callable(asked) else asked)
 
     names = names or tuple(recipes)
-    return dict(zip(names, await asyncio.gather(*(result(recipes[name]) for name in names)), strict=True))
+    return dict(zip(names, await asyncio.gather(*map(measured, names)), strict=True))
 
 
 def seeds(seed: int, n: int) -> list[int]:

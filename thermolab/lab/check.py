@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import functools
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -59,31 +58,29 @@ def check(
 
 def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path) -> tuple[job.Run, list[str], Mapping]:
     """The run of a notebook's claims, which they are, and what it measures: {dataset: recipe, not yet called}."""
-    declaration = declared.read(runner.notebooks_folder() / f"{notebook}.ipynb")
-    own = [pair for pair in given if pair[0] in declaration.defaults]
-    values, *more = declared.combinations(declaration, own)
+    path = runner.notebooks_folder() / f"{notebook}.ipynb"
+    declaration = declared.read(path)
+    values, *more = declared.combinations(declaration, [pair for pair in given if pair[0] in declaration.defaults])
     if more:
         raise UserError(f"{', '.join(names)}: a check takes one value of each parameter; for a sweep: thermolab run")
-    plan = package.presets.datasets(declaration.setup(values))
     deciders = [claims.decider(name) for name in names]
-    plan = {name: plan[name] for by in deciders for name in by.datasets.values()}
-    physical = {}
+    everything = package.presets.datasets(declaration.setup(values))
+    plan = {dataset: everything[dataset] for by in deciders for dataset in by.datasets.values()}
+    allowed, physical = set.intersection(*(set(by.reads) for by in deciders)), {}
     for name, text in given:
         if name in declaration.defaults:
             continue
-        allowed = set.intersection(*(set(by.reads) for by in deciders))
         if name not in allowed:
-            known = ", ".join(sorted(allowed) + list(declaration.defaults))
+            known = ", ".join([*sorted(allowed), *declaration.defaults])
             raise params.ParameterError(f"{name} is nothing that {', '.join(names)} reads; allowed: {known}")
         plan, physical[name] = _turned(plan, name, text)
-    shown = {k: v for k, v in values.items() if v != declaration.checked({})[k] or k == "preset"} | physical
-    default = set(shown) <= set(runner.HOW)
-    key = f"check-{names[0]}{f'+{len(names) - 1}' if len(names) > 1 else ''}," + runner.key(
-        {**values, **physical, "claims": sorted(names)}, shown
-    )
-    parameters = {**values, **physical}
-    path = runner.notebooks_folder() / f"{notebook}.ipynb"
-    return job.Run(path, parameters, out / notebook / key, default, declaration.source), names, plan
+    defaults = declaration.checked({})
+    changed = {name for name, value in values.items() if value != defaults[name]} | set(physical)
+    facts = {**values, **physical}
+    which = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
+    key = runner.key(facts | {"claims": sorted(names)}, changed | {"preset"})
+    run = job.Run(path, facts, out / notebook / f"check-{which},{key}", changed <= set(runner.HOW), declaration.source)
+    return run, names, plan
 
 
 def _turned(plan: Mapping, name: str, text: str) -> tuple[dict, object]:
@@ -119,5 +116,5 @@ def _decided(run: job.Run, names: list[str], plan: Mapping, force: bool) -> list
             kept = traces.prefixed({k: d.reset_coords() for k, d in traces.flattened(found).items()})
             results.save(xr.Dataset(kept), decided, partial)
             record = job.record(run, started, round(time.perf_counter() - clock, 2), 1, results.kernel())
-            results.write_json(partial / "run.json", json.loads(json.dumps(record, default=list)))
+            results.write_json(partial / "run.json", record)
     return tables.measured([run.folder])
