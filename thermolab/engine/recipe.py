@@ -134,7 +134,7 @@ class SeedRecipe(Recipe):
         (data,) = parts
         data = data.transpose(*self.dims, ..., *([] if self.dims else ["seed"]), missing_dims="ignore")
         # sums over an array depend in their last bits on its order in memory
-        return data.map(lambda v: v.copy(data=np.ascontiguousarray(v.values)), keep_attrs=True)
+        return data.map(lambda v: v.copy(data=np.asarray(v.values, order="C")), keep_attrs=True)
 
     def one(self, **settings) -> xr.Dataset:
         """One job: what `measure` returns, with seed as a dimension of all that is not shared."""
