@@ -58,7 +58,7 @@ def experiment(
     seed: int = 0,
     device: str = "cpu",
 ) -> Experiment:
-    """`digits` under gradient descent, one replica for each of the rates, all from one start; gauges U and lambda_max.
+    """`digits` under gradient descent, one replica for each of the rates, all from one start; observables U and lambda_max.
 
     scale: of the start, relative to Gaussian weights of variance 2/fan-in; the default starts flat, below every edge.
     """

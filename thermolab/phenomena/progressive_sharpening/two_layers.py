@@ -2,20 +2,25 @@
 
 Data sets of one seed have the same inputs and the same standard normals in the noise, so two of them differ in the profile σ_i
 alone: to switch the noise within a run is to hand its weights to another data set. Inputs have covariance 1 and all moments are
-exact: no network of this page learns noise, and the loss whose curvature counts is that of the noiseless answers.
+exact: no network here learns noise, and the loss whose curvature counts is that of the noiseless answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
+from thermolab.engine.rules import positive, several
 from thermolab.instruments.two_layer_hessian import hessian
 from thermolab.systems import teacher_student
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.regression import N_DATA, samples
+
+Activation = Literal["relu", "tanh", "linear"]
+Profile = Annotated[Sequence[float], several(positive(), 2)]  # σ_i, standard deviation of the noise of each answer
 
 ACTIVATIONS = teacher_student.ACTIVATIONS
 IMBALANCED = (2.0, 1.0, 0.6, 0.4, 0.3)
@@ -29,6 +34,12 @@ def balanced(profile) -> np.ndarray:
     """The same noise in every answer, of the power Σ σ_i² of a profile [d]."""
     profile = np.asarray(profile, float)
     return np.full_like(profile, np.sqrt((profile**2).mean()))
+
+
+def kinds(profile) -> dict[str, np.ndarray]:
+    """σ [d] of each kind of noise: imbalanced as in the profile, balanced of the same power, and none to speak of."""
+    even = balanced(profile)
+    return {"imbalanced": np.asarray(profile, float), "balanced": even, "none": NONE * even}
 
 
 def identity(x: np.ndarray) -> np.ndarray:
@@ -84,11 +95,8 @@ def excess(net: NetworkOnData, weights: torch.Tensor, answer: Answer = identity)
     return (outputs - torch.tensor(answer(x))).square().sum(-1).mean(-1).numpy()
 
 
-def check(profile, width: int | None = None) -> np.ndarray:
-    """A profile [d], or a ValueError, one line, for one that is none, or that has more answers than the width."""
-    found = np.asarray(profile, float)
-    if found.ndim != 1 or len(found) < 2 or not (np.isfinite(found) & (found > 0)).all():
-        raise ValueError(f"profile={np.asarray(profile).tolist()} is not allowed; allowed: two or more positive numbers")
-    if width is not None and width < len(found):
-        raise ValueError(f"width={width} is too small; allowed: {len(found)} or more, as many as there are answers")
-    return found
+def enough_for(profile, **sizes: int) -> None:
+    """Raises ValueError, one line, for a size that is below the number of answers, one for each σ_i of the profile."""
+    for name, size in sizes.items():
+        if size < len(profile):
+            raise ValueError(f"{name}={size} is too small; allowed: {len(profile)} or more, as many as there are answers")
