@@ -202,6 +202,16 @@ def test_seeds_may_be_measured_all_at_once():
     assert crowd.run(n_seeds=3, seed=2)["number"].values.tolist() == [2000**2, 2001**2, 2002**2]
 
 
+def test_a_last_step_sees_all_seeds():
+    @one_seed("numbers", then=lambda data: data.assign(mean=data["number"].mean("seed")))
+    def numbers(*, seed: int = 0) -> xr.Dataset:
+        return xr.Dataset({"number": float(seed)})
+
+    data = numbers.run(n_seeds=3, seed=1)
+    assert data["number"].dims == ("seed",)
+    assert data["mean"] == 1001
+
+
 def test_a_recipe_shows_its_settings_once():
     assert list(walks.settings) == ["rates", "kind", "steps", "decay", "floor", "seed", "n_seeds"]
     assert walks.settings["decay"] == 3

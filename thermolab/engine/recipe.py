@@ -78,26 +78,33 @@ class Recipe:
 
 
 def recipe(
-    label: str, *, shared: Sequence[str] = (), dims: Sequence[str] = (), over: Mapping[str, str] | None = None, n_seeds: int = 5
+    label: str,
+    *,
+    shared: Sequence[str] = (),
+    dims: Sequence[str] = (),
+    over: Mapping[str, str] | None = None,
+    n_seeds: int = 5,
+    then: Callable[[xr.Dataset], xr.Dataset] | None = None,
 ):
     """The decorator that makes a `SeedRecipe` of a function (settings, seed[, device]) -> Dataset of that seed.
 
     label: what the progress bar says, {name} is a setting. shared: variables that are the same for all seeds, predictions
     say, and get no dimension seed. dims: the order of dimensions (default: as they come, seed last). over: {setting: dim},
     settings each of whose values is a job of its own, called with that one value in a tuple; dim: along which they are joined.
-    n_seeds: the default. A function that takes `seeds` in place of `seed` gets all of them at once and returns them as a dim.
-    A setting that is a frozen dataclass groups settings: its fields are settings of the recipe.
+    n_seeds: the default. then: a last step, with what has been joined, for means over the seeds. A function that takes `seeds`
+    in place of `seed` gets all of them at once and returns them as a dim. A setting that is a frozen dataclass groups
+    settings: its fields are settings of the recipe.
     """
-    return lambda measure: SeedRecipe(measure, label, shared, dims, over or {}, n_seeds)
+    return lambda measure: SeedRecipe(measure, label, shared, dims, over or {}, n_seeds, then)
 
 
 class SeedRecipe(Recipe):
     """A recipe made by `recipe`. settings: {name: default} of a call; rules: what of it is checked."""
 
-    def __init__(self, measure: Callable, label: str, shared, dims, over: Mapping[str, str], n_seeds: int):
+    def __init__(self, measure: Callable, label: str, shared, dims, over: Mapping[str, str], n_seeds: int, then=None):
         super().__init__(self._steps)
         functools.update_wrapper(self, measure)
-        self.measure, self.label, self.shared, self.dims, self.over = measure, label, shared, dims, over
+        self.measure, self.label, self.shared, self.dims, self.over, self.then = measure, label, shared, dims, over, then
         own, hints = inspect.signature(measure).parameters, get_type_hints(measure)
         self.groups = {name: hints[name] for name in own if dataclasses.is_dataclass(hints.get(name))}
         self.all_at_once = "seeds" in own
@@ -134,7 +141,8 @@ class SeedRecipe(Recipe):
         (data,) = parts
         data = data.transpose(*self.dims, ..., *([] if self.dims else ["seed"]), missing_dims="ignore")
         # sums over an array depend in their last bits on its order in memory
-        return data.map(lambda v: v.copy(data=np.asarray(v.values, order="C")), keep_attrs=True)
+        data = data.map(lambda v: v.copy(data=np.asarray(v.values, order="C")), keep_attrs=True)
+        return self.then(data) if self.then else data
 
     def one(self, **settings) -> xr.Dataset:
         """One job: what `measure` returns, with seed as a dimension of all that is not shared."""
