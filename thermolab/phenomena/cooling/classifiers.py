@@ -1,14 +1,16 @@
-"""What every experiment of notebook 01 stands on: synthetic images, three models, and the loss on images never trained on."""
+"""Three classifiers of synthetic images: a perceptron, a CNN and a transformer, and their loss on images never trained on."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from thermolab.engine.rules import Rule, number, power_of_two, refuse
 from thermolab.systems import models
 from thermolab.systems.data import DIFFICULTIES, Dataset, redraw_labels, synthetic_images
 from thermolab.systems.network import NetworkOnData
@@ -17,6 +19,13 @@ from thermolab.systems.replicas import Replicas
 N_TRAIN, N_VALIDATION = 1024, 1000
 PIXELS = 16 * 16
 EASIER = {"easy": "easy", "mid": "easy", "hard": "mid"}  # what the transformer can still learn
+
+# what recipes allow for their settings
+Model = Literal["mlp", "cnn", "transformer"]
+Difficulty = Literal["easy", "mid", "hard"]
+Width = Annotated[int, Rule("a multiple of 8", lambda x: x if x > 0 and not x % 8 else refuse("is not allowed"))]
+Share = Annotated[float, number(0, 1)]
+BatchSize = Annotated[int, power_of_two(1, 64)]  # an epoch then has a whole number of steps between its 16 snapshots
 
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "mlp": lambda width: models.mlp((PIXELS, width, width, 10)),
