@@ -11,20 +11,25 @@ the features have no scatter within a class (NC1) and class means at the corners
 general position, the same theory gives another G: no scatter, but no simplex either. The CKA of a layer with the labels is 1
 for NC1 and NC2 together.
 Source: document 4, part 3, "NC is a special case". Limit: linear networks, classes that a linear network tells apart.
+
+The tolerance is that of `breaking`, APART: less is the kernel of the labels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import schedules
-from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, choice, integer, number, several
 from thermolab.instruments import alignment
-from thermolab.phenomena.common import validate
 from thermolab.phenomena.platonic_alignment import networks
+from thermolab.phenomena.platonic_alignment.breaking import APART
 from thermolab.systems import embedded_linear
 from thermolab.systems.regression import N_DATA, Answers
 
@@ -33,52 +38,42 @@ SPREAD = (0.4, 1.6)  # singular values of the matrix that makes targets in gener
 PROBES = 200  # images of each class
 
 
-@Recipe
-def collapse(
-    shares=(0.3, 0.0),
+@recipe("classes and regression", dims=("target", "share", "seed", "layer"), over={"targets": "target", "shares": "share"})
+def neural_collapse(
+    shares: Annotated[Sequence[float], several(number(0, 0.99))] = (0.3, 0.0),
     *,
-    classes: int = 5,
-    scatter: int = 2,
-    depth_a: int = 3,
-    width_a: int = 8,
-    depth_b: int = 4,
-    width_b: int = 12,
-    eta: float = 0.02,
-    batch_size: int = 8,
-    steps: int = 12_000,
-    start: float = networks.START,
+    shapes: networks.Shapes,
+    training: networks.Training,
+    targets: Annotated[Sequence[str], several(choice(*TARGETS))] = TARGETS,
+    classes: Annotated[int, integer(2)] = 5,
+    scatter: Count = 2,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Two embedded deep linear networks learn classes, or targets in general position in place of the labels.
 
     shares: of the labels that are drawn anew, uniformly over the classes; scatter: directions in which the images of a class
-    differ, with the variance that the class means have in each of theirs; depth, width, steps, start: as for `breaking.pairs`.
+    differ, with the variance that the class means have in each of theirs; the rest as in `breaking.pairs`.
 
     Returns a Dataset, dims (target, share, seed, layer), layer "A1" … of all hidden layers: labels, CKA with the one-hot
     labels; nc1, the variance of features within classes over that between; nc2, the distance of the class means' Gram matrix
     from that of a simplex, both divided by their norm. Raises ValueError for settings that are out of range.
     """
-    validate.counts(scatter=scatter, depth=min(depth_a, depth_b) - 1, batch_size=batch_size, steps=steps, n_seeds=n_seeds)
-    validate.positive(eta=eta, start=start)
-    if classes < 2 or min(width_a, width_b) < classes - 1:
-        raise ValueError(
-            f"classes={classes}, widths {width_a}, {width_b}; allowed: 2 classes or more, width of classes - 1 or more"
-        )
-    if not 0 <= min(shares) <= max(shares) < 1:
-        raise ValueError(f"shares={tuple(shares)}; allowed: 0 to below 1")
-    shapes = ((depth_a, width_a), (depth_b, width_b))
-    common = {"shapes": shapes, "classes": classes, "scatter": scatter, "eta": eta, "batch_size": batch_size, "steps": steps,
-              "start": start, "device": str(device)}  # fmt: skip
-    numbers = seeds(seed, n_seeds)
-    arms = [(target, share) for target in TARGETS for share in shares]
-    jobs = [common | {"target": target, "share": share, "seed": s} for target, share in arms for s in numbers]
-    parts = yield Jobs(_train, jobs, "classes and regression")
-    found = np.reshape(parts, (len(TARGETS), len(shares), n_seeds, -1, 3))
-    layers = [f"{net}{i}" for net, (depth, _) in zip("AB", shapes, strict=True) for i in range(1, depth)]
-    coords = {"target": list(TARGETS), "share": list(shares), "seed": numbers, "layer": layers}
-    return xr.Dataset({k: (tuple(coords), found[..., i]) for i, k in enumerate(("labels", "nc1", "nc2"))}, coords=coords)
+    for name, width in (("width_a", shapes.width_a), ("width_b", shapes.width_b)):
+        if width < classes - 1:
+            raise ValueError(f"{name}={width} is too small; allowed: classes - 1 = {classes - 1} or more")
+    (target,), (share,) = targets, shares
+    learnt, truth = task(target, share, classes=classes, scatter=scatter, seed=seed)
+    rows = []
+    for which, shape in enumerate(shapes.each):
+        net = embedded_linear.network(embedded_linear.view(learnt.x.shape[1], classes, seed=2 * seed + which), *shape, learnt)
+        begin = embedded_linear.start(net, [which], seed, scale=training.start)
+        weights = training.ended(net, begin, which, seed=seed, device=device)
+        layers = embedded_linear.hidden(net, weights, net.data.x[: PROBES * classes])
+        rows += [collapsed(h[0].cpu().numpy(), truth[: PROBES * classes]) for h in layers]
+    names = [f"{net}{i}" for net, (depth, _) in zip("AB", shapes.each, strict=True) for i in range(1, depth)]
+    found = {k: ("layer", list(column)) for k, column in zip(("labels", "nc1", "nc2"), zip(*rows, strict=True), strict=True)}
+    return xr.Dataset(found, coords={"layer": names}).expand_dims(target=[target], share=[share])
 
 
 def task(
@@ -100,21 +95,6 @@ def task(
     return Answers(*(torch.tensor(a, dtype=torch.float32) for a in (x, corners[said]))), truth
 
 
-def _train(*, target, share, shapes, classes, scatter, eta, batch_size, steps, start, seed, device) -> list[tuple]:
-    """(labels, nc1, nc2) of each hidden layer of A, then of B."""
-    learnt, truth = task(target, share, classes=classes, scatter=scatter, seed=seed)
-    rows = []
-    for which, shape in enumerate(shapes):
-        net = embedded_linear.network(embedded_linear.view(learnt.x.shape[1], classes, seed=2 * seed + which), *shape, learnt)
-        weights = embedded_linear.start(net, [which], seed, scale=start)
-        run = Experiment(net, eta=eta, batch_size=batch_size, streams=[which], weights=weights, seed=seed, device=device)
-        for _ in run.drive(schedules.linear_decay(eta, steps), [steps], steps):
-            pass
-        layers = embedded_linear.hidden(net, run.state.weights, net.data.x[: PROBES * classes])
-        rows += [collapsed(h[0].cpu().numpy(), truth[: PROBES * classes]) for h in layers]
-    return rows
-
-
 def collapsed(features: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
     """CKA of features [n, width] with the one-hot labels of truth [n]; NC1; NC2. Classes of equal size."""
     classes = truth.max() + 1
@@ -124,3 +104,11 @@ def collapsed(features: np.ndarray, truth: np.ndarray) -> tuple[float, float, fl
     gram, simplex = centred @ centred.T, np.eye(classes) - 1 / classes
     apart = np.linalg.norm(gram / np.linalg.norm(gram) - simplex / np.linalg.norm(simplex))
     return alignment.cka(features, np.eye(classes)[truth]), within / (np.trace(gram) / classes), apart
+
+
+@decides("platonic.neural-collapse", reads=["shares", "classes", "scatter", "steps", "start"], data="classes")
+def kernel_of_the_labels(data: xr.Dataset) -> Decision:
+    """The hidden layers have the kernel of the labels: nothing but the class, and all classes equally far from one another."""
+    cka = data["labels"].sel(share=float(np.max(data["share"]))).mean("layer", skipna=False)
+    measured, control = (few_seeds(cka.sel(target=name)) for name in ("labels", "regression"))
+    return with_control(measured, control, APART, "regression with targets in general position", 1.0, "above")
