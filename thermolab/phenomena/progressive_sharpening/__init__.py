@@ -2,17 +2,15 @@
 
 theory: closed forms. two_layers: networks that learn noisy answers. Recipes, each with the checks of its claims: settled, switch,
 starts and orbit for two layers; cause for two networks with views of their own; edge, descent at the edge of stability;
-language, on the words of next_words. presets: what the notebook measures. figures: what it shows. live: what runs in its
-panels. exercises: their checks.
+language, on the words of next_words. presets: what the notebook measures. exercises: the checks of its exercises. Imported by
+themselves: figures, what it shows, and live, what runs in its panels.
 """
 
 from thermolab.phenomena.progressive_sharpening import (
     cause,
     edge,
     exercises,
-    figures,
     language,
-    live,
     orbit,
     presets,
     settled,
@@ -21,17 +19,4 @@ from thermolab.phenomena.progressive_sharpening import (
     theory,
 )
 
-__all__ = [
-    "cause",
-    "edge",
-    "exercises",
-    "figures",
-    "language",
-    "live",
-    "orbit",
-    "presets",
-    "settled",
-    "starts",
-    "switch",
-    "theory",
-]
+__all__ = ["cause", "edge", "exercises", "language", "orbit", "presets", "settled", "starts", "switch", "theory"]

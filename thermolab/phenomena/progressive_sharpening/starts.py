@@ -9,6 +9,7 @@ function as it is, if biases are scaled too). Networks learn what one of their o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,41 +33,52 @@ ADAM = {"beta2": 0.995, "eps": 1e-7}
 PREPARATION, FINAL = 16_000, 2400  # steps towards the flat start, and of the decay at its end
 
 
+@dataclass(frozen=True)
+class Training:
+    """How networks are trained from a start, at a constant η and then in a final decay.
+
+    optimiser: "sgd" or "adam" (β₂ = 0.995, ε = 1e-7, as in the source's figure); eta: default 0.04 for SGD, 0.005 for Adam; steps
+    at constant η, with λ_max read at `logs` moments; decay: steps of the final decay.
+    """
+
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    eta: Annotated[float | None, rules.positive()] = None
+    batch_size: Count = 16
+    steps: Count = 8000
+    decay: Count = 2400
+    logs: Count = 10
+
+    def __post_init__(self):
+        rules.multiple(self.logs, "logs", steps=self.steps)
+        rules.multiple(STAGES, "stages", decay=self.decay)
+
+
 @recipe("{activation} networks from other starts", dims=("noise", "start", "time", "seed"), over={"noises": "noise"})
 def starts(
     activation: Activation = "linear",
     profile: Profile = two_layers.IMBALANCED,
     *,
-    optimiser: Literal["sgd", "adam"] = "sgd",
     starts: Annotated[Sequence[str], several(choice(*STARTS))] = STARTS,
     noises: Annotated[Sequence[str], several(choice(*NOISES))] = NOISES,
     strength: Positive = 1.5,
     stretch: Positive = 2.0,
     width: Count = 12,
-    eta: Annotated[float | None, rules.positive()] = None,
-    batch_size: Count = 16,
-    steps: Count = 8000,
-    decay: Count = 2400,
-    logs: Count = 10,
+    training: Training,
     copies: Count = 2,
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:
     """λ_max on the way from each of `starts` under each of `noises`.
 
-    activation: "linear", "tanh" or "relu"; profile: σ_i of imbalanced noise, of whose power is the balanced one; optimiser:
-    "sgd" or "adam" (β₂ = 0.995, ε = 1e-7, as in the source's figure); strength: s of what is learnt; stretch: c of the sharp
-    start; eta: default 0.04 for SGD, 0.005 for Adam; steps at constant η, with λ_max read at `logs` moments; decay: steps of the
-    final decay; copies: networks of each seed, averaged.
+    activation: "linear", "tanh" or "relu"; profile: σ_i of imbalanced noise, of whose power is the balanced one; strength: s of
+    what is learnt; stretch: c of the sharp start; width: h ≥ d; training: its fields are settings of the recipe; copies: networks
+    of each seed, averaged.
 
     Returns a Dataset, dims (noise, start, time, seed): lambda_max and excess, the loss on noiseless answers; time in steps, the
     first, 0, is the start, the last is after the final decay. All seeds see the same data and differ in starts and batches.
     Raises ValueError for settings that are out of range.
     """
     two_layers.enough_for(profile, width=width)
-    rules.multiple(logs, "logs", steps=steps)
-    rules.multiple(STAGES, "stages", decay=decay)
-    eta = ETA[optimiser] if eta is None else eta
     base, (noise,) = seeds[0] // 1000, noises  # base: the seed that the data have in common
     answer, sigma = two_layers.own_kind(len(profile), activation, strength=strength, seed=base), two_layers.kinds(profile)
     streams = np.add.outer(np.multiply(1000, seeds), np.arange(copies)).ravel()
@@ -81,11 +93,11 @@ def starts(
         prepare.raise_if_diverged()
         begins["flat"] = prepare.state.weights.cpu()
         begins["sharp"] = stretched(net, begins["flat"], stretch)
-    net = two_layers.learner(sigma[noise], activation, optimiser=optimiser, **common)
-    rates = ADAM if optimiser == "adam" else {}
+    net = two_layers.learner(sigma[noise], activation, optimiser=training.optimiser, **common)
+    rates = ADAM if training.optimiser == "adam" else {}
     run = Experiment(
-        net, eta=eta, batch_size=batch_size, weights=torch.cat([begins[k] for k in starts]), device=device,
-        streams=np.tile(streams, len(starts)), seed=base + 2**32, **rates,
+        net, eta=training.eta or ETA[training.optimiser], batch_size=training.batch_size, streams=np.tile(streams, len(starts)),
+        weights=torch.cat([begins[k] for k in starts]), seed=base + 2**32, device=device, **rates,
     )  # fmt: skip
 
     def look():
@@ -94,13 +106,13 @@ def starts(
         return [v.reshape(len(starts), len(seeds), copies).mean(-1)
                 for v in (two_layers.sharpness(net, w, activation, answer), two_layers.excess(net, w, answer))]  # fmt: skip
 
-    rows = [look()]
-    for _ in range(logs):
-        run.advance(steps // logs)
+    rows, every = [look()], training.steps // training.logs
+    for _ in range(training.logs):
+        run.advance(every)
         rows.append(look())
-    cool(run, decay)
+    cool(run, training.decay)
     rows.append(look())
-    time = [*np.arange(logs + 1) * (steps // logs), steps + decay]
+    time = [*range(0, training.steps + 1, every), training.steps + training.decay]
     values = {k: (("time", "start", "seed"), v) for k, v in zip(("lambda_max", "excess"), np.swapaxes(rows, 0, 1), strict=True)}
     coords = {"start": list(starts), "time": time, "seed": list(seeds)}
     return xr.Dataset(values, coords=coords).expand_dims(noise=[noise])
