@@ -114,8 +114,9 @@ def _look(run: Experiment, batches: int) -> np.ndarray:
 
 
 def off_balance(
-    sizes, activation: str, *, sigma: float, strength: float, spread: float, copies: int, seed: int, tilt: float = 1.0
-):
+    sizes, activation: str, *, sigma: float = 1.0, strength: float = 2.0, spread: float = 0.7, tilt: float = 1.0,
+    copies: int = 1, seed: int = 0,
+):  # fmt: skip
     """The student of a random teacher, and weights [copies, P] that compute the same (if ReLU), each neuron rescaled.
 
     |w| is multiplied by tilt e^s and |u| divided by it, s = ±spread, with a random sign for each neuron.
