@@ -64,8 +64,8 @@ def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path
     if more:
         raise UserError(f"{', '.join(names)}: a check takes one value of each parameter; for a sweep: thermolab run")
     deciders = [claims.decider(name) for name in names]
-    everything = package.presets.datasets(declaration.setup(values))
-    plan = {dataset: everything[dataset] for by in deciders for dataset in by.datasets.values()}
+    measured = package.presets.datasets(declaration.setup(values))
+    plan = recipe.needed(measured, *(dataset for by in deciders for dataset in by.datasets.values()))
     allowed, physical = set.intersection(*(set(by.reads) for by in deciders)), {}
     for name, text in given:
         if name in declaration.defaults:
