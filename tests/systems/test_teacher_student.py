@@ -1,4 +1,4 @@
-"""Networks that learn a teacher: exact covariances of the data, the best network, the matrices of the layers."""
+"""Networks that learn a teacher: exact covariances of the data, the best network, the neurons of the teacher."""
 
 import numpy as np
 import pytest
@@ -31,18 +31,3 @@ def test_neurons_of_a_teacher_are_of_equal_length_and_do_different_things(activa
         assert net[0].bias is None
     else:
         np.testing.assert_allclose(net[0].bias.detach().square(), 0.09 * 2, rtol=1e-5)
-
-
-@pytest.mark.parametrize("activation", teacher_student.ACTIVATIONS)
-def test_matrices_of_the_layers_compute_what_the_network_does(activation):
-    """A bias is the last column of its layer, for an input that is always 1."""
-    net = teacher_student.student((3, 5, 2), lambda x: x[:, :2], activation, [1.0, 1.0], n_data=100)
-    weights = torch.randn(2, net.replicas.n_parameters, generator=torch.Generator().manual_seed(0))
-    first, second = teacher_student.weight_matrices(net, weights)
-    x = net.data.x[:10].double()
-    inputs = x if activation == "linear" else torch.cat([x, torch.ones(10, 1)], 1)
-    f = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda h: h}[activation]
-    for r in range(2):
-        torch.nn.utils.vector_to_parameters(weights[r], net.replicas.module.parameters())
-        by_hand = f(inputs @ first[r].T) @ second[r].T
-        np.testing.assert_allclose(by_hand, net.replicas.module(net.data.x[:10]).detach(), rtol=1e-4, atol=1e-5)

@@ -89,31 +89,27 @@ def test_what_a_stationary_state_has():
     assert float(abs(known["gap"]).max()) == float(abs(known["log_ratio"]).max()) == 0
 
 
-BAD = {
-    "activation": ("gelu", "relu, tanh, linear"),
-    "arms": (((0.0, 8),), "a pair"),
-    "copies": (0, "a whole number, 1 or more"),
-    "lams": ((-0.1,), "0 or a positive number"),
-    "sigma": (-1.0, "0 or a positive number"),
-    "spread": (-1.0, "0 or a positive number"),
-    "span": (0.0, "a positive number"),
-    "strength": (0.0, "a positive number"),
-}
+PAIRS = "a list of 1 or more, each a pair (η, B) of a positive number and a whole one"
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_settings_out_of_range_are_refused_in_one_line(name):
-    value, allowed = BAD[name]
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("activation", "gelu", "relu, tanh, linear"),
+        ("copies", 0, "a whole number, 1 or more"),
+        ("lams", (-0.1,), "0 or a positive number"),
+        ("sigma", -1.0, "0 or a positive number"),
+        ("spread", -1.0, "0 or a positive number"),
+        ("span", 0.0, "a positive number"),
+        ("strength", 0.0, "a positive number"),
+        *(("arms", arms, PAIRS) for arms in ((), 3, (0.02,), ((0.02, 8, 1),), ((0.02, 8.5),), ((0.02, 0),), ((0.0, 8),))),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_line(name, value, allowed):
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
         networks.relu.run(**{name: value})
     assert str(error.value).startswith(f"{name}={value!r} ")
     assert allowed in str(error.value).partition("; allowed: ")[2]
-
-
-@pytest.mark.parametrize("arms", [(), (0.02,), ((0.02, 8, 1),), ((0.02, 8.5),), ((0.02, 0),), 3])
-def test_arms_that_are_no_pairs_are_refused(arms):
-    with pytest.raises(ValueError, match=r"^arms=[^\n]*; allowed: a list of 1 or more, each a pair \(η, B\)[^\n]*$"):
-        networks.relu.run(arms)
 
 
 # --- claims on data made up by hand -----------------------------------------------------------------------------

@@ -71,6 +71,7 @@ def test_what_a_claim_reads_are_settings_of_the_recipes_behind_it():
         parts = [plan[dataset] for dataset in by.datasets.values()]
         recipes = [recipe.func for part in parts for recipe in (part.values() if isinstance(part, dict) else [part])]
         assert set(by.reads) <= set.intersection(*(set(recipe.settings) for recipe in recipes))
+        assert not set(by.reads) & set(SETUP), "these name the working point"
 
 
 def test_traces(found, tmp_path):
