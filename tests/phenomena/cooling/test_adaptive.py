@@ -72,16 +72,3 @@ def test_the_adaptive_schedule():
     assert verdicts(adaptive.adaptive_wins(ended(1.3, 1.0)))[0] == "fails"
     assert verdicts(adaptive.adaptive_wins(ended(0.94, 1.0, scatter=0.2)))[0] == "inconclusive"
     assert adaptive.adaptive_wins(ended(0.7, 1.0, scatter=0.0)).check.measured == pytest.approx(np.log(0.7))
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"windows": 0}, "windows=0 is out of range; allowed: a whole number, 5 or more"),
-        ({"replicas": 0}, "replicas=0 is out of range; allowed: a whole number, 1 or more"),
-    ],
-)
-def test_adaptive_refuses_what_is_out_of_range(bad, message):
-    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        adaptive.adaptive.run(**bad)
-    assert str(error.value).startswith(message)

@@ -17,8 +17,7 @@ def cells():
 
 
 def test_shapes_of_ratios(cells):
-    for name in ("U", "U_val", "accuracy", "S"):
-        assert cells[name].dims == ("ratio", "batch_size", "seed"), name
+    assert {cells[name].dims for name in batch_ratio.READ} == {("ratio", "batch_size", "seed")}
     np.testing.assert_allclose(cells["eta"], [[0.05, 0.2], [0.2, 0.8]])
     assert (cells[["U", "S"]].to_array().isnull() == (cells["eta"] > 0.4)).all()
 
@@ -39,7 +38,7 @@ def test_windows_are_as_long_for_every_batch():
     both = batch_ratio.ratio.run((1 / 640,), (32, 128), window=2, **wide)["S"].values.ravel()
     alone = batch_ratio.ratio.run((1 / 640,), (32,), window=1, **wide)["S"].item()
     assert both[0] > alone + 0.3  # in two epochs a weight goes further than in one
-    assert abs(both[1] - both[0]) < 0.3
+    assert abs(both[1] - both[0]) < 0.3  # one window scatters by 0.15
 
 
 def cells_of_one_law(energy=0.0, entropy=0.0, far=0.5, size=1e-3):
@@ -71,24 +70,3 @@ def test_starts_that_differ_tell_nothing_about_the_ratio():
     data = cells_of_one_law()
     levels = xr.DataArray([0.0, 3.0, -2.0, 1.0], dims="seed")
     assert batch_ratio.eta_over_batch(data.assign(S=data["S"] + levels)).check.verdict == "holds"
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (
-            {"batch_sizes": (4, 6)},
-            "batch_sizes=(4, 6) is no power of two; allowed: a list of 1 or more, each a power of two from 1",
-        ),
-        ({"batch_sizes": ()}, "batch_sizes=() has a length that is out of range; allowed: a list of 1 or more"),
-        ({"ratios": (0.0, 0.1)}, "ratios=(0.0, 0.1) is not positive and finite; allowed: a list of 1 or more, each a positive"),
-        ({"average": 3}, "average=3 is not divisible; allowed: a multiple of window=2"),
-        ({"average": 26}, "average=26 is too long; allowed: a multiple of window=2 up to epochs=24"),
-        ({"batch_sizes": (128,), "window": 1}, "window=1 is too short for batch_size=128; allowed: 2 or more"),
-        ({"batch_sizes": (128,), "largest": 0.1}, "largest=0.1 leaves nothing of batch_size=128; allowed: 0.2 or more"),
-    ],
-)
-def test_the_ratio_refuses_what_is_out_of_range(bad, message):
-    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        batch_ratio.ratio.run(**bad)
-    assert str(error.value).startswith(message)

@@ -45,16 +45,3 @@ def test_curvature_flags():
     data = curved(20.0, 1.0)
     data["lambda_max"][0, 0, 0, 5] = -1e-3  # of a search that did not get there
     assert verdicts(curvature.fisher_flags(data)) == HOLDS
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"ratio": 0.0}, "ratio=0.0 is not positive and finite; allowed: a positive number"),
-        ({"points": 4}, "points=4 are too few; allowed: baseline + 2 = 6 or more"),
-    ],
-)
-def test_curvature_refuses_what_is_out_of_range(bad, message):
-    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        curvature.curvature.run(**bad)
-    assert str(error.value).startswith(message)

@@ -34,7 +34,9 @@ def test_growth_is_a_product_of_steps(signs):
         product *= (1 + 0.1 * 0.03) ** 2
     np.testing.assert_allclose(signs["growth"].sel(sign=1)[-1], product, rtol=1e-9)
     np.testing.assert_allclose(signs["growth"].isel(time=0), 1.0)
-    np.testing.assert_allclose(signs["r2"].sel(sign=1)[-1] / signs["r2"].sel(sign=1)[0], product, rtol=0.3)
+    np.testing.assert_allclose(
+        signs["r2"].sel(sign=1)[-1] / signs["r2"].sel(sign=1)[0], product, rtol=0.3
+    )  # the gradient adds to it
     assert (signs["r2"].sel(sign=-1)[-1] < signs["r2"].sel(sign=-1)[0]).all()
 
 
@@ -67,15 +69,3 @@ def test_the_sign_of_weight_decay(signs):
     assert verdicts(entropic.eef_is_weight_decay(rates(1.0, -1.0))) == FAILS
     assert verdicts(entropic.eef_is_weight_decay(rates(-0.995, 1.0))) == HOLDS
     assert verdicts(entropic.eef_is_weight_decay(signs)) == FAILS
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"lam_entropy": -0.1}, "lam_entropy=-0.1 is not positive and finite; allowed: a positive number"),
-        ({"epochs": 0}, "epochs=0 is out of range; allowed: a whole number, 1 or more"),
-    ],
-)
-def test_the_update_refuses_what_is_out_of_range(bad, message):
-    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
-        entropic.entropic.run(**bad)

@@ -36,10 +36,8 @@ def test_shapes(measured):
     np.testing.assert_allclose(measured["time"], 0.5 * 4 ** np.array([0, 1 / 3, 2 / 3, 1]), atol=1 / 64)
     plain = {"U", "accuracy", "U_validation", "accuracy_validation", "lambda_max", "trace"}
     assert set(measured.data_vars) == plain | {"matched_lambda_max", "matched_trace"}
-    for name in plain:
-        assert measured[name].dims == ("arm", "time", "seed"), name
-        assert np.isfinite(measured[name]).all(), name
-    assert measured["matched_trace"].dims == ("arm", "time", "seed")
+    assert {v.dims for v in measured.data_vars.values()} == {("arm", "time", "seed")}
+    assert np.isfinite(measured[[*plain]].to_array()).all()
     assert measured["matched_trace"].sel(arm=["decay", "sam"]).isnull().all()
 
 
@@ -59,12 +57,8 @@ def test_a_moment_of_each_arm(measured):
         hessian = curvature.HessianProducts(net, run.state.weights[0], net.data.x, net.data.y)
         top = curvature.largest_eigenvalue(hessian, tolerance=1e-6, most=200).value
         np.testing.assert_allclose(found["lambda_max"], top, rtol=2e-3)
+        # three products tell a trace to √(2/3) |H|/Tr H, about a tenth here
         assert abs(float(found["trace"]) / curvature.trace(hessian, probes=200).value - 1) < 0.3
-
-
-def test_results_of_a_seed_do_not_depend_on_their_number(measured):
-    alone = flatness.flatness.run(**SMALL | {"n_seeds": 1})
-    xr.testing.assert_identical(alone, measured.isel(seed=[0]))
 
 
 def test_outputs_scale_exactly():
@@ -186,22 +180,3 @@ def test_terminal_flatness():
     one = curves()
     one["matched_trace"][:] = 90.0
     assert flatness.terminal_flatness(one).check.verdict == "fails"
-
-
-# --- settings ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"arms": ("adam",)}, r"arms=\('adam',\) is unknown; allowed: a list of 1 or more, each one of sgd, decay, sam"),
-        ({"epochs": 0.5}, "epochs=0.5 is out of range; allowed: a number from 1 to 1000"),
-        ({"moments": 1}, "moments=1 is out of range; allowed: a whole number, 2 or more"),
-        ({"probes": 1}, "probes=1 is out of range; allowed: a whole number, 2 or more"),
-        ({"n_seeds": 0}, "n_seeds=0 is out of range; allowed: a whole number from 1"),
-        ({"difficulty": "odd"}, "difficulty='odd' is unknown; allowed: one of easy, mid, hard"),
-        ({"width": 7}, "width=7 is not allowed; allowed: a multiple of 8"),
-        ({"batch_size": 0}, "batch_size=0 is out of range; allowed: a whole number, 1 or more"),
-    ],
-)
-def test_flatness_refuses_what_is_out_of_range(bad, message):
-    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
-        flatness.flatness.run(**bad)

@@ -42,22 +42,6 @@ def test_runs_that_do_not_get_there_are_nan():
     assert np.isnan(early["S_path"]).all()  # within the first epoch there is no window
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"rates": ()}, r"rates=\(\) has a length that is out of range; allowed: a list of 1 or more, each a positive number"),
-        ({"lams": (-1e-3,)}, r"lams=\(-0.001,\) is negative or not finite; allowed: a list of 1 or more, each 0 or a positive"),
-        ({"sizes": 32}, "sizes=32 is not a list; allowed: a list of 1 or more, each a power of two from 1 to 64"),
-        ({"sizes": (16, 24)}, r"sizes=\(16, 24\) is no power of two; allowed: a list of 1 or more, each a power of two"),
-        ({"energy": 0.0}, "energy=0.0 is not positive and finite; allowed: a positive number"),
-        ({"epochs": 0}, "epochs=0 is out of range; allowed: a whole number, 1 or more"),
-    ],
-)
-def test_matched_refuses_what_is_out_of_range(bad, message):
-    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
-        matched.matched.run(**bad)
-
-
 def equal_runs(path=0.0, entries=1.0, n=18, size=0.2):
     """Runs whose readings of S go with the gap as strongly as told."""
     rng, shape = np.random.default_rng(2), (n, 6)

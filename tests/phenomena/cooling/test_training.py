@@ -45,7 +45,7 @@ def test_training_is_the_run_of_a_plain_loop(mlp):
         entries = [v[1].double().var(correction=0).log() for v in net.replicas.views(run.state.weights).values() if v.dim() > 2]
         assert now["S_entries"].values[1] == pytest.approx(float(np.mean(entries)))
     many = net.gradients(run.state.weights, 400, 32, 99, run.streams)
-    np.testing.assert_allclose(now["trace"], noise.gradient_noise(many, spectrum=False).trace, rtol=0.5)  # of 8 batches
+    np.testing.assert_allclose(now["trace"], noise.gradient_noise(many, spectrum=False).trace, rtol=0.5)  # 8 batches: √(2/7)
     np.testing.assert_allclose(mlp["T"], 0.1 * mlp["trace"] / (2 * dim))
     assert mlp.attrs == {"dim": dim, "eta": 0.1, "batch_size": 32, "model": "mlp"}
 
@@ -53,11 +53,10 @@ def test_training_is_the_run_of_a_plain_loop(mlp):
 def test_what_the_dataset_holds(mlp):
     assert dict(mlp.sizes) == {"lam": 2, "time": 3, "seed": 2, "moment": 8}
     assert mlp["seed"].values.tolist() == [3000, 3001]
-    for name in training.COLUMNS:
-        assert mlp[name].dims == ("lam", "time", "seed")
-    for name in ("U", "S_path"):
-        assert np.isnan(mlp[name].sel(time=0)).all()
-        assert np.isfinite(mlp[name].sel(time=[1, 2])).all()
+    assert {mlp[name].dims for name in training.COLUMNS} == {("lam", "time", "seed")}
+    later = mlp[["U", "S_path"]].to_array().transpose("time", ...)
+    assert np.isnan(later[0]).all()
+    assert np.isfinite(later[1:]).all()
     assert np.isnan(mlp["S_laplace"]).values.all((0, 2)).tolist() == [False, True, False]
     start = mlp.sel(time=0)
     for name in ("accuracy", "S_entries", "U_val", "S_laplace", "trace"):  # the arms start alike
@@ -83,29 +82,6 @@ def test_models_of_autograd(model):
     assert data.attrs["dim"] == classifiers.system(model).n_parameters
     assert np.isfinite(data["S_path"].sel(time=1)).all()
     assert (data["accuracy"].sel(time=1) > data["accuracy"].sel(time=0) + 0.1).all()
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"model": "resnet"}, "model='resnet' is unknown; allowed: one of mlp, cnn, transformer"),
-        ({"difficulty": "soft"}, "difficulty='soft' is unknown; allowed: one of easy, mid, hard"),
-        ({"lams": ()}, r"lams=\(\) has a length that is out of range; allowed: one or more weight decays, each once"),
-        ({"lams": (0.0, 0.0)}, r"lams=\(0.0, 0.0\) names one of them twice; allowed: one or more weight decays, each once"),
-        ({"lams": (-0.1,)}, r"lams=\(-0.1,\) is negative or not finite; allowed: one or more"),
-        ({"epochs": 0}, "epochs=0 is out of range; allowed: a whole number, 1 or more"),
-        ({"n_seeds": 0}, "n_seeds=0 is out of range; allowed: a whole number from 1"),
-        ({"fisher_every": 0}, "fisher_every=0 is out of range; allowed: a whole number, 1 or more"),
-        ({"batch_size": 48}, "batch_size=48 is no power of two; allowed: a power of two from 1 to 64"),
-        ({"batch_size": 0}, "batch_size=0 is out of range; allowed: a power of two from 1 to 64"),
-        ({"batch_size": 128}, "batch_size=128 is out of range; allowed: a power of two from 1 to 64"),
-        ({"scale": 0.0}, "scale=0.0 is out of range; allowed: a number from 1e-06 to 10"),
-        ({"eta": -1.0}, "eta=-1.0 is not positive and finite; allowed: a positive number"),
-    ],
-)
-def test_training_refuses_what_is_out_of_range(bad, message):
-    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
-        training.training.run(**bad)
 
 
 # --- claims on data made up by hand ---------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from thermolab.phenomena.cooling import (
     plateau,
     schedules,
 )
-from thermolab.phenomena.cooling.classifiers import EASIER
-from thermolab.phenomena.cooling.training import MODELS, training
+from thermolab.phenomena.cooling.classifiers import EASIER, MODELS
+from thermolab.phenomena.cooling.training import training
 
 RECIPES = {
     "matched": matched.matched,
