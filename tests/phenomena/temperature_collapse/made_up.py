@@ -8,6 +8,9 @@ import xarray as xr
 from thermolab.phenomena.temperature_collapse import stationary
 
 OP_RATES = tuple(np.geomspace(1e-3, 0.1, 11))
+FAST = {"eta": (0.03, 0.1, 0.94, 0.97, 1.03, 1.1), "replicas": 64, "steps": 1600}  # of the toy's fall
+UNEVEN = np.array([[1.0, 0.2, 0.3], [-0.4, 1.0, 0.2], [-0.5, -0.9, 0.5], [0.3, -0.8, -0.1]])
+FOUR = np.array([[1, 0, 0, 0.3], [0, 1, 0, 0.2], [0, 0, 1, 0.1], [1, 1, 1, -0.2], [1, -1, 0.5, 0.3]])
 ENTROPY = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
 
 

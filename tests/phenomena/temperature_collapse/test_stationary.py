@@ -59,7 +59,7 @@ def test_a_stationary_state_is_a_mean_over_its_window(still):
 
 
 def test_signal_and_noise_make_up_the_gradients():
-    """E|g|² of the steps is |∇L|² + Tr Σ of the probes, both of one state: to 0.04, for seeds scatter by 0.1; here 4 times that."""
+    """E|g|² of the steps is |∇L|² + Tr Σ of the probes, both of one state: to 0.04 (seeds scatter by 0.1), here 4 times that."""
     longer = STILL | {"window": 400, "moments": 100, "n_seeds": 6}
     data = stationary.stationary.run((0.02,), width=8, norm="layer", **longer).isel(eta=0).mean("seed")
     assert float((data["trace"] + data["gradient_squared"]) / data["g2"]) == pytest.approx(1, abs=0.15)
