@@ -5,14 +5,13 @@ import pytest
 from thermolab.phenomena.cooling import (
     adaptive,
     batch_ratio,
-    curvature,
-    detection,
     entropic,
     flatness,
     matched,
     plateau,
     schedules,
     training,
+    transitions,
 )
 
 
@@ -135,25 +134,25 @@ from thermolab.phenomena.cooling import (
         (adaptive.adaptive, {"windows": 0}, "windows=0 is out of range; allowed: a whole number, 5 or more"),
         (adaptive.adaptive, {"replicas": 0}, "replicas=0 is out of range; allowed: a whole number, 1 or more"),
         (
-            detection.detection,
+            transitions.detection,
             {"ratios": ()},
             "ratios=() has a length that is out of range; allowed: a list of 1 or more, each a positive number other than 1",
         ),
         (
-            detection.detection,
+            transitions.detection,
             {"ratios": (0.5, 1.0)},
             "ratios=(0.5, 1.0) is no drop; allowed: a list of 1 or more, each a positive number other than 1",
         ),
         (
-            detection.detection,
+            transitions.detection,
             {"ratios": (-0.5,)},
             "ratios=(-0.5,) is not positive and finite; allowed: a list of 1 or more, each a positive number other than 1",
         ),
-        (detection.detection, {"baseline": 2}, "baseline=2 is out of range; allowed: a whole number, 3 or more"),
-        (detection.detection, {"n_seeds": 0}, "n_seeds=0 is out of range; allowed: a whole number from 1"),
-        (detection.detection, {"difficulty": "odd"}, "difficulty='odd' is unknown; allowed: one of easy, mid, hard"),
-        (curvature.curvature, {"ratio": 0.0}, "ratio=0.0 is not positive and finite; allowed: a positive number"),
-        (curvature.curvature, {"points": 4}, "points=4 are too few; allowed: baseline + 2 = 6 or more"),
+        (transitions.detection, {"baseline": 2}, "baseline=2 is out of range; allowed: a whole number, 3 or more"),
+        (transitions.detection, {"n_seeds": 0}, "n_seeds=0 is out of range; allowed: a whole number from 1"),
+        (transitions.detection, {"difficulty": "odd"}, "difficulty='odd' is unknown; allowed: one of easy, mid, hard"),
+        (transitions.curvature, {"ratio": 0.0}, "ratio=0.0 is not positive and finite; allowed: a positive number"),
+        (transitions.curvature, {"points": 4}, "points=4 are too few; allowed: baseline + 2 = 6 or more"),
         (flatness.flatness, {"width": 12}, "width=12 is not divisible by 8; allowed: a multiple of 8"),
     ],
 )

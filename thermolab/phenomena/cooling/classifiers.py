@@ -21,10 +21,10 @@ PIXELS = 16 * 16
 EASIER = {"easy": "easy", "mid": "easy", "hard": "mid"}  # what the transformer can still learn
 
 # what recipes allow for their settings
-WIDTHS = Rule("a multiple of 8", lambda x: x if integer(8).convert(x) % 8 == 0 else refuse("is not divisible by 8"))
+MULTIPLE_OF_8 = Rule("a multiple of 8", lambda x: x if integer(8).convert(x) % 8 == 0 else refuse("is not divisible by 8"))
 Model = Literal["mlp", "cnn", "transformer"]
 Difficulty = Literal["easy", "mid", "hard"]
-Width = Annotated[int, WIDTHS]
+Width = Annotated[int, MULTIPLE_OF_8]
 Share = Annotated[float, number(0, 1)]
 BatchSize = Annotated[int, power_of_two(1, 64)]  # an epoch then has a whole number of steps between its 16 snapshots
 
@@ -62,7 +62,9 @@ def system(
     width: h of the perceptron 256-h-h-10; the CNN has h/4 and h/2 channels, the transformer tokens of h/2.
     Raises ValueError for a width that is no multiple of 8.
     """
-    return NetworkOnData(MODELS[model](WIDTHS("width", width)), images(difficulty, label_noise)[0], "lr", optimiser=optimiser)
+    return NetworkOnData(
+        MODELS[model](MULTIPLE_OF_8("width", width)), images(difficulty, label_noise)[0], "lr", optimiser=optimiser
+    )
 
 
 def evaluate(replicas: Replicas, weights: torch.Tensor, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
