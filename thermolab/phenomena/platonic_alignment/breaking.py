@@ -63,6 +63,9 @@ class Changes:
     def __post_init__(self):
         rules.checked(rules.rules_of(Changes), vars(self))
 
+    def __str__(self) -> str:
+        return ", ".join(f"{k}={v}" for k, v in vars(self).items() if v != getattr(Changes, k))
+
 
 def both(**changes) -> tuple[Changes, Changes]:
     """A case that changes the same in A and in B."""
