@@ -3,15 +3,24 @@
 import math
 
 import numpy as np
+import torch
 import xarray as xr
 
-from thermolab.phenomena.temperature_collapse import stationary
+from thermolab.engine.experiment import Experiment
+from thermolab.phenomena.temperature_collapse import networks, stationary
 
 OP_RATES = tuple(np.geomspace(1e-3, 0.1, 11))
 FAST = {"eta": (0.03, 0.1, 0.94, 0.97, 1.03, 1.1), "replicas": 64, "steps": 1600}  # of the toy's fall
 UNEVEN = np.array([[1.0, 0.2, 0.3], [-0.4, 1.0, 0.2], [-0.5, -0.9, 0.5], [0.3, -0.8, -0.1]])
 FOUR = np.array([[1, 0, 0, 0.3], [0, 1, 0, 0.2], [0, 0, 1, 0.1], [1, 1, 1, -0.2], [1, -1, 0.5, 0.3]])
 ENTROPY = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+
+
+def begin(width, norm, seed, rates, batch_size=32, n_data=64):
+    """The run behind a recipe of networks, started by hand."""
+    net = networks.system(width, norm=norm, n_data=n_data)
+    w = net.start(torch.arange(len(rates)), seed)
+    return Experiment(net, eta=rates, batch_size=batch_size, seed=seed, weights=w / w.norm(dim=1, keepdim=True))
 
 
 def curve(energy, entropy, **more):

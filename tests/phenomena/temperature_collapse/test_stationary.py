@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
-from phenomena.temperature_collapse.made_up import batches, curve, noisy, states, trained
+from phenomena.temperature_collapse.made_up import batches, begin, curve, noisy, states, trained
 
 from thermolab.phenomena.temperature_collapse import curves, networks, stationary
 
@@ -47,7 +47,7 @@ def test_temperature_and_signal_to_noise_ratio_come_from_the_gradients(still):
 
 
 def test_a_stationary_state_is_a_mean_over_its_window(still):
-    run = networks.Narrow(6, n_data=64).begin(RATES, seed=1, device="cpu")
+    run = begin(6, "batch", 1, RATES)
     run.advance(40)
     run.frame()
     frames = list(run.frames(4, until=120))
