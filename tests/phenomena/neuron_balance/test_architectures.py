@@ -132,7 +132,7 @@ def plain(pair=0.02, other=0.3, reason=symmetry.BIAS, error=1e-14, missed=1.0, *
 
 def blocks(inside=0.02, across=0.5, start=0.6):
     rows = {
-        "0+1.inner.2 -> 1.inner.0+2": ("", 0.0, 1e-14),
+        "0+1.inner.2 -> 1.inner.0+2": ("", 0.4, 1e-14),
         "1.inner.0 -> 1.inner.2": ("", inside, 1e-14),
         "0 -> 2": (symmetry.SKIP, across, 1.0),
     }

@@ -26,7 +26,13 @@ def test_linear_reads_what_theory_defines():
     np.testing.assert_allclose(found["singular"], 1, atol=0.1)
     assert found["singular"].dims == ("seed", "i")
     assert found["singular"].shape == (2, 2)
-    assert {name for name in found if "seed" not in found[name].dims} == set(linear.SHARED)
+    assert {name for name in found if "seed" not in found[name].dims} == {
+        "sigma",
+        "norm_1_theory",
+        "norm_2_theory",
+        "target",
+        "tau",
+    }
 
 
 @pytest.mark.parametrize(

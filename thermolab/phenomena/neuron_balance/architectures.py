@@ -12,7 +12,7 @@ three tenths of the time count as the end. Of several pairs the one furthest off
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ END = 0.3  # share of the time
 
 @recipe("{arm} on its way to balance", dims=("pair", "time", "seed"))
 def train(
-    arm: Literal["mlp", "cnn", "cnn_tanh", "resnet", "transformer"] = "mlp",
+    arm: learners.Arm = "mlp",
     *,
     eta: Positive = None,
     batch_size: Count = None,

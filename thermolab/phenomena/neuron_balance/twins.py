@@ -54,14 +54,11 @@ def twins(
     orders = [torch.from_numpy(rng.permutation(len(pair.incoming))) for pair in pairs]
     factors = [torch.from_numpy(np.exp(rng.uniform(0.1, 0.4, len(pair.incoming)))) for pair in pairs]
 
-    there = {symmetry.permute: list(zip(pairs, orders, strict=True)), symmetry.rescale: list(zip(pairs, factors, strict=True))}
-    back = {
-        symmetry.permute: [(pair, torch.argsort(order)) for pair, order in reversed(there[symmetry.permute])],
-        symmetry.rescale: [(pair, 1 / factor) for pair, factor in there[symmetry.rescale]],
-    }
+    there = {symmetry.permute: orders, symmetry.rescale: factors}
+    back = {symmetry.permute: [torch.argsort(order) for order in orders], symmetry.rescale: [1 / factor for factor in factors]}
 
     def turned(act, by, weights):
-        for pair, amount in by:
+        for pair, amount in zip(pairs, by, strict=True):
             weights = act(pair, weights, amount)
         return weights
 
