@@ -93,7 +93,8 @@ def test_transformed_labels_are_learnt():
         ({"cases": {"x": breaking.both(answers=9)}}, "answers=9 are too many; allowed: 5 at the most, as spectrum has"),
         ({"depth_a": 1}, "depth_a=1 is out of range; allowed: a whole number, 2 or more"),
         ({"eta": 0.0}, "eta=0.0 is not positive and finite; allowed: a positive number"),
-        ({"noise": (1.0,)}, "noise=[1.0] has another length; allowed: as many numbers as spectrum has, 5, and d_x=6 at the most"),
+        ({"noise": (1.0,)}, "noise=[1.0] has another length; allowed: 5 numbers, as spectrum has"),
+        ({"d_x": 4}, "d_x=4 is too small; allowed: 5 or more, as spectrum has"),
     ],
 )
 def test_settings_that_are_refused(settings, text):

@@ -6,7 +6,7 @@ import xarray as xr
 from claimed import verdicts
 from embedded import DATA, LAYERS, TINY, table
 
-from thermolab.phenomena.platonic_alignment import linear
+from thermolab.phenomena.platonic_alignment import figures, linear
 from thermolab.phenomena.platonic_alignment.tables import between, final
 
 SMALL = {"depth_a": 2, "depth_b": 3, "width_a": 3, "width_b": 4}
@@ -133,3 +133,10 @@ def test_median_and_distance_by_hand():
     found = linear.distance(made(), scaled=False)
     np.testing.assert_allclose(found, np.sqrt((1 + 4 - 4 * 0.996) / 2), atol=2e-3)
     np.testing.assert_allclose(linear.distance(made(), scaled=True), np.sqrt(2 * 0.004), atol=2e-3)
+
+
+def test_arms_of_the_figure_are_those_of_one_eta_and_what_is_compared_with_them():
+    data = made().assign_coords(eta=("arm", [0.02, 0.02]))
+    found = {name: float(worst.mean()) for name, worst in figures.arms(data, data.isel(arm=[0])).items()}
+    assert found == pytest.approx({"λ = 0": 0.996, "λ = 0.1": 0.7, "no noise": 0.5, "orthogonal R": 0.996, "invertible R": 0.6,
+                                   "all layers": 0.7, "working point": 0.996})  # fmt: skip
