@@ -53,5 +53,9 @@ def test_every_setting_is_one_of_its_recipe(preset):
 
 
 def test_every_claim_is_decided_from_what_is_measured():
+    """And what a check may turn is a setting of a recipe behind it."""
     for name in claims.section("01_cooling"):
-        assert set(claims.decider(name).datasets.values()) <= set(plan("lab")), name
+        by = claims.decider(name)
+        behind = [plan("lab")[dataset] for dataset in by.datasets.values()]
+        parts = [part for one in behind for part in (one.values() if isinstance(one, dict) else [one])]
+        assert set(by.reads) <= {setting for part in parts for setting in getattr(part.func, "settings", {})}, name
