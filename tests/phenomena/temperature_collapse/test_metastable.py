@@ -131,13 +131,15 @@ def test_barrier_is_the_slope_in_the_inverse_rate():
 
 
 def test_exits_are_arrhenius_and_the_entropy_is_flat_until_the_last_window(run):
-    """Some 100 exits a rate, over three seeds: the slope to 15 %, well away from that of U over T."""
+    """50 to 110 exits a rate, over three seeds: the slope to 15 %, well away from that of U over T."""
     assert (run["exits"] > 5).all()
+    # 1/√50 is 0.14; Kramers' time itself is good to 1 %
     np.testing.assert_allclose(np.log(run["time"].mean("seed") / run["time_pred"]), 0, atol=0.35)
     mean, error, _ = few_seeds(metastable.barrier(run["time"]))
     naive = np.polyfit(1 / run["eta"], np.log(run["time_naive"]), 1)[0]
     assert abs(mean - run["barrier"]) < max(0.06, 3 * error) < abs(mean - naive)
     assert (np.diff(run["T"].mean("seed")) > 0).all()
+    # T_pred is good to 10 % at the highest of these rates, and the cloud of 60 replicas to some 5 %
     np.testing.assert_allclose(run["T"].mean("seed"), run["T_pred"], rtol=0.2)
     before = (run["S_before"] - run["S"]).mean(("eta", "seed"))
     assert abs(before[1:]).max() < 0.15 < 0.4 < before[0]
