@@ -2,18 +2,10 @@
 
 theory: closed forms. isotropic, transients, network: the recipes that measure, each beside the checks of its claims.
 compare: slopes, minima and relations drawn from the measurements. presets: what the notebook measures, and what it keeps.
-figures: its pictures. published: the authors' numbers beside ours. live: what runs in the panels. exercises: feedback to answers.
+live: what runs in the panels. exercises: feedback to answers. figures, and published, the authors' numbers beside ours: what the
+notebook shows; imported by themselves, for processes that measure do not draw.
 """
 
-from thermolab.phenomena.ideal_gas import (  # noqa: F401  with the recipes their claims enter themselves
-    compare,
-    exercises,
-    figures,
-    isotropic,
-    live,
-    network,
-    presets,
-    published,
-    theory,
-    transients,
-)
+from thermolab.phenomena.ideal_gas import compare, exercises, isotropic, live, network, presets, theory, transients
+
+__all__ = ["compare", "exercises", "isotropic", "live", "network", "presets", "theory", "transients"]

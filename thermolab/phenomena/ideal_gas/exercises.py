@@ -1,4 +1,4 @@
-"""Checks of the exercises of notebook 03. Each says what is wrong without giving the answer away."""
+"""Feedback on the exercises of notebook 03: what is wrong, without giving the answer away."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ READINGS = {
 
 @functools.lru_cache(64)  # a live panel asks at every frame, and knobs change seldom
 def predict(protocol: str, *, eta: float, lam: float, dim: int, sigma: float, radius: float) -> dict[str, float]:
-    """What the closed forms say of the gauges T, U, S, r, p at the present knobs; radius: of the fixed sphere."""
+    """What the closed forms say of the observables T, U, S, r, p at the present knobs; radius: of the fixed sphere."""
     state = theory.isotropic_state(protocol, eta, lam, dim, sigma)
     if protocol == "sphere":
         moment = (dim - 1) * sigma**2 + state["gradient_squared"]
@@ -54,7 +54,7 @@ def _effective_rate(frame: Frame, r2: np.ndarray) -> np.ndarray:
 
 
 def _read_gas(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
-    """r and T beside the gauges; T is that of the steps as measured, (D - 1) T = (1 - √(1 - η_eff² E|g|²))/η_eff."""
+    """r and T beside the observables; T is that of the steps as measured, (D - 1) T = (1 - √(1 - η_eff² E|g|²))/η_eff."""
     found, eta = frame.gauges, _effective_rate(frame, frame.gauges["r2"])
     rule = "sphere" if frame.knob("protocol") == "sphere" else "elr"
     t = theory.step_temperature(rule, eta, 0.0, eta, found["g2"], settings["dim"])
@@ -97,7 +97,7 @@ def _network(*, seed, device, eta, lam, batch_size, protocol, label_noise, repli
 
 
 def _read_network(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
-    """r and T_gas = η_eff Tr Σ/(2 (D - 1)) beside the gauges."""
+    """r and T_gas = η_eff Tr Σ/(2 (D - 1)) beside the observables."""
     found = frame.gauges
     t = _effective_rate(frame, found["r2"]) * found["trace"] / (2 * (network.DIM - 1))
     return {**found, "r": np.sqrt(found["r2"]), "T": t}
