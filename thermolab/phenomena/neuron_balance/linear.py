@@ -135,7 +135,7 @@ def norms_off(data: xr.Dataset, *, equal: bool = False) -> np.ndarray:
 
 @decides("balance.linear.norms", reads=SETTINGS)
 def norms_agree(linear: Mapping[str, xr.Dataset]) -> Decision:
-    """Of both layers, and of all uneven noises, the norm that is furthest off."""
+    """Of both layers, and of all uneven noises, the norm that is furthest off; control: from equal norms."""
     uneven = even(linear, same=False)
     measured, control = (extreme(np.stack([norms_off(data, equal=equal) for data in uneven], 1)) for equal in (False, True))
     return with_control(measured, control, NORMS, "both layers of equal norm")
@@ -149,6 +149,7 @@ def threshold_off(data: xr.Dataset, *, tau: float | None = None) -> np.ndarray:
 
 @decides("balance.linear.soft-threshold", reads=SETTINGS)
 def soft_threshold(thresholded: xr.Dataset) -> Decision:
+    """Largest deviation from the soft threshold τ; control: from no threshold."""
     measured, control = extreme(threshold_off(thresholded)), extreme(threshold_off(thresholded, tau=0.0))
     return with_control(measured, control, THRESHOLD, "τ = 0")
 
@@ -160,6 +161,7 @@ def sharpness_above_least(data: xr.Dataset) -> np.ndarray:
 
 @decides("balance.sharp-flat", reads=SETTINGS)
 def balanced_noise_flattens(linear: Mapping[str, xr.Dataset]) -> Decision:
+    """How far λ_max ends above the least on the orbit with even noise; control: with uneven noise."""
     means = [np.mean([sharpness_above_least(data) for data in even(linear, same)], 0) for same in (True, False)]
     measured, control = map(few_seeds, means)
     return with_control(measured, control, FLAT, "imbalanced noise")

@@ -31,6 +31,7 @@ BALANCE, CLOCK, DECAY = 0.1, 0.1, 0.05
 
 
 def _arm(pair) -> tuple[float, int]:
+    """η and B, or a ValueError with the complaint of a rule."""
     if not isinstance(pair, Sequence) or len(pair) != 2:
         raise ValueError("holds something else")
     return positive().convert(pair[0]), integer(1).convert(pair[1])
@@ -168,6 +169,7 @@ SETTINGS = ("arms", "lams", "sigma", "span", "d_x", "width", "d_y", "strength", 
 
 @decides("balance.relu", reads=SETTINGS)
 def neurons_balance(relu: xr.Dataset, tanh: xr.Dataset) -> Decision:
+    """Spread of the log ratios of ReLU neurons; control: of tanh neurons."""
     measured, control = few_seeds(spread_of_ratios(relu)), few_seeds(spread_of_ratios(tanh))
     return with_control(measured, control, BALANCE, "the same network with tanh")
 
@@ -192,6 +194,7 @@ def apart(data: xr.Dataset, *, in_steps: bool = False) -> np.ndarray:
 
 @decides("balance.time", reads=SETTINGS)
 def one_clock(relu: xr.Dataset) -> Decision:
+    """Largest distance of a curve from the mean of all over η²t/B; control: over ηt."""
     measured, control = extreme(apart(relu)), extreme(apart(relu, in_steps=True))
     return with_control(measured, control, CLOCK, "the curves over ηt")
 
@@ -206,7 +209,7 @@ def shift(data: xr.Dataset, unit: np.ndarray) -> np.ndarray:
 
 @decides("balance.weight-decay", reads=SETTINGS)
 def decay_shifts(decayed: xr.Dataset) -> Decision:
-    """In units of (2a - a²)/η²; without weight decay in those of the smallest λ."""
+    """The shift in units of (2a - a²)/η²; control: without weight decay, in those of the smallest λ."""
     some, none = (decayed.isel(arm=np.flatnonzero((decayed["lam"].values > 0) == decays)) for decays in (True, False))
     unit = theory.decay_shift(some["eta"].values, some["lam"].values)
     measured, control = few_seeds(shift(some, unit)), few_seeds(shift(none, np.full(none.sizes["arm"], unit.min())))

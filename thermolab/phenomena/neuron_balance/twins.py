@@ -53,7 +53,6 @@ def twins(
     rng = np.random.default_rng([seed, 1])
     orders = [torch.from_numpy(rng.permutation(len(pair.incoming))) for pair in pairs]
     factors = [torch.from_numpy(np.exp(rng.uniform(0.1, 0.4, len(pair.incoming)))) for pair in pairs]
-
     there = {symmetry.permute: orders, symmetry.rescale: factors}
     back = {symmetry.permute: [torch.argsort(order) for order in orders], symmetry.rescale: [1 / factor for factor in factors]}
 
