@@ -86,7 +86,8 @@ def test_a_contradiction_of_the_register_at_default_settings_is_told(check):
     [
         (["toy.hal"], "there is no claim 'toy.hal'; nearest: toy.half"),
         (["zzz"], "there is no claim 'zzz'; nearest: none"),
-        (["toy.half", "-p", "width", "3"], "width is nothing that toy.half reads; allowed: size, preset, seed, device, eta"),
+        (["toy.half", "-p", "width", "3"], "width changes nothing that toy.half reads; what may be set: size, preset, seed"),
+        (["toy.half", "-p", "dim", "7"], "dim changes nothing that toy.half reads"),
         (["toy.half", "-p", "size", "0"], "size=0 is out of range; allowed: a whole number, 1 or more"),
         (["toy.half", "-p", "size", "3,4"], "size=3,4 is more than one value"),
         (["toy.half", "-p", "eta", "0.1,0.2"], "a check takes one value of each parameter"),

@@ -61,29 +61,38 @@ def check(
 def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path) -> tuple[job.Run, dict, list[str], Mapping]:
     """The run of a notebook's claims, its settings, which they are, and what it measures: {dataset: recipe, not yet called}."""
     path = runner.notebooks_folder() / f"{notebook}.ipynb"
-    declaration = declared.read(path)
-    values, *more = declared.combinations(declaration, [pair for pair in given if pair[0] in declaration.defaults])
+    declaration, deciders = declared.read(path), [claims.decider(name) for name in names]
+    reads = set.intersection(*(set(by.reads) for by in deciders))
+    own = [(name, text) for name, text in given if name in declaration.defaults and name not in reads]
+    values, *more = declared.combinations(declaration, own)
     if more:
         raise UserError(f"{', '.join(names)}: a check takes one value of each parameter; for a sweep: thermolab run")
-    deciders = [claims.decider(name) for name in names]
-    setup = declaration.setup(values)
-    measured = package.presets.datasets(setup)
-    plan = recipe.needed(measured, *(dataset for by in deciders for dataset in by.datasets.values()))
-    allowed, physical = set.intersection(*(set(by.reads) for by in deciders)), {}
+
+    def measured(values: dict) -> dict:
+        plan = package.presets.datasets(declaration.setup(values))
+        return recipe.needed(plan, *(dataset for by in deciders for dataset in by.datasets.values()))
+
+    plan, physical, defaults = measured(values), {}, declaration.checked({})
+    turned = [name for name, _ in own if name not in runner.HOW and values[name] != defaults[name]]
+    idle = [name for name, _ in given if name not in {*reads, *defaults}]
+    idle += [name for name in turned if _plain(measured(values | {name: defaults[name]})) == _plain(plan)]
+    if idle:
+        known = ", ".join([*sorted(reads), *(name for name in defaults if name not in reads)])
+        raise params.ParameterError(f"{idle[0]} changes nothing that {', '.join(names)} reads; what may be set: {known}")
     for name, text in given:
-        if name in declaration.defaults:
-            continue
-        if name not in allowed:
-            known = ", ".join([*sorted(allowed), *declaration.defaults])
-            raise params.ParameterError(f"{name} is nothing that {', '.join(names)} reads; allowed: {known}")
-        plan, physical[name] = _turned(plan, name, text)
-    defaults = declaration.checked({})
+        if name in reads:
+            plan, physical[name] = _turned(plan, name, text)
     changed = {name for name, value in values.items() if value != defaults[name]} | set(physical)
     facts = {**values, **physical}
     which = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
     key = runner.key(facts | {"claims": sorted(names)}, changed | {"preset"})
     run = job.Run(path, facts, out / notebook / f"check-{which},{key}", changed <= set(runner.HOW), declaration.source)
-    return run, setup.as_dict() | physical, names, plan
+    return run, declaration.setup(values).as_dict() | physical, names, plan
+
+
+def _plain(plan: Mapping) -> dict:
+    """A plan as what can be compared: recipes and their settings."""
+    return {k: _plain(v) if isinstance(v, Mapping) else (v.func, v.args, v.keywords) for k, v in plan.items()}
 
 
 def _turned(plan: Mapping, name: str, text: str) -> tuple[dict, object]:
