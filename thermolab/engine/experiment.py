@@ -259,7 +259,7 @@ class Experiment:
             how = f" ({self.knobs['protocol']})" if "protocol" in self.knobs else ""
             raise DivergenceError(
                 f"eta={eta:.3g}, lam={lam:.3g}{how}: |w| grew past 1e12 at step {diverged[first]} in "
-                f"{(diverged >= 0).sum()} of {len(diverged)} replicas; try eta={eta / 4:.3g} or {self.system.less_noise}"
+                f"{(diverged >= 0).sum()} of {len(diverged)} replicas; try eta={eta / 4:.3g} or {self.system.divergence_hint}"
             )
         return diverged < 0
 
