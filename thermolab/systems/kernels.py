@@ -41,7 +41,7 @@ class Rates(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a loop fills in: sums over the steps of U, r2, p and g2, [4, R]; the step of divergence [R], -1 where there is none."""
+    """What a loop fills in: sums over the steps of U, r2, p and g2, [4, R]; the step of divergence [R], or -1."""
 
     sums: np.ndarray
     diverged: np.ndarray

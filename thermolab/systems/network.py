@@ -82,10 +82,9 @@ class NetworkOnData(Base):
 
         Of a run under way no log notes it, so such a run does not replay. Raises ValueError for inputs of another shape.
         """
-        if data.x.shape[1:] != self.data.x.shape[1:]:
-            raise ValueError(
-                f"inputs have shape {tuple(data.x.shape[1:])}; allowed: {tuple(self.data.x.shape[1:])}, as those so far"
-            )
+        new, old = (tuple(d.x.shape[1:]) for d in (data, self.data))
+        if new != old:
+            raise ValueError(f"inputs have shape {new}; allowed: {old}, as those so far")
         self.data = data
 
     def choose_backend(self, weights: torch.Tensor) -> str:

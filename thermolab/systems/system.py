@@ -75,9 +75,10 @@ class Base:
 
 
 class CompiledOrTensor(Base):
-    """A system with a compiled loop for weights of one type on the CPU, and tensors for all others. backend: "auto" or one of both.
+    """A system with a compiled loop for weights of one type on the CPU, and tensors for all others.
 
-    Raises ValueError for another backend, and in `choose_backend` where the compiled one does not take the weights.
+    backend: "auto", "compiled" or "tensor". Raises ValueError for another one, and in `choose_backend` where "compiled" does not
+    take the weights.
     """
 
     compiled_type = torch.float32
