@@ -4,11 +4,32 @@ import json
 import math
 import tomllib
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from thermolab.claims import Check, Claim, Result, data_folder, extreme, few_seeds, register, replicas, section
+from thermolab import claims
+from thermolab.claims import (
+    Check,
+    Claim,
+    Decision,
+    Result,
+    data_folder,
+    decide,
+    decider,
+    decides,
+    extreme,
+    few_seeds,
+    phenomena,
+    register,
+    replicas,
+    section,
+    with_control,
+)
+from thermolab.phenomena import FORMERLY, package, scenarios
+
+ROOT = Path(__file__).parents[1]
 
 ULP = math.ulp(1.0)
 HOLDS, FAILS, OPEN = Check(1, 1, 0.5), Check(9, 1, 0.5), Check(1.5, 1, 0.5, error=1)
@@ -147,7 +168,8 @@ def test_an_error_that_is_not_a_number_leaves_the_claim_open():
     ],
 )
 def test_few_seeds_use_students_t(values, mean, standard_error, t):
-    found_mean, error = few_seeds(list(values))
+    found_mean, error, n = few_seeds(list(values))
+    assert n == len(values)
     assert found_mean == pytest.approx(mean)
     assert 2 * error / standard_error == pytest.approx(t, abs=0.005)
 
@@ -160,12 +182,12 @@ def test_few_seeds_for_three_seeds_by_hand():
 
 def test_two_errors_of_few_seeds_cover_as_much_as_two_sigma():
     runs = np.random.default_rng(0).normal(1, 2, size=(4000, 3))
-    covered = np.mean([abs(mean - 1) <= 2 * error for mean, error in map(few_seeds, runs)])
+    covered = np.mean([abs(mean - 1) <= 2 * error for mean, error, _ in map(few_seeds, runs)])
     assert covered == pytest.approx(0.9545, abs=0.01)  # three binomial standard errors
 
 
 def test_replicas_have_the_plain_standard_error():
-    assert replicas([[1, 2, 3], [4, 5, 6], [7, 8, 9]]) == pytest.approx((5, math.sqrt(7.5 / 9)))
+    assert replicas([[1, 2, 3], [4, 5, 6], [7, 8, 9]]) == pytest.approx((5, math.sqrt(7.5 / 9), 9))
 
 
 @pytest.mark.parametrize("estimate", [few_seeds, replicas, extreme])
@@ -176,7 +198,7 @@ def test_one_value_has_no_error(estimate):
 
 def test_extreme_is_exact_for_identical_seeds():
     grid = np.array([[0.5, -3.0], [2.0, 1.0]])
-    assert extreme(np.stack([grid] * 4)) == (3, 0)
+    assert extreme(np.stack([grid] * 4)) == (3, 0, 4)
 
 
 def test_extreme_averages_the_seeds_before_it_looks_for_the_maximum():
@@ -186,35 +208,28 @@ def test_extreme_averages_the_seeds_before_it_looks_for_the_maximum():
 @pytest.mark.parametrize("n", [3, 10])
 def test_extreme_of_a_single_cell_is_its_mean(n):
     values = np.random.default_rng(n).normal(-100, 1, n)
-    mean, error = few_seeds(values)
-    assert extreme(values[:, None], n_boot=20000) == pytest.approx((-mean, error), rel=0.03)
+    mean, error, _ = few_seeds(values)
+    assert extreme(values[:, None], n_boot=20000) == pytest.approx((-mean, error, n), rel=0.03)
 
 
 def test_two_errors_of_an_extreme_cover_the_truth():
     # One cell stands out in size and in noise, so the largest deviation is known: 5.
     runs = np.random.default_rng(0).normal([0, -5, 1], [0.1, 0.5, 0.1], size=(500, 5, 3))
-    covered = np.mean([abs(top - 5) <= 2 * error for top, error in (extreme(run, n_boot=200) for run in runs)])
+    covered = np.mean([abs(top - 5) <= 2 * error for top, error, _ in (extreme(run, n_boot=200) for run in runs)])
     assert covered == pytest.approx(0.9545, abs=0.028)  # three binomial standard errors
 
 
 # --- the register
 
 
-NOTEBOOKS = {
-    "00_irreversibility": "irreversibility",
-    "01_cooling": "cooling",
-    "02_temperature_collapse": "collapse",
-    "03_ideal_gas": "ideal-gas",
-    "04_neuron_balance": "balance",
-    "05_platonic_alignment": "platonic",
-    "06_progressive_sharpening": "sharpening",
-}
+@pytest.fixture(scope="module")
+def sections():
+    return tomllib.loads((data_folder() / "claims.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def lines():
+def lines(sections):
     """The entries of data/claims.toml as they stand, each with its section."""
-    sections = tomllib.loads((data_folder() / "claims.toml").read_text(encoding="utf-8"))
     return [(notebook, line) for notebook, block in sections.items() for line in block["claims"]]
 
 
@@ -224,9 +239,22 @@ def test_register_has_122_unique_ids(lines):
     assert list(register()) == ids
 
 
-def test_register_names_each_phenomenon_one_way(lines):
-    assert {notebook for notebook, _ in lines} == NOTEBOOKS.keys()
-    assert [line["id"] for notebook, line in lines if line["id"].split(".")[0] != NOTEBOOKS[notebook]] == []
+def test_a_phenomenon_has_one_name(sections):
+    """Notebook, package, tests and scenarios bear it; ids of claims begin with the word that the register says."""
+    for notebook, part in sections.items():
+        name = part["phenomenon"]
+        assert notebook[3:] == name
+        assert (ROOT / "notebooks" / f"{notebook}.ipynb").is_file()
+        assert (ROOT / "tests" / "phenomena" / name).is_dir()
+        assert {line["id"].split(".")[0] for line in part["claims"]} == {part["first_word"]}
+    assert {name.split(".")[0] for name in set(scenarios()) - set(FORMERLY)} == set(phenomena().values())
+
+
+def test_every_claim_has_a_decider_that_reads_what_its_notebook_measures(sections):
+    for notebook, part in sections.items():
+        package(notebook)
+        for line in part["claims"]:
+            assert decider(line["id"]).datasets, line["id"]
 
 
 def test_register_entries_are_complete(lines):
@@ -248,7 +276,7 @@ def test_no_statement_stands_twice():
 
 
 def test_section_is_the_register_of_one_notebook():
-    sizes = {notebook: len(section(notebook)) for notebook in NOTEBOOKS}
+    sizes = {notebook: len(section(notebook)) for notebook in phenomena()}
     assert sum(sizes.values()) == len(register())
     assert all(c.notebook == "03_ideal_gas" for c in section("03_ideal_gas").values())
 
@@ -256,3 +284,38 @@ def test_section_is_the_register_of_one_notebook():
 def test_section_of_an_unknown_notebook_lists_the_known_ones():
     with pytest.raises(KeyError, match=r"07_magnets.*03_ideal_gas"):
         section("07_magnets")
+
+
+# --- what decides
+
+
+@pytest.fixture
+def deciders(monkeypatch):
+    """An empty table of deciders, and a claim for them."""
+    monkeypatch.setattr(claims, "_deciders", {})
+    monkeypatch.setattr(claims, "register", lambda: {"toy.sum": CLAIM, "toy.other": CLAIM})
+
+
+@pytest.mark.usefixtures("deciders")
+def test_a_decider_takes_datasets_by_the_names_of_its_parameters_or_by_others():
+    @decides("toy.sum", reads=["dim"])
+    @decides("toy.other", wrong="third")
+    def adds(right, wrong):
+        return with_control(few_seeds(right), few_seeds(wrong), 0.5, "a wrong sum", predicted=2)
+
+    found = {"right": [2.0, 2.1, 1.9], "wrong": [9.0, 9.1], "third": [2.0, 2.0]}
+    result = decide("toy.sum", found, settings={"eta": 1}, seconds=2)
+    assert (result.verdict, result.n_seeds, result.control_name) == ("holds", 3, "a wrong sum")
+    assert decide("toy.other", found).verdict == "inconclusive"  # its control holds too
+    assert result.seconds >= 2
+    assert decider("toy.sum").reads == ("dim",)
+    assert decider("toy.other").datasets == {"right": "right", "wrong": "third"}
+
+
+@pytest.mark.usefixtures("deciders")
+def test_a_claim_has_one_decider():
+    decides("toy.sum")(lambda right: Decision(HOLDS, "none", FAILS, 2))
+    with pytest.raises(ValueError, match=r"toy\.sum is decided by .* already"):
+        decides("toy.sum")(lambda right: None)
+    with pytest.raises(KeyError, match=r"nothing decides 'toy\.other'"):
+        decider("toy.other")

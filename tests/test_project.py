@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import importlinter.cli
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -42,3 +43,8 @@ def test_the_makefile_helps_with_every_target():
     text = (ROOT / "Makefile").read_text()
     targets = set(re.search(r"^\.PHONY: (.+)$", text, flags=re.MULTILINE)[1].split())
     assert targets == set(re.findall(r"^([a-z]+):.*## ", text, flags=re.MULTILINE))
+
+
+def test_imports_go_one_way():
+    """The contracts stand in pyproject.toml: layers, and no phenomenon that imports another."""
+    assert importlinter.cli.lint_imports(str(ROOT / "pyproject.toml"), no_cache=True) == importlinter.cli.EXIT_STATUS_SUCCESS

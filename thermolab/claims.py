@@ -10,14 +10,15 @@ The rule: with Δ the distance of the measurement from the prediction and SE its
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import special  # not scipy.stats, which takes half a second to import
@@ -86,16 +87,32 @@ class Check:
         return "inconclusive"
 
 
-Pair = tuple[Check, str, Check]  # the check of a claim, the name of its control and the check of that
+class Estimate(NamedTuple):
+    """A number, one standard error of it, and how many seeds (or replicas) stand behind it."""
+
+    value: float
+    error: float
+    n: int
 
 
-def with_control(measured, control, tolerance: float, name: str, predicted: float = 0.0, relation: Relation = "equal") -> Pair:
-    """A check, the name of its control and the check of that, which differ in what was measured alone.
+class Decision(NamedTuple):
+    """What decides a claim: its check, the name of its control, the check of that, and how many seeds stand behind it."""
 
-    measured, control: (number, standard error).
+    check: Check
+    control_name: str
+    control: Check
+    n_seeds: int
+
+
+def with_control(
+    measured: Estimate, control, tolerance: float, name: str, predicted: float = 0.0, relation: Relation = "equal"
+) -> Decision:
+    """The decision of a claim whose check and control differ in what was measured alone.
+
+    measured: whose n is that of the decision; control: an estimate, or (number, standard error).
     """
-    check, other = (Check(m, predicted, tolerance, error, relation) for m, error in (measured, control))
-    return check, name, other
+    check, other = (Check(m[0], predicted, tolerance, m[1], relation) for m in (measured, control))
+    return Decision(check, name, other, measured.n)
 
 
 @dataclass(frozen=True)
@@ -155,7 +172,7 @@ def _plain(x) -> float | None:
     return float(x) if math.isfinite(x) else None
 
 
-def few_seeds(values) -> tuple[float, float]:
+def few_seeds(values) -> Estimate:
     """Mean over a few seeds and its standard error, widened by Student's t.
 
     values: [n] with n >= 2. Two of the returned errors cover what two standard errors of a normal mean do.
@@ -164,18 +181,18 @@ def few_seeds(values) -> tuple[float, float]:
     if values.size < 2:
         raise ValueError(f"{values.size} seed(s) give no standard error; use 2 or more")
     t = special.stdtrit(values.size - 1, (1 + COVERAGE) / 2)
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size) * t / 2)
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size) * t / 2), values.size)
 
 
-def replicas(values) -> tuple[float, float]:
+def replicas(values) -> Estimate:
     """Mean over many independent replicas [n] and its plain standard error."""
     values = np.asarray(values, float).ravel()
     if values.size < 2:
         raise ValueError(f"{values.size} replica(s) give no standard error; use 2 or more")
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size)), values.size)
 
 
-def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> tuple[float, float]:
+def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> Estimate:
     """Largest absolute deviation over a grid, and its standard error by bootstrap over seeds.
 
     deviations: [n_seeds, ...], signed. The seeds are averaged first; the maximum is over everything else. NaN, a cell
@@ -193,7 +210,7 @@ def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> tuple[float, fl
     # A bootstrap over n draws sees the spread of a mean too small by sqrt((n - 1)/n).
     widen = special.stdtrit(n - 1, (1 + COVERAGE) / 2) / 2 * math.sqrt(n / (n - 1))
     maxima = maxima[np.isfinite(maxima)]
-    return float(_largest_mean(deviations)), float(maxima.std() * widen) if maxima.size else math.nan
+    return Estimate(float(_largest_mean(deviations)), float(maxima.std() * widen) if maxima.size else math.nan, n)
 
 
 def _largest_mean(deviations: np.ndarray) -> np.ndarray:
@@ -211,34 +228,74 @@ def data_folder() -> Path:
 
 
 @cache
+def _sections() -> dict[str, dict]:
+    with open(data_folder() / "claims.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+@cache
 def register() -> dict[str, Claim]:
     """All claims of the book by id, in the order of the notebooks."""
-    with open(data_folder() / "claims.toml", "rb") as file:
-        sections = tomllib.load(file)
-    claims = [Claim(notebook=notebook, **line) for notebook, part in sections.items() for line in part["claims"]]
+    claims = [Claim(notebook=notebook, **line) for notebook, part in _sections().items() for line in part["claims"]]
     return {claim.id: claim for claim in claims}
 
 
-def decided(
-    notebook: str,
-    checks: Mapping[str, Callable[[], Pair]],
-    n_seeds: Callable[[str], int],
-    *,
-    settings: Mapping[str, object] | None = None,
-    seconds: float = 0.0,
-) -> list[Result]:
+def phenomena() -> dict[str, str]:
+    """The phenomenon of each notebook: the one name of its package, tests, scenarios and page."""
+    return {notebook: part["phenomenon"] for notebook, part in _sections().items()}
+
+
+@dataclass(frozen=True)
+class Decider:
+    """What decides a claim: a function of datasets, {its parameter: the dataset's name}, and the settings that it reads."""
+
+    function: Callable[..., Decision]
+    datasets: Mapping[str, str]
+    reads: tuple[str, ...]
+
+
+_deciders: dict[str, Decider] = {}  # by claim; a phenomenon's recipes enter theirs as they are imported
+
+
+def decides(claim: str, *, reads: Sequence[str] = (), **datasets: str):
+    """Enter a function as what decides the claim: it takes datasets and returns a `Decision`.
+
+    A parameter is the name of a dataset among those that the notebook measures, unless another name is given for it here.
+    reads: the physical settings of the recipes behind it (grids, widths, noise) that bear on what it decides.
+    Raises ValueError for a claim that has a decider already.
+    """
+
+    def enter(function: Callable[..., Decision]):
+        if claim in _deciders:
+            raise ValueError(f"{claim} is decided by {_deciders[claim].function.__qualname__} already")
+        names = {name: datasets.get(name, name) for name in inspect.signature(function).parameters}
+        _deciders[claim] = Decider(function, names, tuple(reads))
+        return function
+
+    return enter
+
+
+def decider(claim: str) -> Decider:
+    """What decides a claim. Raises KeyError, one line, for one whose phenomenon has not been imported, or has none."""
+    if claim not in _deciders:
+        raise KeyError(f"nothing decides {claim!r}: import its phenomenon first")
+    return _deciders[claim]
+
+
+def decide(claim: str, found: Mapping, *, settings: Mapping[str, object] | None = None, seconds: float = 0.0) -> Result:
+    """One claim, decided from datasets by name. seconds: its share of what the measurements took."""
+    began, by = time.perf_counter(), decider(claim)
+    decision = by.function(**{name: found[dataset] for name, dataset in by.datasets.items()})
+    return Result(register()[claim], *decision, settings or {}, seconds + time.perf_counter() - began)
+
+
+def decided(notebook: str, found: Mapping, *, settings: Mapping[str, object] | None = None, seconds: float = 0.0) -> list[Result]:
     """All claims of a notebook, in the register's order.
 
-    checks: what decides each, by id; called, it returns check, name of the control, control. n_seeds(id): how many seeds
-    stand behind it. seconds: what the measurements took, shared out evenly.
+    found: what was measured, by name. seconds: what that took, shared out evenly.
     """
-    results = []
-    for name, claim in section(notebook).items():
-        began = time.perf_counter()
-        check, control_name, control = checks[name]()
-        took = time.perf_counter() - began + seconds / len(checks)
-        results.append(Result(claim, check, control_name, control, n_seeds(name), settings or {}, took))
-    return results
+    names = section(notebook)
+    return [decide(name, found, settings=settings, seconds=seconds / len(names)) for name in names]
 
 
 def section(notebook: str) -> dict[str, Claim]:

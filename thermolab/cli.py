@@ -1,4 +1,4 @@
-"""The command line: `thermolab run`, `claims`, `replay`, `lab`, `book`, `bench`, `test` and `doctor`.
+"""The command line: `thermolab run`, `check`, `claims`, `replay`, `lab`, `book`, `bench`, `test` and `doctor`.
 
 A user's mistake gets one line on stderr and exit code 2. Commands import what they need when they are called.
 """
@@ -11,6 +11,7 @@ import click
 
 import thermolab
 
+SETTING = "Set a parameter of the notebook, or a setting of the recipes that these claims read. JSON for a list."
 PARAMETER = "Set a parameter. 0.1,0.3 is a sweep with one run for each value, JSON such as [2,1,0.6] is one value."
 
 
@@ -39,6 +40,27 @@ def run(**options):
 
     outcomes = runner.run(**options)
     sys.exit(any(outcome.state == "failed" for outcome in outcomes))
+
+
+@app.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--preset", help="smoke: a first look; lab: every verdict decided.")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help=SETTING)
+@click.option("--seed", type=int, help="Seed of all random numbers.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.option("--out", help="Folder of the results; THERMOLAB_OUT, else results.", show_default=False)
+@click.option("--force", is_flag=True, help="Measure again what has been measured.")
+def check(ids, **options):
+    """Decide single claims, such as ideal-gas.net.radius: only the recipes behind them run.
+
+    The numbers are those of the notebook with the same settings. Exit 1 if a verdict contradicts the register.
+    """
+    from thermolab import phenomena
+    from thermolab.lab import check, tables
+
+    rows = check.check(ids, phenomena.package, **options)
+    click.echo(tables.as_text(rows))
+    sys.exit(bool(tables.contradictions(rows)))
 
 
 @app.command()

@@ -59,7 +59,7 @@ def mean_and_error(values) -> tuple[np.ndarray, np.ndarray | None]:
     if "seed" not in values.dims or values.sizes["seed"] < 2:
         return values.squeeze("seed").values if "seed" in values.dims else values.values, None
     rows = values.transpose(..., "seed").values
-    pairs = np.array([few_seeds(row) for row in rows.reshape(-1, rows.shape[-1])]).reshape(*rows.shape[:-1], 2)
+    pairs = np.array([few_seeds(row)[:2] for row in rows.reshape(-1, rows.shape[-1])]).reshape(*rows.shape[:-1], 2)
     return pairs[..., 0], 2 * pairs[..., 1]
 
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from thermolab.engine import recipe
-from thermolab.engine.recipe import Jobs, Recipe, together
+from thermolab.engine.recipe import From, Jobs, Recipe, needed, together
 from thermolab.phenomena.ideal_gas import isotropic
 from thermolab.systems.isotropic import IsotropicNoise
 
@@ -80,6 +80,32 @@ def test_recipes_share_the_workers(monkeypatch):
 
     monkeypatch.setattr(recipe, "_elsewhere", elsewhere)
     assert asyncio.run(together({k: labelled(k) for k in "xy"})) == {"x": ["x"], "y": ["y"]}
+
+
+def test_what_several_take_from_one_is_measured_once():
+    counted = []
+
+    async def first(n):
+        counted.append(n)
+        await asyncio.sleep(0.01)
+        return n
+
+    async def after(n, add):
+        return n + add
+
+    plan = {
+        "both": {"a": partial(after, n=From("first"), add=1), "b": partial(after, n=From("first"), add=2)},
+        "last": partial(after, n=From("first"), add=3),
+        "first": partial(first, n=10),
+        "other": partial(first, n=0),
+    }
+    assert asyncio.run(together(plan, "both", "last")) == {"both": {"a": 11, "b": 12}, "last": 13}
+    assert counted == [10]
+    assert list(needed(plan, "both")) == ["both", "first"]
+    assert list(needed(plan, "other")) == ["other"]
+    chain = plan | {"end": partial(after, n=From("last"), add=0)}
+    assert list(needed(chain, "end")) == ["end", "last", "first"]
+    assert asyncio.run(together(chain, "end")) == {"end": 13}
 
 
 @pytest.mark.parametrize("order", [("bad", "good"), ("good", "bad")])

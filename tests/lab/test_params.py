@@ -73,7 +73,7 @@ BAD = [
 
 @pytest.mark.parametrize(("rule", "value", "result"), GOOD)
 def test_a_good_value_is_taken_with_its_type(rule, value, result):
-    found = RULES[rule]("x", value)
+    found = params.checked(RULES[rule], "x", value)
     assert found == result
     assert type(found) is type(result)
 
@@ -81,7 +81,7 @@ def test_a_good_value_is_taken_with_its_type(rule, value, result):
 @pytest.mark.parametrize(("rule", "value"), BAD)
 def test_a_bad_value_gets_one_line_with_name_value_and_what_is_allowed(rule, value):
     with pytest.raises(ParameterError) as error:
-        RULES[rule]("x", value)
+        params.checked(RULES[rule], "x", value)
     message = str(error.value)
     assert message.startswith(f"x={value!r} ")
     assert message.endswith(f"; allowed: {RULES[rule].allowed}")
@@ -90,14 +90,14 @@ def test_a_bad_value_gets_one_line_with_name_value_and_what_is_allowed(rule, val
 
 def test_the_line_of_the_documentation():
     with pytest.raises(ParameterError) as error:
-        RULES["number"]("eta", "abc")
+        params.checked(RULES["number"], "eta", "abc")
     assert str(error.value) == "eta='abc' is not a number; allowed: a number from 1e-05 to 1"
 
 
 @given(st.floats(), st.floats(), st.floats())
 def test_a_number_passes_exactly_within_its_limits(low, high, x):
     try:
-        assert params.number(low, high)("x", x) == x
+        assert params.checked(params.number(low, high), "x", x) == x
         assert low <= x <= high
     except ParameterError:
         assert not low <= x <= high
@@ -120,11 +120,11 @@ def test_check_names_a_missing_parameter():
 def test_cuda_without_cuda_is_one_line(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert RULES["device"]("device", "auto") == "cpu"
+    assert params.checked(RULES["device"], "device", "auto") == "cpu"
     with pytest.raises(ParameterError, match="device='cuda' needs an NVIDIA GPU"):
-        RULES["device"]("device", "cuda")
+        params.checked(RULES["device"], "device", "cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert RULES["device"]("device", "auto") == RULES["device"]("device", "cuda") == "cuda"
+    assert params.checked(RULES["device"], "device", "auto") == params.checked(RULES["device"], "device", "cuda") == "cuda"
 
 
 @pytest.mark.parametrize("cuda", [True, False])
@@ -132,12 +132,12 @@ def test_auto_can_be_told_what_it_means(monkeypatch, cuda):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     rule = params.device(auto="cpu")
-    assert rule("device", "auto") == rule("device", "cpu") == "cpu"
+    assert params.checked(rule, "device", "auto") == params.checked(rule, "device", "cpu") == "cpu"
     if cuda:
-        assert rule("device", "cuda") == "cuda"
+        assert params.checked(rule, "device", "cuda") == "cuda"
     for bad in ("tpu", None, ["auto"], *([] if cuda else ["cuda"])):
         with pytest.raises(ParameterError, match=r"^device="):
-            rule("device", bad)
+            params.checked(rule, "device", bad)
 
 
 def test_defaults_from_outside(monkeypatch):

@@ -41,7 +41,7 @@ BAD = [
 
 @pytest.mark.parametrize(("value", "result"), GOOD)
 def test_rows_become_tuples_of_floats(value, result):
-    found = ROWS("points", value)
+    found = params.checked(ROWS, "points", value)
     assert found == result
     assert type(found) is tuple
     assert {type(row) for row in found} == {tuple}
@@ -51,17 +51,17 @@ def test_rows_become_tuples_of_floats(value, result):
 @pytest.mark.parametrize(("value", "complaint"), BAD)
 def test_a_bad_value_gets_one_line_with_name_value_and_what_is_allowed(value, complaint):
     with pytest.raises(ParameterError) as error:
-        ROWS("points", value)
+        params.checked(ROWS, "points", value)
     assert str(error.value) == f"points={value!r} {complaint}; allowed: 2 to 4 rows of 3 numbers from -1 to 1, none all zero"
     assert "\n" not in str(error.value)
 
 
 def test_without_limits_one_row_will_do():
     rule = params.rows(2, 0, 9)
-    assert rule("x", [[0, 9]]) == ((0.0, 9.0),)
-    assert len(rule("x", [[1, 2]] * 512)) == 512
+    assert params.checked(rule, "x", [[0, 9]]) == ((0.0, 9.0),)
+    assert len(params.checked(rule, "x", [[1, 2]] * 512)) == 512
     with pytest.raises(ParameterError, match="1 to 512 rows of 2"):
-        rule("x", [[1, 2]] * 513)
+        params.checked(rule, "x", [[1, 2]] * 513)
 
 
 def test_rows_in_a_notebook():

@@ -1,24 +1,40 @@
 """Recipes: measurements that a notebook awaits, a script runs, and a test calls, with the same numbers in each.
 
-A recipe is a generator function that yields `Jobs` (one picklable function and the settings of each call) and is
-sent the list of their results. `await recipe(...)` gives the jobs to other processes, so the kernel stays free for
-a live panel and Interrupt stops them; `recipe.run(...)` takes them one after the other in this process.
+A recipe is a function that measures one seed, under `@recipe(...)`, which adds the seeds, the check of the settings by
+their annotations, the processes, the progress bar and the joining of the results:
+
+    @recipe("walkers")
+    def growth(rates: Positives = (0.1, 0.3), *, steps: Count = 1000, seed: int = 0, device: str = "cpu") -> xr.Dataset:
+        ...
+        return xr.Dataset({"r": ("eta", r)}, coords={"eta": list(rates)})  # of this seed
+
+`await growth(n_seeds=5)` gives the jobs to other processes, so the kernel stays free for a live panel and Interrupt
+stops them; `growth.run(n_seeds=5)` takes them one after the other in this process: the same numbers. What needs
+several rounds of jobs is a `Recipe` of its own: a generator function that yields `Jobs` and is sent their results.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
+import inspect
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import get_type_hints
 
+import numpy as np
+import xarray as xr
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
+
+from thermolab.engine import rules
 
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -61,9 +77,141 @@ class Recipe:
             results = [_one_thread(jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
 
 
-async def together(recipes: Mapping[str, Awaitable]) -> dict:
-    """The results of recipes that do not need each other, by name: their jobs share the workers, so none is idle."""
-    return dict(zip(recipes, await asyncio.gather(*recipes.values()), strict=True))
+def recipe(
+    label: str,
+    *,
+    shared: Sequence[str] = (),
+    dims: Sequence[str] = (),
+    over: Mapping[str, str] | None = None,
+    n_seeds: int = 5,
+    then: Callable[[xr.Dataset], xr.Dataset] | None = None,
+):
+    """The decorator that makes a `SeedRecipe` of a function (settings, seed[, device]) -> Dataset of that seed.
+
+    label: what the progress bar says, {name} is a setting. shared: variables that are the same for all seeds, predictions
+    say, and get no dimension seed. dims: the order of dimensions (default: as they come, seed last). over: {setting: dim},
+    settings each of whose values is a job of its own, called with that one value in a tuple; dim: along which they are joined.
+    n_seeds: the default. then: a last step, with what has been joined, for means over the seeds. A function that takes `seeds`
+    in place of `seed` gets all of them at once and returns them as a dim. A setting that is a frozen dataclass groups
+    settings: its fields are settings of the recipe.
+    """
+    return lambda measure: SeedRecipe(measure, label, shared, dims, over or {}, n_seeds, then)
+
+
+class SeedRecipe(Recipe):
+    """A recipe made by `recipe`. settings: {name: default} of a call; rules: what of it is checked."""
+
+    def __init__(self, measure: Callable, label: str, shared, dims, over: Mapping[str, str], n_seeds: int, then=None):
+        super().__init__(self._steps)
+        functools.update_wrapper(self, measure)
+        self.measure, self.label, self.shared, self.dims, self.over, self.then = measure, label, shared, dims, over, then
+        own, hints = inspect.signature(measure).parameters, get_type_hints(measure)
+        self.groups = {name: hints[name] for name in own if dataclasses.is_dataclass(hints.get(name))}
+        self.all_at_once = "seeds" in own
+        self.rules = {"seed": rules.integer(0), "n_seeds": rules.integer(1, 1000), **rules.rules_of(measure)}
+        shown = [p for name, p in own.items() if name not in ("seed", "seeds", "device", *self.groups)]
+        for group in self.groups.values():
+            self.rules |= rules.rules_of(group)
+            shown += [_keyword(field.name, field.default) for field in dataclasses.fields(group)]
+        shown += [_keyword("seed", 0), _keyword("n_seeds", n_seeds)]
+        shown += [own["device"]] if "device" in own else []
+        self.__signature__ = inspect.Signature(shown, return_annotation=xr.Dataset)
+        self.settings = {p.name: p.default for p in shown}
+
+    def __reduce__(self):
+        return self.__qualname__  # by its name, as functions are: jobs go to other processes
+
+    def checked(self, *args, **settings) -> dict[str, object]:
+        """All settings of a call, defaults filled in. Raises ValueError, one line; TypeError for a name that is none."""
+        bound = self.__signature__.bind(*args, **settings)
+        bound.apply_defaults()
+        return rules.checked(self.rules, bound.arguments)
+
+    def _steps(self, *args, **settings):
+        found = self.checked(*args, **settings)
+        numbers = seeds(found.pop("seed"), found.pop("n_seeds"))
+        each = [{"seeds": numbers}] if self.all_at_once else [{"seed": s} for s in numbers]
+        cells = itertools.product(*([{name: (value,)} for value in found[name]] for name in self.over))
+        jobs = [functools.reduce(dict.__or__, cell, found) | one for cell in cells for one in each]
+        parts = yield Jobs(self.one, jobs, self.label.format_map(found))
+        # from the inside: the seeds of a cell, then the cells
+        for name, dim in [(None, "seed"), *reversed(self.over.items())]:
+            size = len(each) if name is None else len(found[name])
+            parts = [_joined(parts[i : i + size], dim) for i in range(0, len(parts), size)]
+        (data,) = parts
+        data = data.transpose(*self.dims, ..., *([] if self.dims else ["seed"]), missing_dims="ignore")
+        # sums over an array depend in their last bits on its order in memory
+        data = data.map(lambda v: v.copy(data=np.asarray(v.values, order="C")), keep_attrs=True)
+        return self.then(data) if self.then else data
+
+    def one(self, **settings) -> xr.Dataset:
+        """One job: what `measure` returns, with seed as a dimension of all that is not shared."""
+        for name, group in self.groups.items():
+            settings[name] = group(**{field.name: settings.pop(field.name) for field in dataclasses.fields(group)})
+        data = self.measure(**settings)
+        if self.all_at_once:
+            return data
+        shared = [name for name in self.shared if name in data]
+        return data.set_coords(shared).expand_dims(seed=[settings["seed"]]).reset_coords(shared)
+
+
+def _keyword(name: str, default) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+
+
+def _joined(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
+    """Datasets along a dimension that they have; what does not have it is the same in all and comes from the first."""
+    first, *more = parts
+    if not more:
+        return first
+    same = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "join": "exact", "combine_attrs": "override"}
+    return xr.concat(parts, dim, **same)
+
+
+@dataclass(frozen=True)
+class From:
+    """A setting that is the result of another recipe of the same plan, by its name there; given by keyword."""
+
+    name: str
+
+
+def needed(plan: Mapping, *names: str) -> dict:
+    """The part of a plan that measures these: they themselves, and what their recipes take `From` others."""
+
+    def sources(asked) -> list[str]:
+        if isinstance(asked, Mapping):
+            return [name for part in asked.values() for name in sources(part)]
+        return [value.name for value in getattr(asked, "keywords", {}).values() if isinstance(value, From)]
+
+    part = {name: plan[name] for name in names}
+    more = [name for asked in part.values() for name in sources(asked) if name not in part]
+    return needed(plan, *part, *more) if more else part
+
+
+async def together(recipes: Mapping, *names: str) -> dict:
+    """The results of recipes by name: the jobs of those that do not need each other share the workers, so none is idle.
+
+    recipes: {name: recipe}, called already or not (a `functools.partial` of it and its settings), or a mapping of such, whose
+    results stand under the name as a dict. A setting of a partial may be `From` another name: that is measured once, first.
+    names: which of them (default: all).
+    """
+    begun: dict[str, asyncio.Future] = {}
+
+    async def measured(name: str):
+        if name not in begun:
+            begun[name] = asyncio.ensure_future(result(recipes[name]))
+        return await begun[name]
+
+    async def result(asked):
+        if isinstance(asked, Mapping):
+            return dict(zip(asked, await asyncio.gather(*map(result, asked.values())), strict=True))
+        if isinstance(asked, functools.partial):
+            given = {k: await measured(v.name) for k, v in asked.keywords.items() if isinstance(v, From)}
+            asked = functools.partial(asked, **given)
+        return await (asked() if callable(asked) else asked)
+
+    names = names or tuple(recipes)
+    return dict(zip(names, await asyncio.gather(*map(measured, names)), strict=True))
 
 
 def seeds(seed: int, n: int) -> list[int]:

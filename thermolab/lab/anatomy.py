@@ -18,7 +18,8 @@ import nbformat
 
 ORDER = ("imports", "parameters", "check-parameters")
 NEEDED = (*ORDER, "nbval-check-output", "solution")
-MAX_CELLS, MAX_MEDIAN, MAX_LINES, MAX_RUN = 35, 6, 20, 3
+MAX_CELLS, MAX_MEDIAN, MAX_LINES, MAX_RUN = 40, 6, 20, 3
+DRAWS, MAX_DRAWN = {"plots", "figures", "plt"}, 0.2  # names by which a statement draws; their share of the lines of code
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 KEPT = {"tags", "alt", "jupyter"}  # of a cell's metadata
 COMMON = {"preset", "seed", "n_seeds", "device", "live"}
@@ -26,7 +27,7 @@ COMMON = {"preset", "seed", "n_seeds", "device", "live"}
 
 def check(notebook) -> list[str]:
     """What is wrong with a notebook, a line for each fault; empty if nothing is."""
-    return [fault for part in (_tags, _parameters, _lengths, _headings, _prose, _storage) for fault in part(notebook)]
+    return [fault for part in (_tags, _parameters, _lengths, _drawing, _headings, _prose, _storage) for fault in part(notebook)]
 
 
 def fix(notebook) -> None:
@@ -90,6 +91,26 @@ def _lengths(notebook):
         yield f"a code cell of {max(lengths)} lines, more than {MAX_LINES}"
     if lengths and statistics.median(lengths) > MAX_MEDIAN:
         yield f"code cells of {statistics.median(lengths)} lines in the median, more than {MAX_MEDIAN}"
+
+
+def _drawing(notebook):
+    """Figures have their home in the package: what draws here are calls of it."""
+    lines = drawn = 0
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        names = set(DRAWS)
+        for statement in ast.parse(cell.source).body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                continue
+            length = statement.end_lineno - statement.lineno + 1
+            used = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            lines += length
+            if used & names and ast.unparse(statement) != "plots.style()":
+                drawn += length
+                names |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    if drawn > MAX_DRAWN * lines:
+        yield f"{drawn} of {lines} lines of code draw, more than a fifth: a figure stands in its phenomenon's figures.py"
 
 
 def _headings(notebook):

@@ -36,10 +36,14 @@ class Declaration:
         """All parameters with `values` in place of defaults, as JSON-ready plain values. Raises ParameterError."""
         return {name: self._check(name, values.get(name, default)) for name, default in self.defaults.items()}
 
+    def setup(self, values: dict[str, object]) -> params.Settings:
+        """The checked parameters as the notebook itself has them."""
+        return params.check({**self.defaults, **values}, **self.rules)
+
     def _check(self, name: str, value):
         if name not in self.rules or (name, value) == ("device", "auto"):  # auto is never wrong, and asking is slow
             return value
-        value = self.rules[name](name, value)
+        value = params.checked(self.rules[name], name, value)
         return list(value) if isinstance(value, tuple) else value
 
 

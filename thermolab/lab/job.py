@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,22 +57,16 @@ class Job:
         self._jobs = jobs
         self._process: subprocess.Popen | None = None
         self._stopped = False
-        self._partial = _beside(run.folder, f"partial-{os.getpid()}")
 
     def execute(self, on_cell: Callable[[], object] = lambda: None) -> float:
         """Run the notebook and publish its folder; the seconds it took. Raises Failure and OSError."""
-        _clean(self.run.folder)
-        self._partial.mkdir(parents=True)
         started, clock = datetime.now(UTC), time.perf_counter()
-        try:
+        with filled(self.run.folder) as self._partial:
             self._watch(on_cell)
             seconds = round(time.perf_counter() - clock, 2)
-            results.write_json(self._partial / "run.json", self._facts(started, seconds))
-            _replace(self._partial, self.run.folder)
-            shutil.rmtree(_failed(self.run.folder), ignore_errors=True)
-            return seconds
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            results.write_json(self._partial / "run.json", record(self.run, started, seconds, self._jobs, self._kernel()))
+        shutil.rmtree(_failed(self.run.folder), ignore_errors=True)
+        return seconds
 
     def stop(self) -> None:
         """End the child: it kills its kernel when its stdin closes."""
@@ -115,31 +110,50 @@ class Job:
         os.replace(failed, kept)
         return f"{error} (see {kept})"
 
-    def _facts(self, started: datetime, seconds: float) -> dict:
+    def _kernel(self) -> dict:
+        """What only the kernel knew of itself."""
         kernel = self._partial / "kernel.json"
         facts = json.loads(kernel.read_text(encoding="utf-8")) if kernel.is_file() else {}
         kernel.unlink(missing_ok=True)
-        device = self.run.parameters.get("device", "auto")
-        if device == "auto":
-            device = "cuda" if facts.get("gpu") else "cpu"
-        return {
-            "status": "finished",
-            "notebook": self.run.notebook.stem,
-            "source": self.run.source,
-            "parameters": self.run.parameters,
-            "default_settings": self.run.default_settings,
-            "preset": self.run.parameters.get("preset"),
-            "seed": self.run.parameters.get("seed"),
-            "device": device,
-            **facts,
-            "jobs": self._jobs,
-            "workers": workers(self._jobs),
-            "cpu_count": cpus(),
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": seconds,
-            "git_revision": provenance.git_revision(),
-            "versions": provenance.versions(),
-        }
+        return facts
+
+
+def record(run: Run, started: datetime, seconds: float, jobs: int, kernel: dict) -> dict:
+    """What run.json says of a finished run. kernel: `results.kernel` of the process that computed."""
+    device = run.parameters.get("device", "auto")
+    if device == "auto":
+        device = "cuda" if kernel.get("gpu") else "cpu"
+    return {
+        "status": "finished",
+        "notebook": run.notebook.stem,
+        "source": run.source,
+        "parameters": run.parameters,
+        "default_settings": run.default_settings,
+        "preset": run.parameters.get("preset"),
+        "seed": run.parameters.get("seed"),
+        "device": device,
+        **kernel,
+        "jobs": jobs,
+        "workers": workers(jobs),
+        "cpu_count": cpus(),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "git_revision": provenance.git_revision(),
+        "versions": provenance.versions(),
+    }
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when the block ends without an error, and is removed otherwise."""
+    _clean(folder)
+    partial = _beside(folder, f"partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def cpus() -> int:

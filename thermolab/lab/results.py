@@ -33,7 +33,7 @@ def save(dataset: xarray.Dataset | None = None, claims: Iterable[Result] | None 
     if claims is not None:
         write_json(folder / "claims.json", [result.as_dict() for result in claims])
     if "THERMOLAB_RESULTS" in os.environ:
-        write_json(folder / "kernel.json", _kernel())
+        write_json(folder / "kernel.json", kernel())
     return folder
 
 
@@ -63,8 +63,8 @@ def _interactive(claims) -> Path | None:
     return Path(out, claims[0].claim.notebook if claims else "notebook", "interactive") if out else None
 
 
-def _kernel() -> dict:
-    """What only the kernel knows of itself; the runner moves it into run.json."""
+def kernel() -> dict:
+    """What only the process that computes knows of itself; the runner moves it into run.json."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {}

@@ -58,7 +58,7 @@ def run(
     given = [*parameters, *((name, str(value)) for name, value in options.items() if value is not None)]
     out = Path(out or params.default_out()).absolute()
     runs = plan(find(notebooks), given, out)
-    _check_writable(out)
+    check_writable(out)
     return _execute(runs, jobs, force)
 
 
@@ -111,7 +111,8 @@ def key(parameters: dict[str, object], shown: Iterable[str] = ()) -> str:
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".lstrip("-.")
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
+    """Make the folder of the results. Raises UserError, one line, where nothing can be written there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()

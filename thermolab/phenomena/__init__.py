@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
+from thermolab import claims
+
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from thermolab.engine.scenario import Scenario
 
 
+# what scenarios were called in logs of before version 0.2, which replay as ever
+FORMERLY = {
+    "temperature-collapse.network": "temperature_collapse.network",
+    "temperature-collapse.points": "temperature_collapse.points",
+    "ideal-gas.isotropic": "ideal_gas.isotropic",
+    "ideal-gas.network": "ideal_gas.network",
+    "neuron-balance.network": "neuron_balance.network",
+    "platonic-alignment.pair": "platonic_alignment.pair",
+    "sharpening.network": "progressive_sharpening.network",
+    "sharpening.edge": "progressive_sharpening.edge",
+}
+
+
+def package(notebook: str) -> ModuleType:
+    """The package of a notebook's phenomenon, imported: what decides its claims has entered itself. KeyError for another name."""
+    return importlib.import_module(f"{__name__}.{claims.phenomena()[notebook]}")
+
+
 def scenarios() -> dict[str, Scenario]:
-    """All scenarios by name: the fixed table in which a log's recipe is looked up."""
+    """All scenarios by name, former ones included: the fixed table in which a log's recipe is looked up."""
     from thermolab.phenomena.cooling import live as cooling
     from thermolab.phenomena.ideal_gas import live as ideal_gas
     from thermolab.phenomena.irreversibility import live as irreversibility
@@ -31,4 +54,5 @@ def scenarios() -> dict[str, Scenario]:
         progressive_sharpening.NETWORK,
         progressive_sharpening.EDGE,
     )
-    return {s.name: s for s in known}
+    found = {s.name: s for s in known}
+    return found | {old: found[new] for old, new in FORMERLY.items() if new in found}

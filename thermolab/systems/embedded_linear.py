@@ -4,7 +4,7 @@
 
 answers y = V x + ε, inputs x ~ N(0, Σ_x), independent noise ε ~ N(0, Σ_ε). Every network has a view of its own, M_in Z of the
 inputs and M_out of the answers: its own units and mixtures of them, in which it sees what all see. Covariances are exact
-(`regression`), so that the closed forms of `theory` have no sampling error.
+(`regression`), so that closed forms have no sampling error.
 Source: document 4, part 3; arXiv:2507.01098, which calls them EDLN.
 """
 

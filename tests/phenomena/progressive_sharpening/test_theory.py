@@ -1,4 +1,4 @@
-"""Closed forms of sharpness against the layers they come from and dense Hessians; the exact orbits of `orbit`."""
+"""Closed forms of sharpness against the layers they come from and dense Hessians."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch import nn
 from thermolab.instruments import curvature
 from thermolab.phenomena.common import linear_theory
 from thermolab.phenomena.neuron_balance import theory as neuron_balance
-from thermolab.phenomena.progressive_sharpening import orbit, setting, theory
+from thermolab.phenomena.progressive_sharpening import theory
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.regression import Answers, samples
 
@@ -63,56 +63,3 @@ def test_relaxation_is_that_of_the_flow_near_balance():
     rate = -(speed(1e-5) - speed(-1e-5)) / 2e-5
     np.testing.assert_allclose(theory.relaxation_steps(profile, eta, batch_size), 1 / rate, rtol=1e-6)
     np.testing.assert_allclose(theory.relaxation_steps([1.0] * 4, eta, 8), neuron_balance.relaxation_steps(eta, 8, 1.0, 4, 4))
-
-
-# --- the setting ------------------------------------------------------------------------------------------------
-def test_data_sets_differ_in_the_scale_of_the_noise_alone():
-    one, two = (setting.learner(p, n_data=200, seed=5).data for p in ((1.0, 1.0, 2.0), (0.5, 3.0, 2.0)))
-    assert (one.x == two.x).all()
-    np.testing.assert_allclose((two.y - two.x) / (one.y - one.x), np.tile([0.5, 3, 1], (200, 1)), rtol=1e-3)
-    np.testing.assert_allclose(setting.balanced((3.0, 4.0)), [12.5**0.5] * 2)
-
-
-@pytest.mark.parametrize("activation", ["linear", "tanh"])
-def test_a_network_of_its_own_kind_can_be_learnt_without_error(activation):
-    """And the sharpness of such a point is that of the dense Hessian."""
-    answer = setting.own_kind(3, activation, strength=1.3, seed=4)
-    net = setting.learner((1.0, 2.0, 0.5), activation, answer=answer, width=3, n_data=300, seed=4)
-    if activation == "linear":
-        weights = torch.cat([1.3**0.5 * torch.eye(3).flatten()] * 2)[None]
-    else:
-        teacher = setting.teacher_student.teacher(3, 3, 3, activation, strength=1.3, seed=4)
-        weights = torch.cat([p.detach().flatten() for p in teacher.parameters()])[None]
-    np.testing.assert_allclose(setting.excess(net, weights, answer), 0, atol=1e-10)
-    x = samples(np.ones(3), [], n_data=setting.PROBES)[0]
-    full = curvature.dense(net, weights[0], torch.tensor(x), torch.tensor(answer(x)))
-    assert setting.sharpness(net, weights, activation, answer)[0] == pytest.approx(float(torch.linalg.eigvalsh(full)[-1]))
-
-
-def test_sharpness_of_weights_that_are_not_finite_is_nan():
-    net = setting.learner((1.0, 1.0), width=2, n_data=100)
-    weights = net.start(torch.arange(3), 0)
-    weights[1, 0] = torch.inf
-    assert np.isnan(setting.sharpness(net, weights, "linear")).tolist() == [False, True, False]
-
-
-# --- orbits -----------------------------------------------------------------------------------------------------
-def test_orbits_keep_the_function_and_only_rotations_the_sharpness():
-    found = orbit.orbit.run(d=3, width=4, points=5, copies=2, n_seeds=2)
-    assert found["apart"].max() < 1e-12
-    span = np.log(found["lambda_max"]).max("position") - np.log(found["lambda_max"]).min("position")
-    assert span.sel(orbit="rotate").max() < 1e-10
-    assert span.sel(orbit=["stretch", "rescale"]).min() > 0.1
-    middle = found["lambda_max"].sel(position=0)
-    np.testing.assert_allclose(middle.sel(orbit="stretch"), middle.sel(orbit="rotate"))  # both begin at the same network
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [({"points": 4}, "points=4 is not allowed; allowed: odd numbers from 3"), ({"d": 5, "width": 4}, "width=4 is too small"),
-     ({"strength": 0.0}, "strength=0.0 is not allowed")],
-)  # fmt: skip
-def test_bad_settings_of_orbits_get_one_line(settings, text):
-    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        orbit.orbit.run(**settings)
-    assert text in str(error.value)

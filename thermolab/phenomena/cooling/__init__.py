@@ -1,21 +1,22 @@
 """Cooling: training as an exchange of energy and entropy (notebook 01, document 0).
 
-setting: images and models. training, schedules, flatness, transitions, plateau: the recipes that measure. claims (with a
-claims_… for each of them): the verdicts they decide. live: what runs in the panel. exercises: the checks of the notebook's
-exercises. sizes: what each preset measures.
+classifiers: images and models; curves: what falls and what settles. The recipes, each beside the claims it decides: training,
+matched (runs of equal energy), schedules, batch_ratio, flatness, entropic, plateau, adaptive, detection (a drop of η), curvature.
+presets: what the notebook measures. figures: what it shows. live: what runs in the panel. exercises: feedback to answers.
 """
 
-from thermolab.phenomena.cooling import (
-    claims,
+from thermolab.phenomena.cooling import (  # noqa: F401
+    adaptive,
+    batch_ratio,
+    curvature,
+    detection,
+    entropic,
     exercises,
     flatness,
     live,
+    matched,
     plateau,
     presets,
     schedules,
-    setting,
     training,
-    transitions,
 )
-
-__all__ = ["claims", "exercises", "flatness", "live", "plateau", "presets", "schedules", "setting", "training", "transitions"]

@@ -24,7 +24,7 @@ from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments.curvature import LargestCurvature
 from thermolab.instruments.spread import along_path
-from thermolab.phenomena.cooling import setting
+from thermolab.phenomena.cooling import classifiers
 
 SNAPSHOTS = 16  # of a window
 PROBES, PROBE_SIZE = 12, 64  # fresh minibatches for C, large whatever B is: a few rare samples make much of it
@@ -33,7 +33,7 @@ SAMPLES = 256  # of the training data, for λ_max
 
 def spacing(batch_size: int) -> int:
     """Steps between the snapshots of a window that lasts one epoch, or 16 steps if the epoch has fewer."""
-    return max(1, setting.N_TRAIN // SNAPSHOTS // batch_size)
+    return max(1, classifiers.N_TRAIN // SNAPSHOTS // batch_size)
 
 
 def free_spread(log_noise: float, eta: float, batch_size: int) -> float:
@@ -85,12 +85,12 @@ def _noise(system, state, knobs) -> np.ndarray:
 
 
 def _validation(system, state, knobs, *, data) -> dict[str, np.ndarray]:
-    return dict(zip(("U_val", "accuracy"), setting.evaluate(system.replicas, state.weights, data), strict=True))
+    return dict(zip(("U_val", "accuracy"), classifiers.evaluate(system.replicas, state.weights, data), strict=True))
 
 
 def _build(*, seed, device, eta, lam, batch_size, width, difficulty, label_noise, replicas) -> Experiment:
-    net = setting.system("mlp", width=width, difficulty=difficulty, label_noise=label_noise)
-    _, held_out = setting.images(difficulty, label_noise)
+    net = classifiers.system("mlp", width=width, difficulty=difficulty, label_noise=label_noise)
+    _, held_out = classifiers.images(difficulty, label_noise)
     read = {
         "S": _look_ahead,
         "log_noise": _noise,
@@ -116,7 +116,7 @@ IMAGES = Scenario(
         "lam": scenario.LAM,
         "batch_size": Knob("batch size B", 4, 256, "powers of two"),
         "width": Knob("width h", 8, 128, "whole", shown=False),
-        "difficulty": Knob("difficulty", scale="choice", options=tuple(setting.DIFFICULTIES), shown=False),
+        "difficulty": Knob("difficulty", scale="choice", options=tuple(classifiers.DIFFICULTIES), shown=False),
         "label_noise": Knob("label noise", 0.0, 1.0, "linear", shown=False),
         "replicas": Knob("replicas R", 1, 16, "whole", shown=False),
     },
@@ -124,7 +124,7 @@ IMAGES = Scenario(
         "eta": 0.2,
         "lam": 0.01,
         "batch_size": 16,
-        "width": setting.WIDTH,
+        "width": classifiers.WIDTH,
         "difficulty": "mid",
         "label_noise": 0.1,
         "replicas": 1,

@@ -1,28 +1,87 @@
-"""What each preset of notebook 01 measures: keyword arguments of the recipes. What is empty is their default, preset lab."""
+"""What notebook 01 measures, by name, at each preset; and what its results.nc keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
-from thermolab.phenomena.common import presets
+import xarray as xr
 
-RECIPES = ("panel", "training", "matched", "schedules", "endings", "ratio", "flatness", "entropic", "detection", "plateau",
-           "curvature", "adaptive")  # fmt: skip
-SIZES: dict[str, dict[str, dict]] = {
-    "lab": {name: {} for name in RECIPES} | {"panel": {"epochs": 30}},
-    "smoke": {
-        "panel": {"epochs": 9},
-        "training": {"epochs": 2, "fisher_every": 2},
-        "matched": {"rates": (0.1, 0.2), "lams": (0.0, 1.5e-2), "sizes": (32,), "epochs": 8},
-        "schedules": {"copies": 1, "epochs": 9},
-        "endings": {"alphas": (0.3, 3.0), "copies": 1, "epochs": 15},
-        "ratio": {"batch_sizes": (16, 32, 64), "copies": 1, "average": 4, "epochs": 12},
-        "flatness": {"epochs": 9, "moments": 6, "probes": 3},
-        "entropic": {"epochs": 6},
-        "detection": {"ratios": (0.8,), "replicas": 8, "burn_in": 16, "baseline": 12, "before": 6, "after": 8},
-        "plateau": {"replicas": 2, "windows": 26},
-        "curvature": {"replicas": 1, "points": 8, "baseline": 3, "samples": 64},
-        "adaptive": {"replicas": 1, "windows": 30},
-    },
+from thermolab.engine.traces import prefixed
+from thermolab.phenomena.common import presets
+from thermolab.phenomena.cooling import (
+    adaptive,
+    batch_ratio,
+    curvature,
+    detection,
+    entropic,
+    flatness,
+    matched,
+    plateau,
+    schedules,
+)
+from thermolab.phenomena.cooling.classifiers import EASIER
+from thermolab.phenomena.cooling.training import MODELS, training
+
+RECIPES = {
+    "matched": matched.matched,
+    "schedules": schedules.schedules,
+    "logarithms": schedules.logarithms,
+    "endings": schedules.endings,
+    "ratio": batch_ratio.ratio,
+    "flatness": flatness.flatness,
+    "entropic": entropic.entropic,
+    "detection": detection.detection,
+    "plateau": plateau.plateau,
+    "curvature": curvature.curvature,
+    "adaptive": adaptive.adaptive,
 }
-n_seeds = partial(presets.n_seeds, smoke=2)
+# what preset smoke measures less of; at lab all is the recipes' default
+SMOKE = {
+    "matched": {"rates": (0.1, 0.2), "lams": (0.0, 1.5e-2), "sizes": (32,), "epochs": 8},
+    "schedules": {"copies": 1, "epochs": 9},
+    "logarithms": {"alphas": (0.3, 1.0, 3.0), "copies": 1, "epochs": 15},
+    "endings": {"copies": 1, "epochs": 15},
+    "ratio": {"batch_sizes": (16, 32, 64), "copies": 1, "average": 4, "window": 1, "epochs": 12},
+    "flatness": {"epochs": 9, "moments": 6, "probes": 3},
+    "entropic": {"epochs": 6},
+    "detection": {"ratios": (0.8,), "replicas": 8, "burn_in": 16, "baseline": 12, "before": 6, "after": 8},
+    "plateau": {"replicas": 2, "windows": 26},
+    "curvature": {"replicas": 1, "points": 8, "baseline": 3, "samples": 64},
+    "adaptive": {"replicas": 1, "windows": 30},
+}
+TRAINING = {"epochs": 2, "fisher_every": 2}  # likewise, of all runs of `training`
+PANEL = {"smoke": 9, "lab": 30}  # epochs of the automatic runs beside the live panel
+
+
+def datasets(setup) -> dict:
+    """The recipes by the name of what they return, each with its settings; nothing runs before they are called.
+
+    setup: the notebook's checked parameters. "here": the perceptron at the working point. "runs": `training` of each model, of
+    which the transformer gets the images of EASIER, and of two controls: "redrawn", the perceptron on labels drawn anew, which
+    mean nothing, and "plateau", the perceptron from weights of TINY times their usual size.
+    """
+    smoke, common = setup.preset == "smoke", presets.common(setup, smoke=2) | {"difficulty": setup.difficulty}
+    plan = {name: partial(recipe, **common, **(SMOKE[name] if smoke else {})) for name, recipe in RECIPES.items()}
+    # correlations over the runs of a seed scatter more than means do: three seeds more
+    plan["matched"] = partial(plan["matched"], n_seeds=presets.n_seeds(setup.preset, setup.n_seeds + 3, smoke=2))
+    one = partial(training, **common, **(TRAINING if smoke else {}))
+    plan["here"] = partial(one, "mlp", eta=setup.eta, lams=(setup.lam,), batch_size=setup.batch_size)
+    plan["runs"] = {
+        "transformer": partial(one, "transformer", difficulty=EASIER[setup.difficulty]),
+        "cnn": partial(one, "cnn"),
+        "mlp": partial(one, "mlp"),
+        "redrawn": partial(one, "mlp", lams=(0.0,), label_noise=1.0),
+        "plateau": partial(one, "mlp", lams=(0.0,), scale=plateau.TINY),
+    }
+    return plan
+
+
+def traces(found: Mapping) -> xr.Dataset:
+    """What results.nc keeps: the three models by epoch, the schedules, the cells of η/B, and the working point at the end."""
+    flat = found["flatness"]
+    matched = {name: flat[name].sel(arm="sgd", drop=True) for name in flat if name.startswith("matched_")}
+    kept = {m: found["runs"][m] for m in MODELS} | {k: found[k] for k in ("schedules", "ratio")}
+    kept["flatness"] = flat.assign(matched)
+    here = found["here"].isel(lam=0, time=-1, drop=True).rename(S_path="S")
+    return xr.Dataset(prefixed(kept) | {name: here[name] for name in ("U", "U_val", "accuracy", "S", "T")})

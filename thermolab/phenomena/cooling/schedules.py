@@ -1,43 +1,67 @@
-"""Schedules of learning rate and batch size side by side, and what is left of η and B at the same ratio η/B.
+"""Schedules of learning rate and batch size side by side.
 
 Document 0 (section 5, eq. 3) takes η for the temperature and cools by η_k = η₀/(1 + α log(1 + k)), "k the epoch/step", or by a
 growing batch. To first order in η a step has the drift −η ∇U and noise of covariance η² C/B: in the time t = Σ η that is SGD at
-a temperature ∝ η/B, whatever η and B are one by one (arXiv:1711.00489). At equal η/B, equal numbers of examples take equally
-long in t. Weight decay is part of the drift, −η λ w a step: the same λ shrinks the weights equally, nothing has to be adapted.
+a temperature ∝ η/B, whatever η and B are one by one (arXiv:1711.00489).
 
 Time is counted in epochs, examples seen over N, so that runs whose batches grow compare. A seed's number is the mean over
 `copies` of the net, each with its own start and batches; the copies of a seed start alike in all arms.
 Limit of validity: η well below 2/λ_max; beyond, here from η = 0.2 on, U and S depend on η itself.
+
+Tolerances stand here once and do not move with the data. "Lower" has none: a schedule ends lower or it does not. Decay of η and
+growth of B may differ by a tenth of what cooling does, the difference to a run without it, in U and in S alike. Of the logarithm
+the source leaves open α and whether k counts epochs or steps: `log_schedule` takes the α of the other schedules, which is 1, and
+epochs, which the source names first; `log_schedule_best` grants it the best of all α and both readings.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.claims import Decision, decides, extreme, few_seeds, with_control
 from thermolab.engine import schedules as plans
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, NotNegative, Positive, choice, integer, not_negative, several
 from thermolab.instruments.spread import along_path
-from thermolab.phenomena.common import validate
-from thermolab.phenomena.cooling import setting
+from thermolab.phenomena.cooling import classifiers
+from thermolab.phenomena.cooling.classifiers import BatchSize, Difficulty, Share
 
 SNAPSHOTS = 16  # of a window of S
-SPACING = setting.N_TRAIN // SNAPSHOTS  # examples between them, in a window of one epoch
+SPACING = classifiers.N_TRAIN // SNAPSHOTS  # examples between them, in a window of one epoch
 FACTOR, DROPS = 0.5, 2  # "decay" halves η after a third of the epochs, and again after two
-READINGS = ("epochs", "steps")  # what k counts
 READ = ("U", "U_val", "accuracy", "S")  # what is read of each replica
+ARMS = ("constant", "log in epochs", "log in steps", "reversed", "cosine", "decay", "growth")
+READINGS = ("epochs", "steps")  # what k counts
+ENDINGS = ("constant", "cosine", "reversed")  # beside the logarithms
+
+GROWTH = 0.1  # share of what cooling changes
 
 
-def arms(eta: float, alpha: float, epochs: int, batch_size: int) -> dict[str, tuple[plans.Events, int]]:
+@dataclass(frozen=True)
+class Task:
+    """The perceptron that a schedule cools. eta: η₀; lam: λ; batch_size: B₀; the rest: of its images."""
+
+    eta: Positive = 0.2
+    lam: NotNegative = 1e-2
+    batch_size: BatchSize = 16
+    epochs: Annotated[int, integer(DROPS + 1)] = 30
+    difficulty: Difficulty = "mid"
+    label_noise: Share = 0.1
+
+
+def programmes(eta: float, alpha: float, epochs: int, batch_size: int) -> dict[str, tuple[plans.Events, int]]:
     """Events and number of steps of each schedule. All begin at η but "reversed", the rates of "log in epochs" last first.
 
     "growth" raises B where "decay" lowers η, by the same factor; "constant" leaves both as they are.
     """
-    epoch = setting.N_TRAIN // batch_size
+    epoch = classifiers.N_TRAIN // batch_size
     steps = epochs * epoch
     log = plans.logarithmic(eta, alpha, steps, epoch=epoch)
     decay = plans.step_decay(eta, FACTOR, [epochs * i // (DROPS + 1) * epoch for i in range(1, DROPS + 1)])
@@ -49,192 +73,70 @@ def arms(eta: float, alpha: float, epochs: int, batch_size: int) -> dict[str, tu
         "cosine": plans.cosine(eta, steps, every=epoch),
         "decay": decay,
     }
-    programmes = {name: (events, steps) for name, events in rates.items()}
-    programmes["growth"] = plans.batch_growth(decay, steps, batch_size)
-    return {name: ([[0, {"batch_size": batch_size} | e[0][1]], *e[1:]], n) for name, (e, n) in programmes.items()}
+    found = {name: (events, steps) for name, events in rates.items()}
+    found["growth"] = plans.batch_growth(decay, steps, batch_size)
+    return {name: ([[0, {"batch_size": batch_size} | e[0][1]], *e[1:]], n) for name, (e, n) in found.items()}
 
 
-@Recipe
+@recipe("schedules", shared=["eta", "batch_size", "steps"], dims=("arm", "time", "seed"), over={"arms": "arm"})
 def schedules(
+    task: Task,
     *,
-    eta: float = 0.2,
-    lam: float = 1e-2,
-    batch_size: int = 16,
-    alpha: float = 1.0,
-    epochs: int = 30,
-    difficulty: str = "mid",
-    label_noise: float = 0.1,
-    copies: int = 4,
+    arms: Annotated[Sequence[str], several(choice(*ARMS))] = ARMS,
+    alpha: NotNegative = 1.0,
+    copies: Count = 4,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
-    """The perceptron under each of the schedules of `arms`, from the same starts, for the same number of epochs.
+) -> xr.Dataset:
+    """The perceptron under each of the schedules of `programmes`, from the same starts, for the same number of epochs.
 
-    eta: η₀; lam: λ; batch_size: B₀, a power of two up to 16; alpha: α; copies: nets whose mean is the number of a seed.
+    task: see `Task`, with B₀ up to 16, which growth makes four times as much; alpha: α; copies: nets whose mean is the number
+    of a seed.
 
     Returns a Dataset, dims (arm, time, seed), time in epochs: U (loss of the training batches, mean over the epoch), U_val and
     accuracy (on images never trained on, at the end of the epoch), S (`spread.along_path` over the epoch, 16 snapshots, nats
     per weight); dims (arm, time): eta and batch_size in force at the end of the epoch, steps taken by then.
     Raises ValueError for settings that are out of range. Source: document 0, section 5.
     """
-    _check(batch_size=batch_size, most=int(SPACING * FACTOR**DROPS), epochs=epochs, copies=copies, n_seeds=n_seeds)
-    common = {"lam": lam, "difficulty": difficulty, "label_noise": label_noise, "copies": copies, "device": device}
-    programmes, numbers = arms(eta, alpha, epochs, batch_size), seeds(seed, n_seeds)
-    clocks = [_clock(*programme, epochs) for programme in programmes.values()]
-    jobs = [
-        common | {"events": events, "steps": steps, "at": at.tolist(), "seed": s}
-        for (events, steps), at in zip(programmes.values(), clocks, strict=True)
-        for s in numbers
-    ]
-    parts = yield Jobs(_trace, jobs, "schedules")
-    shape = (len(programmes), n_seeds, epochs)
-    data = {k: (("arm", "time", "seed"), np.reshape([p[k] for p in parts], shape).swapaxes(1, 2)) for k in READ}
-    ends = [at[SNAPSHOTS - 1 :: SNAPSHOTS] for at in clocks]
-    for k in ("eta", "batch_size"):
-        now = [plans.values(*programme, k)[end - 1] for programme, end in zip(programmes.values(), ends, strict=True)]
-        data[k] = (("arm", "time"), np.array(now))
-    data["steps"] = (("arm", "time"), np.array(ends))
-    return xr.Dataset(data, {"arm": list(programmes), "time": np.arange(1, epochs + 1), "seed": numbers})
+    if task.batch_size > SPACING * FACTOR**DROPS:
+        raise ValueError(
+            f"batch_size={task.batch_size} cannot grow; allowed: a power of two from 1 to {SPACING * FACTOR**DROPS:g}"
+        )
+    events, steps = programmes(task.eta, alpha, task.epochs, task.batch_size)[arms[0]]
+    at, (run, held_out) = clock(events, steps, task.epochs), _begin(task, events, copies, seed, device)
+    rows = windows(run, events[1:], at.tolist(), steps, held_out)
+    data = {k: (("arm", "time"), [[row[k].mean() for row in rows]]) for k in READ}
+    ends = at[SNAPSHOTS - 1 :: SNAPSHOTS]
+    data |= {k: (("arm", "time"), [plans.values(events, steps, k)[ends - 1]]) for k in ("eta", "batch_size")}
+    data["steps"] = (("arm", "time"), [ends])
+    return xr.Dataset(data, {"arm": list(arms), "time": np.arange(1, task.epochs + 1)})
 
 
-def _clock(events, steps: int, epochs: int) -> np.ndarray:
+def clock(events, steps: int, epochs: int) -> np.ndarray:
     """The steps at which snapshots are due, equally many examples apart."""
     examples = np.cumsum(plans.values(events, steps, "batch_size"))
     return np.searchsorted(examples, SPACING * np.arange(1, SNAPSHOTS * epochs + 1)) + 1
 
 
-def _trace(*, events, steps, at, **settings) -> dict[str, np.ndarray]:
-    run, held_out = _begin(**events[0][1], **settings)
-    rows = _windows(run, events[1:], at, steps, held_out)
-    return {k: np.array([row[k].mean() for row in rows]) for k in READ}
+def _begin(task: Task, events, copies: int, seed: int, device: str):
+    """The run with its first event, and the images held out."""
+    return begin(task.difficulty, task.label_noise, lam=task.lam, replicas=copies, seed=seed, device=device, **events[0][1])
 
 
-@Recipe
-def endings(
-    alphas=(0.1, 0.3, 1.0, 3.0, 10.0),
-    *,
-    eta: float = 0.2,
-    lam: float = 1e-2,
-    batch_size: int = 16,
-    alpha: float = 1.0,
-    epochs: int = 30,
-    difficulty: str = "mid",
-    label_noise: float = 0.1,
-    copies: int = 8,
-    seed: int = 0,
-    n_seeds: int = 5,
-    device: str = "cpu",
-):
-    """Final validation loss under logarithmic schedules of several α, k in epochs and in steps, and under others beside them.
-
-    The source gives neither α nor the unit of k. Final: the mean over the last epoch, at 16 moments of it, for at constant η
-    the loss jumps by more from step to step than two schedules differ. alpha: the α of "reversed", added to alphas.
-    The other settings are those of `schedules`, of which this has more copies and no traces.
-
-    Returns a Dataset, dims (reading, alpha, seed): U_val; dims (arm, seed): U_val_arm of "constant", "cosine", "reversed".
-    Raises ValueError for settings that are out of range. Source: document 0, eq. 3.
-    """
-    alphas = sorted({float(alpha), *np.ravel(alphas).tolist()})
-    _check(batch_size=batch_size, most=SPACING, epochs=epochs, copies=copies, n_seeds=n_seeds)
-    others, by_alpha = ("constant", "cosine", "reversed"), {a: arms(eta, a, epochs, batch_size) for a in alphas}
-    programmes = [by_alpha[alpha][arm] for arm in others]
-    programmes += [by_alpha[a][f"log in {reading}"] for reading in READINGS for a in alphas]
-    common = {"lam": lam, "difficulty": difficulty, "label_noise": label_noise, "copies": copies, "device": device}
-    numbers = seeds(seed, n_seeds)
-    jobs = [common | {"events": events, "steps": steps, "seed": s} for events, steps in programmes for s in numbers]
-    parts = yield Jobs(_ending, jobs, "ends of schedules")
-    found = np.reshape(parts, (len(programmes), n_seeds))
-    logs = found[len(others) :].reshape(len(READINGS), len(alphas), n_seeds)
-    data = {"U_val": (("reading", "alpha", "seed"), logs), "U_val_arm": (("arm", "seed"), found[: len(others)])}
-    coords = {"reading": list(READINGS), "alpha": alphas, "arm": list(others), "seed": numbers}
-    return xr.Dataset(data, coords, {"alpha": float(alpha)})
+def begin(difficulty: str, label_noise: float, **settings):
+    """A run of the perceptron, and the images held out; settings: of `Experiment`."""
+    net = classifiers.system(difficulty=difficulty, label_noise=label_noise)
+    return Experiment(net, **settings), classifiers.images(difficulty, label_noise)[1]
 
 
-def _ending(*, events, steps, **settings) -> float:
-    run, held_out = _begin(**events[0][1], **settings)
-    at, net = steps - SPACING // events[0][1]["batch_size"] * np.arange(SNAPSHOTS)[::-1], run.system.replicas
-    return float(np.mean([setting.evaluate(net, run.state.weights, held_out)[0] for _ in run.drive(events[1:], at, steps)]))
-
-
-@Recipe
-def ratio(
-    ratios=(1 / 640, 1 / 320, 1 / 160),
-    batch_sizes=(4, 8, 16, 32, 64, 128),
-    *,
-    lam: float = 3e-2,
-    epochs: int = 24,
-    average: int = 8,
-    largest: float = 0.4,
-    difficulty: str = "mid",
-    label_noise: float = 0.1,
-    copies: int = 5,
-    seed: int = 0,
-    n_seeds: int = 5,
-    device: str = "cpu",
-):
-    """The perceptron late in training at equal ratios η/B and several batch sizes, λ being the same for all (module docstring).
-
-    ratios: η/B; batch_sizes: B, powers of two up to 128; average: epochs at the end of which the numbers are means, a multiple
-    of the window of S; largest: η above which a cell is left empty.
-    The window of S has 16 snapshots, as many examples apart for every B: an epoch, or more if the largest B needs it.
-    Late is not yet stationary where Σ η is small, but the time is the same for every B.
-
-    Returns a Dataset, dims (ratio, batch_size, seed): U, U_val, accuracy and S as in `schedules`, NaN in an empty cell and
-    where a run diverged; dims (ratio, batch_size): eta. Raises ValueError for settings that are out of range.
-    Source: document 0, section 5 ("η_k/B_k ≈ const."); arXiv:1711.00489.
-    """
-    ratios, sizes = (np.unique(values) for values in (ratios, batch_sizes))
-    if not ratios.size or not sizes.size or not ratios[0] > 0:
-        raise ValueError(f"ratios={ratios.tolist()}, batch_sizes={sizes.tolist()}; allowed: one or more, and above 0")
-    for b in sizes:
-        _check(batch_size=b, most=128, epochs=epochs, copies=copies, n_seeds=n_seeds)
-    spacing = max(SPACING, int(sizes[-1]))  # examples between snapshots
-    window = spacing // SPACING  # in epochs
-    if average % window or not 0 < average <= epochs:
-        raise ValueError(f"average={average} is not allowed; allowed: a multiple of {window} up to epochs={epochs}")
-    eta = np.outer(ratios, sizes)
-    kept = eta <= largest
-    if not kept.any(0).all():
-        raise ValueError(f"largest={largest} leaves nothing of batch_size={sizes[-1]}; allowed: {eta[0, -1]:.3g} or more")
-    common = {"lam": lam, "epochs": epochs, "average": average, "spacing": spacing, "difficulty": difficulty,
-              "label_noise": label_noise, "copies": copies, "device": device}  # fmt: skip
-    numbers = seeds(seed, n_seeds)
-    cells = [(int(b), e[k].tolist()) for b, e, k in zip(sizes, eta.T, kept.T, strict=True)]
-    jobs = [common | {"batch_size": b, "rates": rates, "seed": s} for b, rates in cells for s in numbers]
-    parts = yield Jobs(_cells, jobs, "ratios of η and B")
-    found = {k: np.full((*eta.shape, n_seeds), np.nan) for k in READ}
-    for (i, part), k in itertools.product(enumerate(parts), READ):
-        column, s = divmod(i, n_seeds)
-        found[k][kept[:, column], column, s] = part[k]
-    data = {k: (("ratio", "batch_size", "seed"), v) for k, v in found.items()} | {"eta": (("ratio", "batch_size"), eta)}
-    return xr.Dataset(data, {"ratio": ratios, "batch_size": sizes, "seed": numbers})
-
-
-def _cells(*, rates, batch_size, epochs, average, spacing, copies, **settings) -> dict[str, np.ndarray]:
-    """Means [rate] over the last epochs."""
-    streams = np.tile(np.arange(copies), len(rates))  # the copies of every rate start alike
-    run, held_out = _begin(eta=np.repeat(rates, copies), batch_size=batch_size, copies=len(streams), streams=streams, **settings)
-    end, every = epochs * setting.N_TRAIN // batch_size, spacing // batch_size
-    run.advance(end - average * setting.N_TRAIN // batch_size)
-    run.frame()  # U counts from here on
-    rows = _windows(run, [], range(run.state.step + every, end + 1, every), end, held_out)
-    return {k: np.mean([row[k] for row in rows], 0).reshape(len(rates), copies).mean(1) for k in READ}
-
-
-def _begin(*, difficulty: str, label_noise: float, copies: int, **settings):
-    net = setting.system(difficulty=difficulty, label_noise=label_noise)
-    return Experiment(net, replicas=copies, **settings), setting.images(difficulty, label_noise)[1]
-
-
-def _windows(run: Experiment, events, at, until: int, held_out) -> list[dict]:
+def windows(run: Experiment, events, at, until: int, held_out) -> list[dict]:
     """READ [replica] for each 16 of the steps `at`, while the events turn the knobs."""
     rows, path, energy = [], [], []
     for frame in run.drive(events, at, until):
         path.append(run.state.weights)
         energy.append(frame.gauges["U"])
         if len(path) == SNAPSHOTS:
-            loss, right = setting.evaluate(run.system.replicas, run.state.weights, held_out)
+            loss, right = classifiers.evaluate(run.system.replicas, run.state.weights, held_out)
             # one replica after the other: their paths together would not fit into the cache
             spread = np.array([along_path(torch.stack([w[i] for w in path])).value for i in range(run.n_replicas)])
             rows.append({"U": np.mean(energy, 0), "U_val": loss, "accuracy": right, "S": spread})
@@ -242,9 +144,92 @@ def _windows(run: Experiment, events, at, until: int, held_out) -> list[dict]:
     return rows
 
 
-def _check(*, batch_size: int, most: int, epochs: int, **counts: int) -> None:
-    """Raises ValueError, one line, for a batch that does not divide the snapshots of an epoch, or a count that is too low."""
-    if not 1 <= batch_size <= most or most % batch_size:
-        raise ValueError(f"batch_size={batch_size} is not allowed; allowed: a power of two from 1 to {most}")
-    validate.counts(DROPS + 1, epochs=epochs)
-    validate.counts(**counts)
+# --- ends ---------------------------------------------------------------------------------------------------------------
+@recipe("ends of logarithms", dims=("reading", "alpha", "seed"), over={"readings": "reading", "alphas": "alpha"})
+def logarithms(
+    task: Task,
+    *,
+    alphas: Annotated[Sequence[float], several(not_negative())] = (0.1, 0.3, 1.0, 3.0, 10.0),
+    readings: Annotated[Sequence[str], several(choice(*READINGS))] = READINGS,
+    copies: Count = 8,
+    seed: int = 0,
+    device: str = "cpu",
+) -> xr.Dataset:
+    """Final validation loss under logarithmic schedules of several α, k in epochs and in steps: the source gives neither.
+
+    Final: the mean over the last epoch, at 16 moments of it, for at constant η the loss jumps by more from step to step than two
+    schedules differ. The other settings are those of `schedules`, of which this has more copies and no traces.
+
+    Returns a Dataset, dims (reading, alpha, seed): U_val.
+    Raises ValueError for settings that are out of range. Source: document 0, eq. 3.
+    """
+    programme = programmes(task.eta, alphas[0], task.epochs, task.batch_size)[f"log in {readings[0]}"]
+    data = {"U_val": (("reading", "alpha"), [[_ending(task, *programme, copies, seed, device)]])}
+    return xr.Dataset(data, {"reading": list(readings), "alpha": list(alphas)})
+
+
+@recipe("ends of schedules", dims=("arm", "seed"), over={"arms": "arm"})
+def endings(
+    task: Task,
+    *,
+    arms: Annotated[Sequence[str], several(choice(*ARMS[:-1]))] = ENDINGS,
+    alpha: NotNegative = 1.0,
+    copies: Count = 8,
+    seed: int = 0,
+    device: str = "cpu",
+) -> xr.Dataset:
+    """Final validation loss under schedules to which `logarithms` are compared, from the same starts. alpha: α of "reversed".
+
+    Returns a Dataset, dims (arm, seed): U_val. Attribute alpha.
+    Raises ValueError for settings that are out of range. Source: document 0, eq. 3.
+    """
+    programme = programmes(task.eta, alpha, task.epochs, task.batch_size)[arms[0]]
+    data = {"U_val": ("arm", [_ending(task, *programme, copies, seed, device)])}
+    return xr.Dataset(data, {"arm": list(arms)}, {"alpha": alpha})
+
+
+def _ending(task: Task, events, steps: int, copies: int, seed: int, device: str) -> float:
+    """Validation loss, mean over the copies and over the last epoch."""
+    run, held_out = _begin(task, events, copies, seed, device)
+    at, net = steps - SPACING // task.batch_size * np.arange(SNAPSHOTS)[::-1], run.system.replicas
+    return float(np.mean([classifiers.evaluate(net, run.state.weights, held_out)[0] for _ in run.drive(events[1:], at, steps)]))
+
+
+# --- claims -------------------------------------------------------------------------------------------------------------
+@decides("cooling.log-schedule", reads=["epochs", "label_noise"])
+def log_schedule(logarithms: xr.Dataset, endings: xr.Dataset) -> Decision:
+    """Final validation loss with the logarithm, k in epochs, minus that at constant η."""
+    log = logarithms["U_val"].sel(reading="epochs", alpha=endings.attrs["alpha"])
+    reverse, constant = (endings["U_val"].sel(arm=arm) for arm in ("reversed", "constant"))
+    right, wrong = (few_seeds(ends - constant) for ends in (log, reverse))
+    return with_control(right, wrong, 0.0, "the same learning rates in reverse order", relation="below")
+
+
+@decides("cooling.log-schedule-best", reads=["alphas", "epochs", "label_noise"])
+def log_schedule_best(logarithms: xr.Dataset, endings: xr.Dataset) -> Decision:
+    """Final validation loss with the best of the logarithms, over α and both readings of k, minus that with the cosine.
+
+    The best is chosen by the mean over the seeds, on the same runs, which favours the claim.
+    """
+    flat = logarithms["U_val"].stack(schedule=("reading", "alpha"))
+    best = flat.isel(schedule=int(np.argmin(flat.mean("seed").values)))
+    cosine, constant = (few_seeds(best.values - endings["U_val"].sel(arm=arm).values) for arm in ("cosine", "constant"))
+    return with_control(cosine, constant, 0.0, "the comparison with constant η", relation="below")
+
+
+@decides("cooling.decay-is-growth", reads=["epochs", "label_noise"])
+def decay_is_growth(schedules: xr.Dataset) -> Decision:
+    """Largest difference of U or S between growth of B and decay of η, over what the decay changes, once cooling has begun.
+
+    Compared are means over each stage of the cooling.
+    """
+    rates = schedules["eta"].sel(arm="decay").values
+    # without the highest rate: until it is lowered the three runs are one
+    late = [schedules[["U", "S"]].isel(time=rates == rate).mean("time") for rate in np.unique(rates)[:-1]]
+    stages = xr.concat(late, "stage").to_array()
+    effect = stages.sel(arm="constant").mean("seed") - stages.sel(arm="decay").mean("seed")
+
+    def off(arm: str):
+        return extreme(((stages.sel(arm=arm) - stages.sel(arm="decay")) / effect).transpose("seed", ...).values)
+
+    return with_control(off("growth"), off("constant"), GROWTH, "η and B both left as they are")

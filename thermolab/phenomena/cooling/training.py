@@ -8,20 +8,31 @@ The free energy takes the sum over the D parameters, S = D/2 · S_path, and the 
 at which the noise of a step, η² Tr Σ/D in each direction, is the 2ηT of a Langevin equation in the time η · steps
 (arXiv:2505.23489). Limit of validity: Σ is neither isotropic nor constant, so T is a mean over directions, and S stands up to a
 constant (the unit of the weights), which drops out of changes of F at a fixed T alone.
+
+The claims take the runs of three models and of two controls, "redrawn" on labels that mean nothing and "plateau" from a tiny
+start, at λ = 0 where a claim names no weight decay: with it, the loss alone is not what is descended. `curves` says what falls
+and what has settled. A curve is late and abrupt if it goes from a quarter to three quarters of its way in less time than it took
+to reach the half; a rise at constant speed from the start needs just as long, one that slows down needs longer. Signs of a change
+and of a lead have no tolerance.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.claims import Decision, decides, few_seeds, with_control
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, Rule, not_negative, number, refuse, several
 from thermolab.instruments import curvature, noise, spread
-from thermolab.phenomena.common import validate
-from thermolab.phenomena.cooling import setting
-from thermolab.phenomena.cooling.plateau import TINY
+from thermolab.phenomena.cooling import classifiers
+from thermolab.phenomena.cooling.classifiers import BatchSize, Difficulty, Model, Share
+from thermolab.phenomena.cooling.curves import FALLING, all_fall, arm, free_energy, path_fall, rise, settled, weakest
 from thermolab.systems.network import NetworkOnData
 
 SNAPSHOTS = 16  # of the weights in a window of one epoch, from which S_path comes
@@ -29,29 +40,37 @@ MOMENTS = 8  # of the first epoch at which the accuracy is taken as well
 PROBES = 8  # fresh batches an epoch that measure the noise of the gradient
 CURVED = 128  # images that measure the Fisher diagonal
 COLUMNS = ("U", "U_val", "accuracy", "S_path", "S_entries", "S_laplace", "trace", "T")
+MODELS = ("mlp", "cnn", "transformer")
+READS = ("lams", "epochs")  # what a check of these claims may turn in all runs at once
+
+Runs = Mapping[str, xr.Dataset]
 
 
-@Recipe
+def _each_once(values) -> tuple[float, ...]:
+    values = several(not_negative()).convert(values)
+    return values if len(set(values)) == len(values) else refuse("names one of them twice")
+
+
+@recipe("training the {model}", dims=("lam", "time", "moment", "seed"), over={"lams": "lam"})
 def training(
-    model: str = "mlp",
+    model: Model = "mlp",
     *,
-    lams=(0.0, 1e-2),
-    eta: float = 0.1,
-    batch_size: int = 32,
-    difficulty: str = "mid",
-    label_noise: float = 0.0,
-    scale: float = 1.0,
-    epochs: int = 32,
-    fisher_every: int = 8,
-    seed: int = 0,
-    n_seeds: int = 5,
+    lams: Annotated[Sequence[float], Rule("one or more weight decays, each once", _each_once)] = (0.0, 1e-2),
+    eta: Positive = 0.1,
+    batch_size: BatchSize = 32,
+    difficulty: Difficulty = "mid",
+    label_noise: Share = 0.0,
+    scale: Annotated[float, number(1e-6, 10)] = 1.0,
+    epochs: Count = 32,
+    fisher_every: Count = 8,
+    seeds: Sequence[int],
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """A model from its random start, for `epochs` epochs of 1024 examples, with and without weight decay.
 
-    model, difficulty, label_noise: as for `setting.system`; lams: λ; scale: factor on the weights at the start; fisher_every:
-    epochs between two measurements of S_laplace. The arms share starts and batches; the seeds of an arm are one batch of
-    replicas.
+    model, difficulty, label_noise: as for `classifiers.system`; lams: λ; scale: factor on the weights at the start;
+    fisher_every: epochs between two measurements of S_laplace. The arms share starts and batches; the seeds of an arm are one
+    batch of replicas.
 
     Returns a Dataset, dims (lam, time, seed), time in epochs from 0: U, mean loss of the epoch's batches in nats; U_val and
     accuracy on the validation images; S_path, log-variance along the epoch's path; S_entries, that of the entries of a weight
@@ -60,63 +79,41 @@ def training(
     accuracy. Attributes: dim D, eta, batch_size, model.
     Raises ValueError for settings that are out of range. Source: document 0, section 3.
     """
-    lams = np.asarray(lams, float)
-    if lams.ndim != 1 or not len(lams) or len(set(lams)) < len(lams):
-        raise ValueError(f"lams={lams.tolist()}; allowed: one or more weight decays, each once")
-    validate.counts(epochs=epochs, fisher_every=fisher_every, n_seeds=n_seeds)
-    _steps(batch_size)
-    if not 0 < scale <= 10:
-        raise ValueError(f"scale={scale}; allowed: above 0, up to 10")
-    settings = {"model": model, "eta": eta, "batch_size": batch_size, "difficulty": difficulty, "label_noise": label_noise,
-                "scale": scale, "epochs": epochs, "fisher_every": fisher_every, "seed": seeds(seed, n_seeds)[0],
-                "n_seeds": n_seeds, "device": str(device)}  # fmt: skip
-    dim = setting.system(model, difficulty=difficulty, label_noise=label_noise).n_parameters
-    parts = yield Jobs(_train, [settings | {"lam": lam} for lam in lams], f"training the {model}")
-    dims = {name: ("lam", "moment" if name == "early" else "time", "seed") for name in parts[0]}
-    coords = {"lam": lams, "time": np.arange(epochs + 1), "moment": np.arange(MOMENTS) / MOMENTS, "seed": seeds(seed, n_seeds)}
-    out = xr.Dataset({k: (dims[k], np.stack([p[k] for p in parts])) for k in parts[0]}, coords)
-    return out.assign_attrs(dim=dim, eta=eta, batch_size=batch_size, model=model)
-
-
-def _steps(batch_size: int) -> int:
-    """Steps between two snapshots. Raises ValueError where an epoch has no whole number of them."""
-    steps, rest = divmod(setting.N_TRAIN, SNAPSHOTS * batch_size) if batch_size > 0 else (0, 1)
-    if rest or not steps:
-        raise ValueError(f"batch_size={batch_size}; allowed: divisors of {setting.N_TRAIN // SNAPSHOTS}")
-    return steps
-
-
-def _train(
-    *, model, lam, eta, batch_size, difficulty, label_noise, scale, epochs, fisher_every, seed, n_seeds, device
-) -> dict[str, np.ndarray]:
-    """The variables of `training` [time, seed] at one λ."""
-    net, steps = setting.system(model, difficulty=difficulty, label_noise=label_noise), _steps(batch_size)
-    held_out = setting.images(difficulty, label_noise)[1].to(device)
-    weights = scale * net.start(torch.arange(n_seeds), seed)
-    run = Experiment(net, eta=eta, lam=lam, batch_size=batch_size, seed=seed, weights=weights, device=device)
+    net = classifiers.system(model, difficulty=difficulty, label_noise=label_noise)
+    held_out = classifiers.images(difficulty, label_noise)[1].to(device)
+    weights = scale * net.start(torch.arange(len(seeds)), seeds[0])
+    run = Experiment(net, eta=eta, lam=lams[0], batch_size=batch_size, seed=seeds[0], weights=weights, device=device)
 
     def known() -> np.ndarray:
-        return setting.evaluate(net.replicas, run.state.weights, held_out)[1]
+        return classifiers.evaluate(net.replicas, run.state.weights, held_out)[1]
 
-    unknown = np.full(n_seeds, np.nan)
+    unknown = np.full(len(seeds), np.nan)
     rows, early = [{"U": unknown, "S_path": unknown}], [known()]
     _look(rows[0], run, held_out, curved=True)
     for epoch in range(1, epochs + 1):
         path = []
         for k in range(1, SNAPSHOTS + 1):
-            run.advance(steps)
+            run.advance(steps_between(batch_size))
             path.append(run.state.weights)
             if epoch == 1 and k < SNAPSHOTS and k % (SNAPSHOTS // MOMENTS) == 0:
                 early.append(known())
         rows.append({"U": run.frame().gauges["U"], "S_path": np.asarray(spread.along_path(torch.stack(path)).value)})
         _look(rows[-1], run, held_out, curved=epoch % fisher_every == 0)
-    return {k: np.stack([row[k] for row in rows]) for k in COLUMNS} | {"early": np.stack(early)}
+    found = {k: (("lam", "time", "seed"), [[row[k] for row in rows]]) for k in COLUMNS}
+    found["early"] = (("lam", "moment", "seed"), [early])
+    coords = {"lam": list(lams), "time": np.arange(epochs + 1), "moment": np.arange(MOMENTS) / MOMENTS, "seed": seeds}
+    return xr.Dataset(found, coords, {"dim": net.n_parameters, "eta": eta, "batch_size": batch_size, "model": model})
+
+
+def steps_between(batch_size: int) -> int:
+    """Steps between two of the 16 snapshots of an epoch."""
+    return classifiers.N_TRAIN // (SNAPSHOTS * batch_size)
 
 
 def _look(row: dict, run: Experiment, held_out, curved: bool) -> None:
     """Adds to a row what the weights of this moment tell, [R] each."""
     net, weights = run.system, run.state.weights
-    row["U_val"], row["accuracy"] = setting.evaluate(net.replicas, weights, held_out)
+    row["U_val"], row["accuracy"] = classifiers.evaluate(net.replicas, weights, held_out)
     row["S_entries"] = spread.entries(weights, net.replicas.views)
     row["S_laplace"] = laplace(net, weights) if curved else np.full(len(weights), np.nan)
     # another seed for each moment, none of which the training draws from
@@ -135,95 +132,72 @@ def laplace(net: NetworkOnData, weights: torch.Tensor, samples: int = CURVED) ->
     ])  # fmt: skip
 
 
-def by_model(difficulty: str = "mid", **settings) -> dict:
-    """`training` of each model and of two controls, to be awaited `together`.
-
-    The transformer gets the images of `setting.EASIER`. "redrawn": the perceptron on labels drawn anew, which mean nothing;
-    "plateau": the perceptron from weights of TINY times their usual size.
-    """
-    if difficulty not in setting.EASIER:
-        raise ValueError(f"difficulty={difficulty!r} is unknown; allowed: {', '.join(setting.EASIER)}")
-    plain = settings | {"lams": (0.0,)}
-    return {
-        "transformer": training("transformer", difficulty=setting.EASIER[difficulty], **settings),
-        "cnn": training("cnn", difficulty=difficulty, **settings),
-        "mlp": training("mlp", difficulty=difficulty, **settings),
-        "redrawn": training("mlp", difficulty=difficulty, label_noise=1.0, **plain),
-        "plateau": training("mlp", difficulty=difficulty, scale=TINY, **plain),
-    }
+# --- claims -------------------------------------------------------------------------------------------------------------
+@decides("cooling.energy-falls", reads=READS)
+def energy_falls(runs: Runs) -> Decision:
+    """Share of pairs of epochs in which U falls, in the weakest model; control: U_val on labels drawn anew."""
+    learnt = all_fall(arm(runs[m])["U"].values[1:] for m in MODELS)
+    redrawn = all_fall([arm(runs["redrawn"])["U_val"].values[1:]])
+    return with_control(learnt, redrawn, FALLING, "labels drawn anew, U on held-out images", predicted=1.0, relation="above")
 
 
-# --- runs of equal energy -----------------------------------------------------------------------------------------------
-LOOKS = 8  # an epoch: how often the loss of all training images is compared with the energy wanted
+@decides("cooling.delayed-transformer", reads=READS)
+def delayed_transformer(runs: Runs) -> Decision:
+    """Log of the time from a quarter to three quarters of the rise of the accuracy over the time to the half."""
+
+    def abruptness(model: str):
+        quarter, half, three_quarters = rise(runs[model])
+        return few_seeds(np.log((three_quarters - quarter) / half))
+
+    right, wrong = abruptness("transformer"), abruptness("plateau")
+    return with_control(right, wrong, 0.0, "a perceptron that starts on a plateau", relation="below")
 
 
-@Recipe
-def matched(
-    rates=(0.05, 0.1, 0.2),
-    lams=(0.0, 5e-3, 1.5e-2),
-    sizes=(16, 64),
-    *,
-    energy: float = 0.5,
-    label_noise: float = 0.2,
-    difficulty: str = "mid",
-    epochs: int = 24,
-    seed: int = 0,
-    n_seeds: int = 8,
-    device: str = "cpu",
-):
-    """Runs of the perceptron at every η, λ and B, each at the moment when its training loss first reaches `energy`.
+@decides("cooling.cnn-clearest", reads=READS)
+def cnn_clearest(runs: Runs) -> Decision:
+    """By how much S_path of the CNN falls further than that of any other model, mean over the weight decays."""
+    falls = {m: (path_fall(arm(runs[m])) + path_fall(arm(runs[m], decays=True))) / 2 for m in MODELS}
 
-    rates: η; lams: λ; sizes: B. energy: in nats, on all training images with their redrawn labels. All runs of a seed share
-    their start, and those of one B their batches.
+    def lead(model: str):
+        others = [m for m in MODELS if m != model]
+        return few_seeds(falls[model] - falls[max(others, key=lambda m: falls[m].mean())])
 
-    Returns a Dataset, dims (run, seed), coordinates eta, lam and batch_size of each run: U; gap = U_val − U, the validation
-    labels being the right ones; S_path over the last epoch, S_entries and S_laplace in nats per parameter; epoch. NaN for a run
-    that does not get there within `epochs`, or within the first of them.
-    Raises ValueError for settings that are out of range. Source: document 0, abstract.
-    """
-    for name, values in {"rates": rates, "lams": lams, "sizes": sizes}.items():
-        if np.ndim(values) != 1 or not len(values):
-            raise ValueError(f"{name}={values}; allowed: one or more numbers in a row")
-    if not energy > 0 or epochs < 1 or n_seeds < 1:
-        raise ValueError(f"energy={energy}, epochs={epochs}, n_seeds={n_seeds}; allowed: above 0, 1 or more, 1 or more")
-    for size in sizes:
-        _steps(size)
-    common = {"rates": rates, "lams": lams, "energy": energy, "label_noise": label_noise, "difficulty": difficulty,
-              "epochs": epochs, "device": str(device)}  # fmt: skip
-    jobs = [common | {"batch_size": b, "seed": s} for b in sorted(sizes) for s in seeds(seed, n_seeds)]
-    parts = yield Jobs(_until, jobs, "runs of equal energy")
-    by_size = [parts[i : i + n_seeds] for i in range(0, len(parts), n_seeds)]
-    values = {k: np.concatenate([np.stack([p[k] for p in group], 1) for group in by_size]) for k in parts[0]}
-    size, eta, lam = (v.ravel() for v in np.meshgrid(sorted(sizes), rates, lams, indexing="ij"))
-    coords = {"eta": ("run", eta), "lam": ("run", lam), "batch_size": ("run", size), "seed": seeds(seed, n_seeds)}
-    return xr.Dataset({k: (("run", "seed"), v) for k, v in values.items()}, coords).assign_attrs(energy=energy)
+    return with_control(lead("cnn"), lead("mlp"), 0.0, "the same for the perceptron", relation="above")
 
 
-def _until(*, rates, lams, energy, label_noise, difficulty, epochs, batch_size, seed, device) -> dict[str, np.ndarray]:
-    """The variables of `matched` [R], the runs of one batch size and seed."""
-    net, steps = setting.system("mlp", difficulty=difficulty, label_noise=label_noise), _steps(batch_size)
-    train, held_out = (d.to(device) for d in setting.images(difficulty, label_noise))
-    eta, lam = (v.ravel() for v in np.meshgrid(rates, lams, indexing="ij"))
-    weights = net.start(torch.zeros(len(eta), dtype=torch.int64), seed)
-    run = Experiment(
-        net, eta=eta, lam=lam, batch_size=batch_size, seed=seed, weights=weights, streams=np.zeros(len(eta)), device=device
-    )
-    found = {k: np.full(len(eta), np.nan) for k in ("U", "gap", "S_path", "S_entries", "S_laplace", "epoch")}
-    path, waiting = [run.state.weights], np.arange(len(eta))
-    for k in range(1, SNAPSHOTS * epochs + 1):
-        run.advance(steps)
-        path = [*path[1 - SNAPSHOTS :], run.state.weights]
-        if k % (SNAPSHOTS // LOOKS):
-            continue
-        u = setting.evaluate(net.replicas, run.state.weights[waiting], train)[0]
-        (here, reached), waiting = (waiting[u <= energy], u[u <= energy]), waiting[~(u <= energy)]
-        if len(here) and k >= SNAPSHOTS:  # in the first epoch a window would hold the start
-            w = run.state.weights[here]
-            now = {"U": reached, "gap": setting.evaluate(net.replicas, w, held_out)[0] - reached, "epoch": k / SNAPSHOTS,
-                   "S_path": spread.along_path(torch.stack(path)[:, here]).value, "S_laplace": laplace(net, w),
-                   "S_entries": spread.entries(w, net.replicas.views)}  # fmt: skip
-            for name, value in now.items():
-                found[name][here] = value
-        if not len(waiting):
-            break
-    return found
+@decides("cooling.entropy-falls.entries", reads=READS)
+def entries_fall(runs: Runs) -> Decision:
+    """Fall of S_entries over the training in the weakest model; control: with weight decay."""
+
+    def fall(decays: bool):
+        arms = (arm(runs[m], decays)["S_entries"].values for m in MODELS)
+        return weakest((s[0] - s[-1] for s in arms), 0.0)
+
+    return with_control(fall(False), fall(True), 0.0, "λ = 1e-2 or more", relation="above")
+
+
+@decides("cooling.entropy-falls.trajectory.mlp", reads=READS)
+def levels_off(runs: Runs) -> Decision:
+    """How settled S_path and the accuracy are at half-time (`settled`), mean over MLP and CNN; the weaker of the two."""
+
+    def least(decays: bool):
+        return weakest(sum(settled(arm(runs[m], decays)) for m in ("mlp", "cnn")) / 2, 0.0)
+
+    return with_control(least(True), least(False), 0.0, "λ = 0", relation="above")
+
+
+@decides("cooling.entropy-falls.trajectory.transformer", reads=READS)
+def transformer_path(runs: Runs) -> Decision:
+    """Share of pairs of epochs in which S_path falls; control: the perceptron."""
+    found = (all_fall([arm(runs[m])["S_path"].values[1:]]) for m in ("transformer", "mlp"))
+    return with_control(*found, FALLING, "the perceptron", predicted=1.0, relation="above")
+
+
+@decides("cooling.free-energy-falls", reads=READS)
+def free_energy_falls(runs: Runs) -> Decision:
+    """Share of pairs of epochs in which F at fixed T falls, in the weakest model."""
+
+    def share(fixed: bool):
+        return all_fall(free_energy(runs[m], fixed=fixed) for m in MODELS)
+
+    return with_control(share(True), share(False), FALLING, "T read anew in each epoch", predicted=1.0, relation="above")

@@ -1,15 +1,26 @@
-"""Measurements on the isotropic noise model: the stationary state over a grid, with any noise spectrum, and the hot end."""
+"""The isotropic noise model: its stationary state over a grid, with any noise spectrum, its hot end, and the claims on both.
+
+Tolerances are the accuracy that the theory states, and do not move with the data: 1.5 % for radii and 3 % for pressures (order
+η of the finite-step forms), 4 % for energies (order η), 0.05 nats a coordinate for entropies (5 % in T), 0.02 a coordinate for
+slopes, 5 % for the share of cells that are their own minimum. Source: arXiv:2511.07308, isotropic noise model.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.claims import Decision, decides, extreme, few_seeds, with_control
 from thermolab.engine.experiment import DivergenceError, Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, NotNegative, Positive, Positives, Rule, integer, positive, refuse, several
 from thermolab.instruments import entropy
-from thermolab.phenomena.ideal_gas import theory
+from thermolab.phenomena.ideal_gas import compare, theory
+from thermolab.phenomena.ideal_gas.compare import seeds_first
 from thermolab.systems.isotropic import IsotropicNoise
 
 START_SPREAD = 0.25  # half of the replicas start this much (in log r) inside r*, half outside
@@ -17,29 +28,50 @@ DIRECTION_TIMES = 6.0  # correlation times 1/η_eff before the window: direction
 SPACING = 2.0  # correlation times 1/η_eff between snapshots
 MAX_STEPS = 3_000_000
 CELL = ("U", "r", "p", "g2", "r_gap", "diverged", "S", "S_error")  # what is measured in a cell
+RADIUS, PRESSURE, ENERGY, SHARE = 0.015, 0.03, 0.04, 0.05
+ENTROPY_PER_COORDINATE, SLOPE_PER_COORDINATE = 0.05, 0.02
+
+Grids = Mapping[str, xr.Dataset]  # by protocol
+
+
+# --- what is measured ---------------------------------------------------------------------------------------------------
+def _axis(x) -> tuple[float, float, int]:
+    low, high, n = several(positive(), 3, 3).convert(x)
+    return (low, high, int(n)) if n.is_integer() else refuse("has no whole n")
+
+
+AXIS = Rule("[low, high, n], two positive numbers and a whole n, 1 or more", _axis)
+Axis = Annotated[Sequence[float], AXIS]
 
 
 def grid(eta_range, lam_range) -> tuple[np.ndarray, np.ndarray]:
     """Two logarithmic axes from [low, high, n]."""
-    return tuple(np.geomspace(low, high, int(n)) for low, high, n in (eta_range, lam_range))
+    return tuple(np.geomspace(low, high, n) for low, high, n in (eta_range, lam_range))
 
 
-@Recipe
+PREDICTED = {"T": "T", "T_step": "T_step", "eta_eff": "eta_eff", "r_pred": "r", "p_pred": "p", "U_pred": "U", "S_pred": "S"}
+
+
+@recipe(
+    "isotropic {protocol} D={dim}",
+    shared=[*PREDICTED, "U_vmf", "S_vmf", "spectrum", "steps", "relaxed"],
+    dims=("eta", "lam", "seed"),
+    n_seeds=3,
+)
 def stationary(
-    protocol: str = "elr",
+    protocol: Literal["elr", "lr", "sphere"] = "elr",
     *,
-    eta=(10**-2.5, 0.1, 7),
-    lam=(1e-3, 0.1, 7),
-    dim: int = 3,
-    sigma: float = 1.0,
-    spectrum=None,
-    replicas: int = 64,
-    snapshots: int = 64,
-    relaxations: float = 6.0,
+    eta: Axis = (10**-2.5, 0.1, 7),
+    lam: Axis = (1e-3, 0.1, 7),
+    dim: Annotated[int, integer(3)] = 3,
+    sigma: Positive = 1.0,
+    spectrum: Annotated[Sequence[float] | None, several(positive())] = None,
+    replicas: Count = 64,
+    snapshots: Count = 64,
+    relaxations: NotNegative = 6.0,
     seed: int = 0,
-    n_seeds: int = 3,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """The stationary state of the isotropic model over a grid of learning rates and weight decays.
 
     protocol: "elr", "lr" or "sphere" (radius fixed at r*(η, λ), so that the pressure should come out as λ).
@@ -63,109 +95,80 @@ def stationary(
     Raises ValueError for a bad protocol, dimension or spectrum. A cell of a grid whose replicas have all diverged is NaN;
     a grid of one cell raises DivergenceError, after a fiftieth of the burn-in at the earliest.
     """
+    system = IsotropicNoise(dim, protocol, spectrum)
     eta, lam = grid(eta, lam)
-    state = theory.isotropic_state(protocol, eta[:, None], lam[None, :], dim, sigma)
-    burn_in, spacing = _durations(protocol, eta[:, None], lam[None, :], dim, sigma, state, relaxations)
-    common = {
-        "protocol": protocol, "dim": dim, "sigma": sigma, "spectrum": None if spectrum is None else list(spectrum),
-        "replicas": replicas, "snapshots": snapshots, "device": str(device), "single": len(eta) * len(lam) == 1,
-    }  # fmt: skip
-    # cells that need about as many steps run as one batch; the slowest ones are few
-    size = np.log2(burn_in + snapshots * spacing).round().astype(int)
-    places = [(k, *np.nonzero(size == group)) for k in range(n_seeds) for group in np.unique(size)[::-1]]
-    settings = [
-        common | {
-            "eta": eta[i], "lam": lam[j], "start": state["r"][i, j], "cells": i * len(lam) + j, "seed": seeds(seed, n_seeds)[k],
-            "burn_in": int(burn_in[i, j].max()), "spacing": int(spacing[i, j].max()),
-        }
-        for k, i, j in places
-    ]  # fmt: skip
-    parts = yield Jobs(_stationary_cells, settings, f"isotropic {protocol} D={dim}")
-    dims = ("eta", "lam", "seed")
-    data = {k: np.full((len(eta), len(lam), n_seeds), np.nan) for k in parts[0]}
-    for (k, i, j), part in zip(places, parts, strict=True):
+    state = theory.isotropic_state(protocol, eta[:, None], lam, dim, sigma)
+    tau = theory.relaxation_time(protocol, eta[:, None], lam, dim, sigma)
+    direction = 1 / state["eta_eff"] + 0 * lam
+    burn_in = np.minimum(np.ceil(np.maximum(DIRECTION_TIMES * direction, relaxations * tau)), MAX_STEPS)
+    spacing = np.ceil(SPACING * direction)
+    steps = burn_in + snapshots * spacing
+    found = {name: np.full(steps.shape, np.nan) for name in CELL}
+    size = np.log2(steps).round()
+    for group in np.unique(size)[::-1]:  # cells that need about as many steps run as one batch; the slowest ones are few
+        i, j = np.nonzero(size == group)
+        run = _started(system, eta[i], lam[j], sigma, state["r"][i, j], i * len(lam) + j, replicas, seed, device)
+        try:
+            part = _window(run, replicas, snapshots, int(burn_in[i, j].max()), int(spacing[i, j].max()))
+        except DivergenceError:
+            if size.size == 1:
+                raise
+            part = {"diverged": 1.0}
         for name, values in part.items():
-            data[name][i, j, k] = values
+            found[name][i, j] = values
     out = xr.Dataset(
-        {k: (dims, v) for k, v in data.items()},
-        coords={"eta": eta, "lam": lam, "seed": seeds(seed, n_seeds)},
+        {k: (("eta", "lam"), v) for k, v in found.items()} | {k: (("eta", "lam"), state[v]) for k, v in PREDICTED.items()},
+        coords={"eta": eta, "lam": lam},
         attrs={"protocol": protocol, "dim": dim, "sigma": sigma, "replicas": replicas, "snapshots": snapshots},
     )
     out["S_full"] = theory.full_entropy(out["S"], out["r"], dim)
-    for name in ("T", "T_step", "eta_eff"):
-        out[name] = (dims[:2], state[name])
-    for name in ("r", "p", "U", "S"):
-        out[f"{name}_pred"] = (dims[:2], state[name])
-    out["U_vmf"] = (dims[:2], theory.energy_vmf(state["T"], dim))
-    out["S_vmf"] = (dims[:2], theory.entropy_vmf(state["T"], dim))
+    out["U_vmf"] = _vmf(theory.energy_vmf, out["T"], dim)
+    out["S_vmf"] = _vmf(theory.entropy_vmf, out["T"], dim)
     if spectrum is not None:
         out["spectrum"] = ("coordinate", np.asarray(spectrum, float))
-    out["steps"] = (dims[:2], burn_in + snapshots * spacing)
-    out["relaxed"] = (dims[:2], burn_in >= 3 * theory.relaxation_time(protocol, eta[:, None], lam[None, :], dim, sigma))
-    return out
+    return out.assign(steps=(("eta", "lam"), steps), relaxed=(("eta", "lam"), burn_in >= 3 * tau))
 
 
-def _durations(protocol, eta, lam, dim, sigma, state, relaxations):
-    """Steps of burn-in and between snapshots for each cell."""
-    direction = 1 / state["eta_eff"] + 0 * lam
-    radius = relaxations * theory.relaxation_time(protocol, eta, lam, dim, sigma)
-    burn_in = np.maximum(DIRECTION_TIMES * direction, radius)
-    return np.minimum(np.ceil(burn_in), MAX_STEPS), np.ceil(SPACING * direction)
-
-
-def _stationary_cells(
-    *,
-    protocol,
-    dim,
-    sigma,
-    spectrum,
-    replicas,
-    snapshots,
-    device,
-    single,
-    eta,
-    lam,
-    start,
-    cells,
-    seed,
-    burn_in,
-    spacing,
-) -> dict[str, np.ndarray]:
-    """Cells [n] of `stationary` with one seed, as one batch of n x replicas. Returns {name: [n]}."""
-    system = IsotropicNoise(dim, protocol, spectrum)
-    n, side = len(eta), np.where(np.arange(replicas) % 2, 1.0, -1.0)
+def _started(system, eta, lam, sigma, radius, cells, replicas, seed, device) -> Experiment:
+    """`replicas` for each of some cells, in random directions, by turns outside and inside the predicted radius."""
     streams = (cells[:, None] * replicas + np.arange(replicas)).ravel()
-    spread = 0.0 if protocol == "sphere" else START_SPREAD
-    radius = (np.nan_to_num(start, nan=1.0)[:, None] * np.exp(spread * side)).ravel()
+    spread = 0.0 if system.protocol == "sphere" else START_SPREAD
+    radius = (np.nan_to_num(radius, nan=1.0)[:, None] * np.exp(spread * _side(replicas))).ravel()
     direction = system.start(torch.as_tensor(streams), seed)
-    weights = direction * torch.as_tensor(radius, dtype=direction.dtype)[:, None]
-    run = Experiment(
-        system, eta=np.repeat(eta, replicas), lam=np.repeat(lam, replicas), sigma=sigma,
-        seed=seed, streams=streams, weights=weights, device=device,
+    return Experiment(
+        system, eta=np.repeat(eta, replicas), lam=np.repeat(lam, replicas), sigma=sigma, seed=seed, streams=streams,
+        weights=direction * torch.as_tensor(radius, dtype=direction.dtype)[:, None], device=device,
     )  # fmt: skip
-    samples, sums = np.empty((snapshots, n, replicas, dim), np.float32), {}
-    try:
-        for _ in run.frames(max(1, burn_in // 50), until=burn_in):  # a frame is where divergence shows
-            pass
-        run.frame()
-        for k, frame in enumerate(run.frames(spacing, until=burn_in + snapshots * spacing)):
-            samples[k] = run.state.weights.cpu().numpy().reshape(n, replicas, dim)
-            for name, value in frame.gauges.items():
-                sums[name] = sums.get(name, 0) + value.reshape(n, replicas) / snapshots
-    except DivergenceError:
-        if single:
-            raise
-        return {k: np.full(n, np.nan) for k in CELL} | {"diverged": np.ones(n)}
-    alive = (run.state.diverged.cpu().numpy() < 0).reshape(n, replicas)
+
+
+def _side(replicas: int) -> np.ndarray:
+    """Which replicas start outside (1) and which inside (-1) the predicted radius."""
+    return np.where(np.arange(replicas) % 2, 1.0, -1.0)
+
+
+def _window(run: Experiment, replicas: int, snapshots: int, burn_in: int, spacing: int) -> dict[str, np.ndarray]:
+    """What is measured in the n cells of a batch of n x replicas: {name of CELL: [n]}."""
+    shape = (-1, replicas)
+    for _ in run.frames(max(1, burn_in // 50), until=burn_in):  # a frame is where divergence shows
+        pass
+    run.frame()  # the means of the window begin here
+    samples, sums = [], {}
+    for frame in run.frames(spacing, until=burn_in + snapshots * spacing):
+        samples.append(run.state.weights.cpu().numpy().reshape(*shape, run.system.n_parameters))
+        for name, value in frame.gauges.items():
+            sums[name] = sums.get(name, 0) + value.reshape(shape) / snapshots
+    alive, side = (run.state.diverged.cpu().numpy() < 0).reshape(shape), _side(replicas)
     out = {k: _mean(v, alive) for k, v in sums.items()}
     out["r"] = np.sqrt(out.pop("r2"))
     r = np.log(np.linalg.norm(samples[-1], axis=-1))
     out["r_gap"] = _mean(r, alive & (side > 0)) - _mean(r, alive & (side < 0))
     out["diverged"] = 1 - alive.mean(1)
-    out["S"], out["S_error"] = np.full((2, n), np.nan)
+    out["S"], out["S_error"] = np.full((2, len(alive)), np.nan)
     for i in np.flatnonzero(alive.any(1)):
-        w = samples[:, i, alive[i]].reshape(-1, dim).astype(float)
-        s = entropy.kozachenko_leonenko(w / np.linalg.norm(w, axis=1, keepdims=True), dim=dim - 1, sphere=True)
+        w = np.stack([s[i, alive[i]] for s in samples]).reshape(-1, run.system.n_parameters).astype(float)
+        s = entropy.kozachenko_leonenko(
+            w / np.linalg.norm(w, axis=1, keepdims=True), dim=run.system.n_parameters - 1, sphere=True
+        )
         out["S"][i], out["S_error"][i] = s.value - s.bias, s.standard_error
     return out
 
@@ -176,50 +179,138 @@ def _mean(values, keep):
     return np.where(count > 0, np.where(keep, values, 0).sum(1) / np.maximum(count, 1), np.nan)
 
 
-@Recipe
+def _vmf(form, temperature: xr.DataArray, dim: int) -> xr.DataArray:
+    """A closed form of temperature and dimension, labelled as the temperature is."""
+    return temperature.copy(data=form(temperature.values, dim))
+
+
+@recipe("hot end D={dim}", shared=["U_vmf", "U_small"], dims=("temperature", "seed"), n_seeds=3)
 def hot_sphere(
-    temperatures=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
+    temperatures: Positives = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
     *,
-    dim: int = 10,
-    eta: float = 4e-3,
-    replicas: int = 256,
-    steps: int = 30_000,
+    dim: Annotated[int, integer(3)] = 10,
+    eta: Positive = 4e-3,
+    replicas: Count = 256,
+    steps: Annotated[int, integer(2)] = 30_000,
     seed: int = 0,
-    n_seeds: int = 3,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Energy on the fixed unit sphere up to high temperatures, reached by noise (σ² = 2 T/η) at a small step.
 
     Returns a Dataset: U (temperature, seed) over the second half of the steps; U_vmf, U_small (temperature).
+    Source: arXiv:2511.07308, appendix E.
     """
-    temperatures = np.asarray(temperatures, float)
-    settings = [
-        {
-            "temperatures": temperatures,
-            "dim": dim,
-            "eta": eta,
-            "replicas": replicas,
-            "steps": steps,
-            "seed": s,
-            "device": str(device),
-        }
-        for s in seeds(seed, n_seeds)
-    ]
-    parts = yield Jobs(_hot_cells, settings, f"hot end D={dim}")
-    return xr.Dataset(
-        {"U": (("temperature", "seed"), np.stack(parts, -1)),
-         "U_vmf": ("temperature", theory.energy_vmf(temperatures, dim)),
-         "U_small": ("temperature", theory.energy_small_t(temperatures, dim))},
-        coords={"temperature": temperatures, "seed": seeds(seed, n_seeds)},
-        attrs={"protocol": "sphere", "dim": dim, "eta": eta},
-    )  # fmt: skip
-
-
-def _hot_cells(*, temperatures, dim, eta, replicas, steps, seed, device) -> np.ndarray:
-    """U [temperature] of `hot_sphere` with one seed."""
-    sigma = np.repeat(np.sqrt(2 * temperatures / eta), replicas)
+    t = np.array(temperatures)
+    sigma = np.repeat(np.sqrt(2 * t / eta), replicas)
     run = Experiment(IsotropicNoise(dim, "sphere"), eta=eta, lam=0.0, sigma=sigma, seed=seed, device=device)
     run.advance(steps // 2)
-    run.frame()
+    run.frame()  # the mean of the second half begins here
     run.advance(steps - steps // 2)
-    return run.frame().gauges["U"].reshape(len(temperatures), replicas).mean(1)
+    forms = {
+        "U": run.frame().gauges["U"].reshape(len(t), replicas).mean(1),
+        "U_vmf": theory.energy_vmf(t, dim),
+        "U_small": theory.energy_small_t(t, dim),
+    }
+    return xr.Dataset(
+        {k: ("temperature", v) for k, v in forms.items()},
+        coords={"temperature": t},
+        attrs={"protocol": "sphere", "dim": dim, "eta": eta},
+    )
+
+
+# --- what is decided ----------------------------------------------------------------------------------------------------
+GAS = ("eta", "lam", "dim", "sigma")
+
+
+@decides("ideal-gas.iso.energy", reads=GAS)
+def energies(iso: Grids) -> Decision:
+    """U against the von Mises-Fisher mean, a mean over λ at each η; the worst decides."""
+    other = {"elr": "lr", "lr": "sphere", "sphere": "lr"}
+
+    def off(whose: Mapping[str, str]):
+        predicted = {k: _vmf(theory.energy_vmf, iso[whose[k]]["T_step"], iso[k].attrs["dim"]) for k in iso}
+        return extreme(seeds_first(*((d["U"] / predicted[k] - 1).mean("lam") for k, d in iso.items())))
+
+    return with_control(off({k: k for k in iso}), off(other), ENERGY, "temperature of another protocol")
+
+
+@decides("ideal-gas.iso.entropy", reads=GAS)
+def entropies(iso: Grids) -> Decision:
+    """S of the direction against the von Mises-Fisher entropy, a mean over λ at each η; the worst decides."""
+    dim = next(iter(iso.values())).attrs["dim"]
+
+    def off(factor: float):
+        gaps = ((d["S"] - _vmf(theory.entropy_vmf, factor * d["T_step"], dim)).mean("lam") for d in iso.values())
+        return extreme(seeds_first(*gaps))
+
+    return with_control(off(1), off(2), ENTROPY_PER_COORDINATE * (dim - 1), "temperature doubled")
+
+
+@decides("ideal-gas.iso.radius", reads=GAS)
+def radii(iso: Grids) -> Decision:
+    """Each relaxed cell of the free protocols; the worst decides."""
+    free = [iso["elr"], iso["lr"]]
+    right = extreme(seeds_first(*((d["r"] / d["r_pred"] - 1).where(d["relaxed"]) for d in free)))
+    wrong = extreme(seeds_first(*(d["r"] / _radius(d, 2.0)[..., None] - 1 for d in free)))
+    return with_control(right, wrong, RADIUS, "weight decay doubled in the prediction")
+
+
+def _radius(data: xr.Dataset, factor: float) -> np.ndarray:
+    """The predicted radius [eta, lam] at `factor` times the weight decay."""
+    a, eta, lam = data.attrs, data["eta"].values[:, None], factor * data["lam"].values
+    return theory.isotropic_state(a["protocol"], eta, lam, a["dim"], a["sigma"])["r"]
+
+
+@decides("ideal-gas.iso.pressure", reads=GAS)
+def pressures(iso: Grids) -> Decision:
+    """Each cell of the fixed sphere; the worst decides."""
+    d, dim = iso["sphere"], iso["sphere"].attrs["dim"]
+    ratio = d["p"] / d["p_pred"]
+    right, wrong = (extreme(seeds_first(x - 1)) for x in (ratio, ratio * (dim - 1) / dim))
+    return with_control(right, wrong, PRESSURE, "D instead of D - 1")
+
+
+@decides("ideal-gas.iso.slopes", reads=GAS)
+def slopes(iso: Grids) -> Decision:
+    """Slopes of the full entropy in log η and log λ under both free protocols; the worst decides."""
+    dim = iso["elr"].attrs["dim"]
+
+    def off(whose: Mapping[str, str]):
+        expected = {k: [*theory.slopes(whose[k], dim).values()] for k in whose}
+        return extreme(np.concatenate([compare.plane(iso[k]) - expected[k] for k in whose], 1))
+
+    right, wrong = off({"elr": "elr", "lr": "lr"}), off({"elr": "lr", "lr": "elr"})
+    return with_control(right, wrong, SLOPE_PER_COORDINATE * (dim - 1), "slopes of the other protocol")
+
+
+@decides("ideal-gas.iso.gibbs", reads=GAS)
+def minima(iso: Grids) -> Decision:
+    """The share of cells under the free protocols that are their own minimum of G."""
+    right, wrong = (
+        few_seeds(np.mean([compare.own_minima(iso[k], "T_step", swap) for k in ("elr", "lr")], 0)) for swap in (False, True)
+    )
+    return with_control(right, wrong, SHARE, "temperature of another cell", predicted=1.0)
+
+
+@decides("ideal-gas.iso.vmf", reads=["temperatures", "dim", "eta"])
+def hot_energies(hot: xr.Dataset) -> Decision:
+    """U at each temperature, within the 3 % of pressures; the worst decides."""
+    right, wrong = (extreme(seeds_first(hot["U"] / hot[name] - 1)) for name in ("U_vmf", "U_small"))
+    return with_control(right, wrong, PRESSURE, "small-temperature form")
+
+
+@decides("ideal-gas.iso.anisotropic", reads=[*GAS, "spectrum"])
+def uneven_noise(anisotropic: xr.Dataset) -> Decision:
+    """Worst of U, r, slopes and S, each in units of its tolerance."""
+    d, dim = anisotropic, anisotropic.attrs["dim"]
+    expected = [*theory.slopes(d.attrs["protocol"], dim).values()]
+
+    def off(shift: float):
+        energy = (d["U"] / d["U_pred"] - 1).mean("lam") / ENERGY
+        radius = (d["r"] / d["r_pred"] - 1).mean("lam") / RADIUS
+        slope = (compare.plane(d) - expected) / (SLOPE_PER_COORDINATE * (dim - 1))
+        entropy = (d["S"] - d["S_pred"] - shift).mean("lam") / (ENTROPY_PER_COORDINATE * (dim - 1))
+        return extreme(np.concatenate([seeds_first(energy, radius, entropy), slope], 1))
+
+    right, wrong = off(theory.anisotropic_entropy_shift(d["spectrum"].values)), off(0.0)
+    return with_control(right, wrong, 1.0, "entropy without the shift")

@@ -71,7 +71,7 @@ def _predict_gas(frame: Frame, settings: Mapping) -> dict[str, float]:
 
 
 ISOTROPIC = Scenario(
-    name="ideal-gas.isotropic",
+    name="ideal_gas.isotropic",
     build=_gas,
     settings={
         "eta": scenario.ETA,
@@ -113,7 +113,7 @@ def _predict_network(frame: Frame, settings: Mapping) -> dict[str, float]:
 
 
 NETWORK = Scenario(
-    name="ideal-gas.network",
+    name="ideal_gas.network",
     build=_network,
     settings={
         "eta": scenario.ETA,

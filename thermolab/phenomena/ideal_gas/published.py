@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from pandas.io.formats.style import Styler
 
-from thermolab.claims import data_folder, extreme, few_seeds
+from thermolab.claims import Estimate, data_folder, extreme, few_seeds
 from thermolab.phenomena.ideal_gas.compare import maxwell, plane, seeds_first
 
 
@@ -20,7 +20,7 @@ def table(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> Style
     """
     rows = pd.read_csv(data_folder() / "published" / "ideal_gas.csv", index_col="key")
     ours = measured(iso, net)
-    rows["ours"], rows["our error"] = zip(*(ours.get(key, (np.nan, np.nan)) for key in rows.index), strict=True)
+    rows["ours"], rows["our error"] = zip(*(ours.get(key, (np.nan, np.nan))[:2] for key in rows.index), strict=True)
     columns = {
         "quantity": "quantity",
         "published": "published",
@@ -33,8 +33,8 @@ def table(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> Style
     return shown.style.hide().format(precision=4, na_rep="")
 
 
-def measured(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> dict[str, tuple[float, float]]:
-    """Our value and standard error for each key of the published table."""
+def measured(iso: Mapping[str, xr.Dataset], net: Mapping[str, xr.Dataset]) -> dict[str, Estimate]:
+    """Our estimate for each key of the published table."""
     out = {}
     if iso["elr"].attrs["dim"] == 3:
         for protocol, d in iso.items():

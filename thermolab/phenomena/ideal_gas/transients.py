@@ -1,75 +1,77 @@
-"""The isotropic noise model on its way: how its radius relaxes."""
+"""The isotropic noise model on its way: how its radius relaxes, and the claim on it."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.claims import Decision, decides, extreme, with_control
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, Positives, integer
 from thermolab.phenomena.ideal_gas import theory
+from thermolab.phenomena.ideal_gas.compare import seeds_first
 from thermolab.systems.isotropic import IsotropicNoise
 
+RELAXATION = 0.05  # of the radius along its way: the laws are of leading order in η
+OTHER = {"elr": "lr", "lr": "elr"}
 
-@Recipe
+
+@recipe("relaxation {protocol}", shared=["r_star", "r_pred", "r_other"], dims=("eta", "start", "time", "seed"), n_seeds=3)
 def relaxation(
-    protocol: str = "elr",
+    protocol: Literal["elr", "lr"] = "elr",
     *,
-    eta=(0.03, 0.1),
-    lam: float = 0.01,
-    dim: int = 3,
-    sigma: float = 1.0,
-    starts=(0.5, 2.0),
-    replicas: int = 256,
-    points: int = 60,
+    eta: Positives = (0.03, 0.1),
+    lam: Positive = 0.01,
+    dim: Annotated[int, integer(3)] = 3,
+    sigma: Positive = 1.0,
+    starts: Positives = (0.5, 2.0),
+    replicas: Count = 256,
+    points: Count = 60,
     seed: int = 0,
-    n_seeds: int = 3,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """How the radius relaxes to r* from `starts` times r*.
 
     eta: learning rates; lam: one weight decay. Runs 5 relaxation times of the slowest rate.
 
     Returns a Dataset: r (eta, start, time, seed), mean over the replicas; r_pred (eta, start, time), the law of this
     protocol (`theory.relaxation`); r_other, the law of the other one at the same rate constants; r_star (eta).
+    Source: arXiv:2511.07308, appendix.
     """
-    eta = np.asarray(eta, float)
+    eta = np.array(eta)
     slowest = float(np.max(theory.relaxation_time(protocol, eta, lam, dim, sigma)))
     every = max(1, int(np.ceil(5 * slowest / points)))
-    settings = [
-        {"protocol": protocol, "eta": eta, "lam": lam, "dim": dim, "sigma": sigma, "starts": np.asarray(starts, float),
-         "replicas": replicas, "points": points, "every": every, "seed": s, "device": str(device)}
-        for s in seeds(seed, n_seeds)
-    ]  # fmt: skip
-    parts = yield Jobs(_relaxing_cells, settings, f"relaxation {protocol}")
     time = np.arange(1, points + 1) * every
-    second_moment = (dim - 1) * sigma**2 + theory.isotropic_state(protocol, eta, lam, dim, sigma)["gradient_squared"]
     star = theory.radius(protocol, eta, lam, dim, sigma)
-    laws = {
-        name: theory.relaxation(
-            law, time, (star[:, None] * starts)[..., None], eta[:, None, None], lam, second_moment[:, None, None]
-        )
-        for name, law in (("r_pred", protocol), ("r_other", "lr" if protocol == "elr" else "elr"))
-    }
-    return xr.Dataset(
-        {"r": (("eta", "start", "time", "seed"), np.stack(parts, -1)), "r_star": ("eta", star)}
-        | {k: (("eta", "start", "time"), v) for k, v in laws.items()},
-        coords={"eta": eta, "start": list(starts), "time": time, "seed": seeds(seed, n_seeds)},
-        attrs={"protocol": protocol, "dim": dim, "sigma": sigma, "lam": lam},
-    )
-
-
-def _relaxing_cells(*, protocol, eta, lam, dim, sigma, starts, replicas, points, every, seed, device) -> np.ndarray:
-    """r [eta, start, time] of `relaxation` with one seed, the mean over replicas of the instantaneous radius."""
-    shape = (len(eta), len(starts), replicas)
-    rate = np.broadcast_to(eta[:, None, None], shape).ravel()
-    first = theory.radius(protocol, eta, lam, dim, sigma)[:, None, None] * starts[:, None]
+    first = star[:, None] * starts
+    shape = (*first.shape, replicas)
+    rate, radius = (np.broadcast_to(v, shape).ravel() for v in (eta[:, None, None], first[..., None]))
     system = IsotropicNoise(dim, protocol)
     direction = system.start(torch.arange(rate.size), seed)
-    weights = direction * torch.as_tensor(np.broadcast_to(first, shape).ravel(), dtype=direction.dtype)[:, None]
+    weights = direction * torch.as_tensor(radius, dtype=direction.dtype)[:, None]
     run = Experiment(system, eta=rate, lam=lam, sigma=sigma, seed=seed, weights=weights, device=device)
-    radii = []
-    for _ in run.frames(every, until=points * every):
-        radii.append(torch.linalg.vector_norm(run.state.weights, dim=1).cpu().numpy().reshape(shape).mean(-1))
-    return np.stack(radii, -1)
+    found = [
+        torch.linalg.vector_norm(run.state.weights, dim=1).cpu().numpy().reshape(shape).mean(-1)
+        for _ in run.frames(every, until=points * every)
+    ]
+    moment = (dim - 1) * sigma**2 + theory.isotropic_state(protocol, eta, lam, dim, sigma)["gradient_squared"]
+    law = {p: theory.relaxation(p, time, first[..., None], eta[:, None, None], lam, moment[:, None, None]) for p in OTHER}
+    dims = ("eta", "start", "time")
+    return xr.Dataset(
+        {"r": (dims, np.stack(found, -1)), "r_star": ("eta", star), "r_pred": (dims, law[protocol]),
+         "r_other": (dims, law[OTHER[protocol]])},
+        coords={"eta": eta, "start": list(starts), "time": time},
+        attrs={"protocol": protocol, "dim": dim, "sigma": sigma, "lam": lam},
+    )  # fmt: skip
+
+
+@decides("ideal-gas.iso.relaxation", reads=["eta", "lam", "dim", "sigma", "starts"], by_protocol="relaxation")
+def laws(by_protocol: Mapping[str, xr.Dataset]) -> Decision:
+    """Every point of every curve; the worst decides."""
+    right, wrong = (extreme(seeds_first(*(d["r"] / d[name] - 1 for d in by_protocol.values()))) for name in ("r_pred", "r_other"))
+    return with_control(right, wrong, RELAXATION, "law of the other protocol")

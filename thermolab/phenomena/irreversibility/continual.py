@@ -3,23 +3,34 @@
 S = E|∇l|² is the mean squared gradient of a single sample, the entropy of SGD (`S_SGD` of document 4), |∇L|² that of the mean
 loss. With noisy labels the loss is |f − y|², else the cross-entropy. Batches are drawn with replacement.
 Source: document 4, introduction and part 1. Limit: networks of a few thousand weights; nothing here is a theorem.
+
+The tolerances stand here once and do not move with the data. No theory says how much smaller a gradient norm, how much larger an
+effect or how great a loss of plasticity is: SMALLER is a twentieth of the gradient norm, LOST one neuron and one image in twenty,
+LARGER half as much again of the effect.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena.common import validate
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, NotNegative, Positive, Positives, integer, several
 from thermolab.systems import data, models
 from thermolab.systems.data import Dataset
 from thermolab.systems.network import NetworkOnData
 
+SMALLER, LARGER, LOST = math.log(0.95), math.log(1.5), 0.05
+EQUAL = 0.01  # relative difference of losses that count as equal: S is nearly proportional to the loss, and 0.05 is asked for
+FIRST_STEPS = 10  # a push before step 10 or earlier comes within the first steps
 N_TRAIN = 256
 FLOW = {"eta": 0.02, "batch_size": 256}  # small steps on batches as large as the data
 COPIES = 32  # of the data, each with noise of its own
@@ -28,20 +39,19 @@ LAST = {"eta": 0.002, "batch_size": 64}, 3000  # of all arms: what the larger ra
 
 
 # --- gradient norms at equal loss -------------------------------------------------------------------------------------
-@Recipe
+@recipe("gradient norms at equal loss", dims=("eta", "seed", "time"))
 def equal_loss(
-    rates=(0.005, 0.01, 0.02),
+    rates: Positives = (0.005, 0.01, 0.02),
     *,
-    batch_size: int = 16,
-    width: int = 32,
-    label_noise: float = 0.3,
-    duration: float = 60.0,
-    logs: int = 20,
-    replicas: int = 2,
+    batch_size: Count = 16,
+    width: Count = 32,
+    label_noise: NotNegative = 0.3,
+    duration: Positive = 60.0,
+    logs: Count = 20,
+    replicas: Count = 2,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """One perceptron on the floor of its loss, from where it goes on at several rates and along the gradient flow.
 
     rates: η of SGD; label_noise: standard deviation of the noise in each target, drawn anew in each of 32 copies of the data,
@@ -53,20 +63,30 @@ def equal_loss(
     over the replicas, exponentiated; (eta, seed, time), time as η · steps: S_t. For the flow: flow_U, flow_S, flow_S_t.
     Raises ValueError for settings that are out of range.
     """
-    rates = validate.all_positive("rates", rates)
-    if label_noise < 0 or duration <= 0 or round(duration / logs / max(*rates, FLOW["eta"])) < 1:
-        most = f"a duration of {logs} steps or more at eta={max(rates)}, label noise of 0 or more"
-        raise ValueError(f"duration={duration}, label_noise={label_noise}; allowed: {most}")
-    validate.counts(batch_size=batch_size, width=width, logs=logs, replicas=replicas, n_seeds=n_seeds)
-    plain = {"rates": rates, "batch_size": batch_size, "width": width, "label_noise": label_noise, "duration": duration,
-             "logs": logs, "replicas": replicas, "device": str(device)}  # fmt: skip
-    parts = yield Jobs(_equal_losses, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "gradient norms at equal loss")
-    arms = {}
-    for name, last in {"U": (), "S": (), "S_t": ("time",)}.items():
-        values = np.stack([p[name] for p in parts], 1)  # [arm, seed, …], the flow last
-        arms |= {name: (("eta", "seed", *last), values[:-1]), f"flow_{name}": (("seed", *last), values[-1])}
-    times = np.arange(1, logs + 1) * duration / logs
-    return xr.Dataset(arms, {"eta": rates, "seed": seeds(seed, n_seeds), "time": times})
+    if round(duration / logs / max(*rates, FLOW["eta"])) < 1:
+        raise ValueError(f"duration={duration} is too short; allowed: {logs} steps or more at eta={max(*rates, FLOW['eta'])}")
+    net, arms = noisy_digits(width, label_noise, seed), []
+    warm = Experiment(net, eta=FLOOR[0][0], batch_size=batch_size, seed=seed, replicas=replicas, device=device)
+    for eta, steps in FLOOR:
+        warm.set(eta=eta)
+        warm.advance(steps)
+
+    def read(run) -> tuple[float, float]:
+        energy, square, _ = gradient_norms(net, run.state.weights)
+        return float(energy.mean()), float(square.log().mean().exp())
+
+    for knobs in [*({"eta": eta, "batch_size": batch_size} for eta in rates), FLOW]:
+        run = Experiment(net, seed=seed, weights=warm.state.weights, device=device, **knobs)
+        every = round(duration / logs / knobs["eta"])
+        rows = [read(run)[1] for _ in run.frames(every, until=logs * every)]
+        run.set(**LAST[0])
+        run.advance(LAST[1])
+        run.raise_if_diverged()
+        arms.append((*read(run), rows))
+    found = {}
+    for name, form, values in zip(("U", "S", "S_t"), ((), (), ("time",)), zip(*arms, strict=True), strict=True):
+        found |= {name: (("eta", *form), [*values[:-1]]), f"flow_{name}": (form, values[-1])}
+    return xr.Dataset(found, {"eta": [*rates], "time": np.arange(1, logs + 1) * duration / logs})
 
 
 def noisy_digits(width: int, label_noise: float, seed: int) -> NetworkOnData:
@@ -75,30 +95,6 @@ def noisy_digits(width: int, label_noise: float, seed: int) -> NetworkOnData:
     targets = torch.nn.functional.one_hot(digits.y, 10).float().repeat(COPIES, 1)
     targets += label_noise * torch.randn(targets.shape, generator=torch.Generator().manual_seed(seed))
     return NetworkOnData(models.mlp((64, width, 10)), Dataset(digits.x.repeat(COPIES, 1), targets), "lr", loss="squared")
-
-
-def _equal_losses(*, rates, batch_size, width, label_noise, duration, logs, replicas, seed, device) -> dict[str, np.ndarray]:
-    """Of each arm [rates and the flow, …]."""
-    net, arms = noisy_digits(width, label_noise, seed), []
-    warm = Experiment(net, eta=FLOOR[0][0], batch_size=batch_size, seed=seed, replicas=replicas, device=device)
-    for eta, steps in FLOOR:
-        warm.set(eta=eta)
-        warm.advance(steps)
-    for knobs in [*({"eta": eta, "batch_size": batch_size} for eta in rates), FLOW]:
-        run = Experiment(net, seed=seed, weights=warm.state.weights, device=device, **knobs)
-        every, rows = round(duration / logs / knobs["eta"]), []
-
-        def read(run=run):
-            energy, square, _ = gradient_norms(net, run.state.weights)
-            return float(energy.mean()), float(square.log().mean().exp())
-
-        for _ in run.frames(every, until=logs * every):
-            rows.append(read()[1])
-        run.set(**LAST[0])
-        run.advance(LAST[1])
-        run.frame()  # tells of divergence
-        arms.append(dict(zip(("U", "S", "S_t"), (*read(), rows), strict=True)))
-    return {name: np.stack([arm[name] for arm in arms]) for name in arms[0]}
 
 
 def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -119,21 +115,32 @@ def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Ten
     return energy, samples.mean(-1), (full * full).sum(-1)
 
 
+@decides("irreversibility.large-rate-regularises", reads=["rates", "batch_size", "width", "label_noise", "duration"])
+def large_rate_regularises(equal_loss: xr.Dataset) -> Decision:
+    """Logarithm of S = E|∇l|² at the end of the largest η over that of the smallest, undecided unless their losses are equal."""
+    large, small = (equal_loss.sel(eta=pick(equal_loss["eta"])) for pick in (max, min))
+    flow = equal_loss[["flow_U", "flow_S"]].rename(flow_U="U", flow_S="S")
+    measured, control = (
+        few_seeds(np.log(a["S"] / small["S"]).where(abs(a["U"] / small["U"] - 1) < EQUAL)) for a in (large, flow)
+    )
+    name = "gradient flow at the same losses, in place of the large rate"
+    return with_control(measured, control, 0.0, name, predicted=SMALLER, relation="below")
+
+
 # --- perturbations ----------------------------------------------------------------------------------------------------
-@Recipe
+@recipe("perturbed twins", dims=("push", "seed"))
 def perturbed(
-    times=(0, 3, 10, 30, 100, 300, 1000, 1500, 2000, 2700),
+    times: Annotated[Sequence[int], several(integer(0))] = (0, 3, 10, 30, 100, 300, 1000, 1500, 2000, 2700),
     *,
-    steps: int = 3000,
-    size: float = 0.1,
-    directions: int = 4,
-    eta: float = 0.3,
-    batch_size: int = 16,
-    width: int = 32,
+    steps: Count = 3000,
+    size: Positive = 0.1,
+    directions: Count = 4,
+    eta: Positive = 0.3,
+    batch_size: Count = 16,
+    width: Count = 32,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Twins of a perceptron with the same start and batches, of which each is pushed once and one is not.
 
     times: steps before which the push comes; steps: until the comparison; size: length of the push over |w| at the start, the
@@ -143,19 +150,9 @@ def perturbed(
     probabilities of the pushed network and its twin on 1024 images that neither saw; moved, the distance of their weights
     over the length of the push. Raises ValueError for settings that are out of range.
     """
-    times = sorted(int(t) for t in times)
-    if not times or times[0] < 0 or times[-1] >= steps:
-        raise ValueError(f"times={times} must lie from 0 to below steps={steps}")
-    validate.positive(size=size)
-    validate.counts(directions=directions, batch_size=batch_size, width=width, n_seeds=n_seeds)
-    plain = {"times": times, "steps": steps, "size": size, "directions": directions, "eta": eta, "batch_size": batch_size,
-             "width": width, "device": str(device)}  # fmt: skip
-    parts = yield Jobs(_twins, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "perturbed twins")
-    out = {name: (("push", "seed"), np.stack([p[name] for p in parts], 1)) for name in parts[0]}
-    return xr.Dataset(out, {"push": times, "seed": seeds(seed, n_seeds)}).assign_attrs(steps=steps, size=size)
-
-
-def _twins(*, times, steps, size, directions, eta, batch_size, width, seed, device) -> dict[str, np.ndarray]:
+    if max(times) >= steps:
+        raise ValueError(f"times={[*times]} is too late for steps={steps}; allowed: steps below that")
+    times = sorted(times)
     images = data.digits(N_TRAIN + 1024)
     train, unseen = (Dataset(images.x[part], images.y[part]) for part in (slice(N_TRAIN), slice(N_TRAIN, None)))
     net = NetworkOnData(models.mlp((64, width, width, 10)), train, "lr")
@@ -170,27 +167,40 @@ def _twins(*, times, steps, size, directions, eta, batch_size, width, seed, devi
         weights[1 + k * directions : 1 + (k + 1) * directions] += push
         run.state = replace(run.state, weights=weights)
     run.advance(steps - run.state.step)
-    run.frame()  # says so if the run diverged
+    run.raise_if_diverged()
     p = net.replicas.outputs(run.state.weights, unseen.x.to(device)).softmax(-1)
     moved = torch.linalg.vector_norm(run.state.weights[1:] - run.state.weights[0], dim=1) / length
     found = {"changed": (p[1:] - p[0]).abs().sum(-1).mean(1) / 2, "moved": moved}
-    return {name: x.reshape(-1, directions).mean(1).cpu().numpy() for name, x in found.items()}
+    found = {name: ("push", x.reshape(-1, directions).mean(1).cpu().numpy()) for name, x in found.items()}
+    return xr.Dataset(found, {"push": times}, {"steps": steps, "size": size})
+
+
+@decides("irreversibility.chaos-transient", reads=["times", "steps", "size", "eta", "batch_size", "width"])
+def chaos_transient(perturbed: xr.Dataset) -> Decision:
+    """Logarithm of the effect of a push within the first steps over that of an equal push halfway through training.
+
+    The control takes the last push of all in place of the first ones. The pushes come before and at half of the steps.
+    """
+    log = np.log(perturbed["changed"])
+    half = log.sel(push=perturbed.attrs["steps"] // 2)
+    early, late = log.sel(push=slice(None, FIRST_STEPS)).mean("push"), log.isel(push=-1)
+    measured, control = few_seeds(early - half), few_seeds(late - half)
+    return with_control(measured, control, 0.0, "the push applied late in training", predicted=LARGER, relation="above")
 
 
 # --- one task after another -------------------------------------------------------------------------------------------
-@Recipe
+@recipe("one task after another", dims=("task", "seed"))
 def tasks(
     *,
-    n_tasks: int = 60,
-    steps: int = 300,
-    eta: float = 0.2,
-    batch_size: int = 16,
-    width: int = 32,
-    replicas: int = 6,
+    n_tasks: Count = 60,
+    steps: Count = 300,
+    eta: Positive = 0.2,
+    batch_size: Count = 16,
+    width: Count = 32,
+    replicas: Count = 6,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """A perceptron that learns digits under one permutation of the pixels after another, and new ones that learn the last alone.
 
     steps: of each task; replicas: of each arm and seed, which see the same tasks.
@@ -200,16 +210,6 @@ def tasks(
     last.
     Raises ValueError for settings that are out of range.
     """
-    validate.positive(eta=eta)
-    validate.counts(n_tasks=n_tasks, steps=steps, batch_size=batch_size, width=width, replicas=replicas, n_seeds=n_seeds)
-    plain = {"n_tasks": n_tasks, "steps": steps, "eta": eta, "batch_size": batch_size, "width": width, "replicas": replicas,
-             "device": str(device)}  # fmt: skip
-    parts = yield Jobs(_tasks, [plain | {"seed": s} for s in seeds(seed, n_seeds)], "one task after another")
-    out = {k: (("task", "seed")[-np.ndim(parts[0][k]) - 1 :], np.stack([p[k] for p in parts], -1)) for k in parts[0]}
-    return xr.Dataset(out, {"task": np.arange(1, n_tasks + 1), "seed": seeds(seed, n_seeds)})
-
-
-def _tasks(*, n_tasks, steps, eta, batch_size, width, replicas, seed, device) -> dict[str, np.ndarray]:
     images, rng = data.digits(N_TRAIN).to(device), np.random.default_rng([seed, 2])
     net = NetworkOnData(models.mlp((64, width, width, 10)), images, "lr")
     settings = {"eta": eta, "batch_size": batch_size, "seed": seed, "device": device}
@@ -218,12 +218,16 @@ def _tasks(*, n_tasks, steps, eta, batch_size, width, replicas, seed, device) ->
         net.data = Dataset(images.x[:, rng.permutation(64)], images.y)
         run.advance(steps)
         rows.append((dead_share(net, run.state.weights), accuracy(net, run.state.weights)))
-    run.frame()  # says so if the run diverged
+    run.raise_if_diverged()
     fresh = Experiment(net, streams=np.arange(replicas, 2 * replicas), **settings)
     fresh.advance(steps)
     dead, right = np.mean(rows, -1).T
-    return {"dead": dead, "accuracy": right, "fresh_dead": dead_share(net, fresh.state.weights).mean(),
-            "fresh_accuracy": accuracy(net, fresh.state.weights).mean()}  # fmt: skip
+    found = {"dead": ("task", dead), "accuracy": ("task", right)}
+    found |= {
+        "fresh_dead": dead_share(net, fresh.state.weights).mean(),
+        "fresh_accuracy": accuracy(net, fresh.state.weights).mean(),
+    }
+    return xr.Dataset(found, {"task": np.arange(1, n_tasks + 1)})
 
 
 def accuracy(net: NetworkOnData, weights: torch.Tensor) -> np.ndarray:
@@ -238,3 +242,19 @@ def dead_share(net: NetworkOnData, weights: torch.Tensor) -> np.ndarray:
         h = torch.relu(h @ w.transpose(1, 2) + b[:, None])
         dead.append((h == 0).all(1))
     return torch.cat(dead, 1).double().mean(1).cpu().numpy()
+
+
+@decides("irreversibility.dead-neurons", reads=["n_tasks", "steps", "eta", "batch_size", "width"])
+def dead_neurons(tasks: xr.Dataset) -> Decision:
+    """The smaller of the share of neurons that died and of the accuracy that was lost, of the last task against the first.
+
+    The control is the same of a new network on the last task.
+    """
+    first, last = tasks.isel(task=0), tasks.isel(task=-1)
+
+    def lost(dead: xr.DataArray, accuracy: xr.DataArray) -> Estimate:
+        return min(few_seeds(dead - first["dead"]), few_seeds(first["accuracy"] - accuracy))
+
+    old, new = lost(last["dead"], last["accuracy"]), lost(tasks["fresh_dead"], tasks["fresh_accuracy"])
+    name = "a newly initialised network that sees the last task only"
+    return with_control(old, new, 0.0, name, predicted=LOST, relation="above")

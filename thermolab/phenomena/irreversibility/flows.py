@@ -5,18 +5,34 @@ depends on what is to agree with the step: 1/4 for the gradient flow over a time
 1/8 for two steps of rate η/2 ((n − 1)/4n for n of rate η/n). With minibatches E|g|² = |∇L|² + Tr cov(g)/B takes the place of
 |∇L|², in an epoch that takes each of m batches once Σ_k |∇L_k|²/m. All in float64, a perceptron with the loss |f − y|² on random
 data. Source: document 4, part 1; Smith et al., arXiv:2101.12176. Limit: the orders need three derivatives, so no ReLU.
+
+The tolerances stand here once and do not move with the data. An exponent is a whole number; the slope of log error over log η
+differs from it by about ηλ_max of the next order, at most 0.1 with the default rates: ORDER is 0.2, of the distance 1 between
+orders. Two vectors that agree to leading order differ by the same share: NEXT_ORDER is 0.1. What is exact holds to rounding:
+ROUNDING, 1e-15 of a number for the four roundings of the parabola, SUMS, 1e-12 for sums over minibatches and samples. The control
+of the latter is stricter than its check: it must fail even with FACTORISED, 0.1 of tolerance, for the register asks for a
+deviation of more than 10 %.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
+import xarray as xr
 
-from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena.irreversibility.landscape import Landscape, check, flow, settings, together
+from thermolab.claims import Check, Decision, Estimate, decides, few_seeds, with_control
+from thermolab.engine import rules
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Counts, Positives
+from thermolab.phenomena.irreversibility.landscape import Landscape, Samples, Smooth, Widths, flow
 
+ORDER, NEXT_ORDER, ROUNDING, SUMS, FACTORISED = 0.2, 0.1, 1e-15, 1e-12, 0.1
+FLOW, UNDO, HALVES = 1 / 4, 1 / 2, 1 / 8  # c of L + c η |∇L|²: of the flow, of the reversal, of two steps of rate η/2
 CONSTANTS = tuple(k / 8 for k in range(9))  # c
 AGAINST = ("undo", "flow", "halves")
 SHARES = (0.1, 0.05, 0.025, 0.0125)  # η in units of 1/λ_max
@@ -24,40 +40,43 @@ SLOWER = 1 / 4  # in an epoch ηm is so much of that, for there the next order i
 TIME = 2.0  # in units of 1/λ_max
 MOST_PARTS, MOST_BATCHES = 6, 300_000  # m of m! orders; minibatches gone through one by one
 BLOCK = 4096  # of them at once
+NETWORK = ("widths", "activation", "n_data")
+Rates = Annotated[Sequence[float] | None, rules.several(rules.positive())]
 
 
-@Recipe
-def quadratic(rates=(0.02, 0.1, 0.3, 0.9), *, seed: int = 0, n_seeds: int = 5):
+@recipe("steps on a parabola")
+def quadratic(rates: Positives = (0.02, 0.1, 0.3, 0.9), *, seed: int = 0) -> xr.Dataset:
     """A step forward and a step back on L = θ²/2.
 
     rates: η. Returns a Dataset, dims (eta, seed): miss (θ₀ − θ₂)/θ₀; (seed): start θ₀, drawn from a normal distribution.
     Raises ValueError for settings that are out of range. Source: document 4, part 1.
     """
-    check(rates, n_seeds=n_seeds)
-    numbers = seeds(seed, n_seeds)
-    parts = yield Jobs(_there_and_back, [{"rates": [*rates], "seed": s} for s in numbers], "steps on a parabola")
-    return together(parts, numbers, eta=[*rates])
-
-
-def _there_and_back(*, rates, seed) -> dict:
     start, eta = np.random.default_rng(seed).normal(), np.array(rates)
     there = start - eta * start
-    return {"start": ((), start), "miss": (("eta",), (start - (there + eta * there)) / start)}
+    return xr.Dataset({"start": start, "miss": ("eta", (start - (there + eta * there)) / start)}, {"eta": eta})
 
 
-@Recipe
+@decides("irreversibility.quadratic", reads=["rates"])
+def misses_by_a_square(quadratic: xr.Dataset) -> Decision:
+    """Largest |miss − η²| of a step forward and back, in units of θ₀; the least such number for the powers 1, 3 and 4."""
+    off = {power: float(abs(quadratic["miss"] - quadratic["eta"] ** power).max()) for power in (1, 2, 3, 4)}
+    name = "the error predicted with any other power of η, the closest"
+    measured = Estimate(off.pop(2), 0.0, quadratic.sizes["seed"])
+    return with_control(measured, (min(off.values()), 0.0), ROUNDING, name)
+
+
+@recipe("steps forward and back")
 def steps(
-    rates=None,
+    rates: Rates = None,
     *,
-    widths=(3, 6, 2),
-    activation: str = "tanh",
-    n_data: int = 24,
-    time: float | None = None,
-    constants=CONSTANTS,
+    widths: Widths = (3, 6, 2),
+    activation: Smooth = "tanh",
+    n_data: Samples = 24,
+    time: Annotated[float | None, rules.positive()] = None,
+    constants: Annotated[Sequence[float], rules.several(rules.number(-100, 100))] = CONSTANTS,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Gradient descent on L against what F = L + c η |∇L|² should make agree with it.
 
     rates: η (default: SHARES over λ_max, the largest curvature at each start); widths: of the perceptron, from inputs
@@ -72,38 +91,28 @@ def steps(
     with the fitted c divided out; (seed): lambda_max at the start.
     Raises ValueError for settings that are out of range. Source: document 4, part 1.
     """
-    check(rates, time=time, n_seeds=n_seeds)
-    if np.ndim(constants) != 1 or not len(constants) or not np.isfinite(constants).all():
-        raise ValueError(f"constants={constants} are not allowed; allowed: a list of finite numbers")
-    common = {"rates": rates, "time": time, "constants": [*constants]} | settings(widths, activation, n_data, device)
-    numbers = seeds(seed, n_seeds)
-    parts = yield Jobs(_steps, [common | {"seed": s} for s in numbers], "steps forward and back")
-    return together(parts, numbers, against=[*AGAINST], constant=[*constants])
-
-
-def _steps(*, rates, time, constants, **network) -> dict:
-    """(dims, values) of one seed; each pair of a constant and a rate is one row of weights."""
-    land = Landscape(**network)
+    land = Landscape(widths, activation, n_data, seed, device)
     sharpest = land.sharpness()
-    rates = np.array(SHARES) / sharpest if rates is None else np.array(rates, float)
-    often = np.maximum(1, np.round((TIME / sharpest if time is None else time) / rates)).astype(int)
-    c, eta = (a.ravel() for a in np.meshgrid(constants, rates, indexing="ij"))
-    grid = (len(AGAINST), len(constants), len(rates))
-    local, whole = (np.linalg.norm(_gaps(land, c, eta, n), axis=-1).reshape(grid) for n in (1, np.tile(often, len(constants))))
+    eta = np.array(SHARES) / sharpest if rates is None else np.array(rates)
+    often = np.maximum(1, np.round((TIME / sharpest if time is None else time) / eta)).astype(int)
+    # each pair of a constant and a rate is one row of weights
+    pairs, grid = [a.ravel() for a in np.meshgrid(constants, eta, indexing="ij")], (len(AGAINST), len(constants), len(eta))
+    local, whole = (np.linalg.norm(_gaps(land, *pairs, n), axis=-1).reshape(grid) for n in (1, np.tile(often, len(constants))))
     # what is left at c = 0, over η², is to be made up for by 2 c H ∇L
-    wanted = _gaps(land, 0 * rates, rates, 1) / rates[:, None] ** 2
+    wanted = _gaps(land, 0 * eta, eta, 1) / eta[:, None] ** 2
     bend = 2 * land.slopes(land.start)[1][0].cpu().numpy()
     fitted = wanted @ bend / (bend @ bend)
     undo, flowing = wanted[0], wanted[1]
-    return {
+    found = {
         "local": (("against", "constant", "rate"), local),
         "whole": (("against", "constant", "rate"), whole),
         "fitted": (("against", "rate"), fitted),
-        "eta": (("rate",), rates),
-        "unlike": (("rate",), _relative(undo, flowing)),
-        "unlike_shape": (("rate",), _relative(undo / fitted[0][:, None], flowing / fitted[1][:, None])),
-        "lambda_max": ((), sharpest),
+        "eta": ("rate", eta),
+        "unlike": ("rate", _relative(undo, flowing)),
+        "unlike_shape": ("rate", _relative(undo / fitted[0][:, None], flowing / fitted[1][:, None])),
+        "lambda_max": sharpest,
     }
+    return xr.Dataset(found, {"against": [*AGAINST], "constant": [*constants]})
 
 
 def _gaps(land: Landscape, c, eta, often) -> np.ndarray:
@@ -127,11 +136,77 @@ def _gaps(land: Landscape, c, eta, often) -> np.ndarray:
     return torch.stack([start - back, flow(force, start, often * eta) - end, halved - end]).cpu().numpy()
 
 
-@Recipe
+def _relative(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """|u − v|/|v| of the rows."""
+    return np.linalg.norm(u - v, axis=-1) / np.linalg.norm(v, axis=-1)
+
+
+@decides("irreversibility.reversal", reads=["rates", *NETWORK])
+def reversal(steps: xr.Dataset) -> Decision:
+    """Order in η of the distance from the start after one step forward and one back on L."""
+    back = steps["local"].sel(against="undo")
+    name = "ascent on L + (η/2)|∇L|² instead of L"
+    return with_control(order(back, steps, 0.0), order(back, steps, UNDO), ORDER, name, predicted=2.0)
+
+
+@decides("irreversibility.modified-flow", reads=["rates", *NETWORK])
+def modified_flow(steps: xr.Dataset) -> Decision:
+    """Order in η of the distance of the flow of L + (η/4)|∇L|² from one step."""
+    once = steps["local"].sel(against="flow")
+    return with_control(order(once, steps, FLOW), order(once, steps, 0.0), ORDER, "gradient flow of L alone", predicted=3.0)
+
+
+@decides("irreversibility.one-constant", reads=["rates", *NETWORK])
+def one_constant(steps: xr.Dataset) -> Decision:
+    """|u − v|/|v| of the terms that undoing a step and matching it by a flow want in the force, at the smallest rate."""
+    least = {"rate": steps["eta"].argmin("rate")}
+    whole, shape = (few_seeds(steps[name].isel(least)) for name in ("unlike", "unlike_shape"))
+    return with_control(whole, shape, NEXT_ORDER, "both terms with their constants divided out")
+
+
+@decides("irreversibility.global-error", reads=["rates", "time", *NETWORK])
+def global_error(steps: xr.Dataset) -> Decision:
+    """Order in η of the distance of the flow of L + (η/4)|∇L|² from descent after a fixed time."""
+    end = steps["whole"].sel(against="flow")
+    return with_control(order(end, steps, FLOW), order(end, steps, 0.0), ORDER, "gradient flow of L alone", predicted=2.0)
+
+
+@decides("irreversibility.half-rate", reads=["rates", "time", *NETWORK])
+def half_rate(steps: xr.Dataset) -> Decision:
+    """Order in η of the distance, after a fixed time, of descent with η/2 on L + (η/8)|∇L|² from descent with η on L.
+
+    A flow of half the step has an entropy of its own, so that 1/8 is what is left of the 1/4 of the flow.
+    """
+    end = steps["whole"].sel(against="halves")
+    name = "rate η/2 on L itself, without the entropic term"
+    return with_control(order(end, steps, HALVES), order(end, steps, 0.0), ORDER, name, predicted=2.0)
+
+
+def order(distance: xr.DataArray, steps: xr.Dataset, constant: float) -> Estimate:
+    """Mean and standard error over the seeds of the power of η with which a distance goes, at one constant."""
+    return few_seeds(slope(distance.sel(constant=constant), steps["eta"]))
+
+
+def slope(error: xr.DataArray, eta: xr.DataArray) -> np.ndarray:
+    """Slope [seed] of log error over log η, both (rate, seed), by least squares; NaN for a single rate."""
+    x, y = (np.log(a.transpose("rate", "seed").values) for a in (eta, error))
+    if len(x) < 2:
+        return np.full(x.shape[1], math.nan)
+    x = x - x.mean(0)
+    return (x * y).sum(0) / (x * x).sum(0)
+
+
+@recipe("epochs in all orders")
 def epochs(
-    rates=None, *, parts: int = 4, widths=(3, 6, 2), activation: str = "tanh",
-    n_data: int = 24, seed: int = 0, n_seeds: int = 5, device: str = "cpu",
-):  # fmt: skip
+    rates: Rates = None,
+    *,
+    parts: Annotated[int, rules.integer(2, MOST_PARTS)] = 4,
+    widths: Widths = (3, 6, 2),
+    activation: Smooth = "tanh",
+    n_data: Samples = 24,
+    seed: int = 0,
+    device: str = "cpu",
+) -> xr.Dataset:
     """One epoch that takes each of m minibatches once, in every order, against flows over the time m η.
 
     rates: η (default: SLOWER · SHARES over m λ_max); parts: m, whose m! orders are all taken; the others as in `steps`.
@@ -141,19 +216,9 @@ def epochs(
     distance of a single order from the first flow, and eta.
     Raises ValueError for settings that are out of range. Source: Smith et al., arXiv:2101.12176, eq. 1.
     """
-    check(rates, n_seeds=n_seeds)
-    if not 2 <= parts <= MOST_PARTS or n_data % parts:
-        raise ValueError(f"parts={parts} of n_data={n_data} are not allowed; allowed: a divisor of it from 2 to {MOST_PARTS}")
-    common = {"rates": rates, "parts": parts} | settings(widths, activation, n_data, device)
-    numbers = seeds(seed, n_seeds)
-    found = yield Jobs(_epochs, [common | {"seed": s} for s in numbers], "epochs in all orders")
-    return together(found, numbers, term=["batches", "none"])
-
-
-def _epochs(*, rates, parts, **network) -> dict:
-    """(dims, values) of one seed."""
-    land = Landscape(**network)
-    rates = SLOWER * np.array(SHARES) / (parts * land.sharpness()) if rates is None else np.array(rates, float)
+    rules.multiple(parts, "parts", n_data=n_data)
+    land = Landscape(widths, activation, n_data, seed, device)
+    rates = SLOWER * np.array(SHARES) / (parts * land.sharpness()) if rates is None else np.array(rates)
     orders = torch.tensor([*itertools.permutations(range(parts))])
     batches = [t.unflatten(0, (parts, -1)) for t in (land.x, land.y)]
     eta = torch.from_numpy(rates)[:, None].to(land.start)
@@ -170,18 +235,33 @@ def _epochs(*, rates, parts, **network) -> dict:
         return -land.gradient(w) - torch.cat([term, torch.zeros_like(term)])
 
     flows = flow(force, land.start.repeat(2 * len(rates), 1), parts * eta.repeat(2, 1)).unflatten(0, (2, -1))
-    return {
+    found = {
         "error": (("term", "rate"), (ends.mean(1) - flows).norm(dim=-1).cpu().numpy()),
-        "one_order": (("rate",), (ends - flows[0][:, None]).square().sum(-1).mean(-1).sqrt().cpu().numpy()),
-        "eta": (("rate",), rates),
+        "one_order": ("rate", (ends - flows[0][:, None]).square().sum(-1).mean(-1).sqrt().cpu().numpy()),
+        "eta": ("rate", rates),
     }
+    return xr.Dataset(found, {"term": ["batches", "none"]})
 
 
-@Recipe
+@decides("irreversibility.epoch", reads=["rates", "parts", *NETWORK])
+def epoch(epochs: xr.Dataset) -> Decision:
+    """Order in η of the distance of the mean over all orders of an epoch from the flow of L + (η/4m) Σ_k |∇L_k|²."""
+    ours, control = (few_seeds(slope(epochs["error"].sel(term=term), epochs["eta"])) for term in ("batches", "none"))
+    return with_control(ours, control, ORDER, "the flow without the minibatch term", predicted=3.0)
+
+
+@recipe("squared gradients")
 def split(
-    batch_sizes=(1, 2), *, times=(0, 10, 100, 1000), copies: int = 4, widths=(3, 6, 2), activation: str = "tanh",
-    n_data: int = 24, seed: int = 0, n_seeds: int = 5, device: str = "cpu",
-):  # fmt: skip
+    batch_sizes: Counts = (1, 2),
+    *,
+    times: Annotated[Sequence[int], rules.several(rules.integer(0))] = (0, 10, 100, 1000),
+    copies: Count = 4,
+    widths: Widths = (3, 6, 2),
+    activation: Smooth = "tanh",
+    n_data: Samples = 24,
+    seed: int = 0,
+    device: str = "cpu",
+) -> xr.Dataset:
     """The mean squared gradient over all minibatches, drawn with replacement, and what it is made of, along gradient descent.
 
     batch_sizes: B, each with all its N^B minibatches; times: steps of descent with η = 0.1/λ_max at which to look; copies: data
@@ -192,24 +272,16 @@ def split(
     S = E|g|² of single samples, product = E[|∇_p l|² (|h|² + 1)], factorised = E|∇_p l|² E(|h|² + 1).
     Raises ValueError for settings that are out of range. Source: document 4, part 1.
     """
-    check(None, n_seeds=n_seeds, copies=copies)
-    if not len(times) or min(times) < 0 or any(t % 1 for t in times) or [*times] != sorted(times):
-        raise ValueError(f"times={[*times]} are not allowed; allowed: whole numbers of steps from 0 on, in order")
-    for b in batch_sizes:
-        if b < 1 or b % 1 or n_data**b > MOST_BATCHES:
-            raise ValueError(f"batch_size={b} of n_data={n_data}; allowed: 1 or more with at most {MOST_BATCHES} batches N^B")
-    common = {"batch_sizes": [*batch_sizes], "times": [*times], "copies": copies} | settings(widths, activation, n_data, device)
-    numbers = seeds(seed, n_seeds)
-    found = yield Jobs(_split, [common | {"seed": s} for s in numbers], "squared gradients")
-    return together(found, numbers, batch_size=[*batch_sizes], time=[*times], layer=np.arange(1, len(widths)))
-
-
-def _split(*, batch_sizes, times, copies, seed, **network) -> dict:
-    """(dims, values) of one seed."""
-    runs = [_descent(Landscape(seed=(seed, copy), **network), batch_sizes, times) for copy in range(copies)]
+    if [*times] != sorted(times):
+        raise ValueError(f"times={[*times]} are not in order; allowed: steps in ascending order")
+    if n_data ** max(batch_sizes) > MOST_BATCHES:
+        most = f"at most {MOST_BATCHES} minibatches N^B"
+        raise ValueError(f"batch_sizes={[*batch_sizes]} are too large for n_data={n_data}; allowed: {most}")
+    runs = [_descent(Landscape(widths, activation, n_data, (seed, copy), device), batch_sizes, times) for copy in range(copies)]
     dims = {"g2": ("batch_size",), "S": ("layer",), "product": ("layer",), "factorised": ("layer",)}
     values = {k: np.stack([np.stack([row[k] for row in run], -1) for run in runs], -1) for k in runs[0][0]}
-    return {k: ((*dims.get(k, ()), "time", "copy"), v) for k, v in values.items()}
+    coords = {"batch_size": [*batch_sizes], "time": [*times], "layer": np.arange(1, len(widths))}
+    return xr.Dataset({k: ((*dims.get(k, ()), "time", "copy"), v) for k, v in values.items()}, coords)
 
 
 def _descent(land: Landscape, batch_sizes, times) -> list[dict]:
@@ -242,6 +314,14 @@ def _entropies(land: Landscape, w, batch_sizes) -> dict:
     }
 
 
-def _relative(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """|u − v|/|v| of the rows."""
-    return np.linalg.norm(u - v, axis=-1) / np.linalg.norm(v, axis=-1)
+@decides("irreversibility.entropy-split", reads=["batch_sizes", "times", *NETWORK])
+def entropy_split(split: xr.Dataset) -> Decision:
+    """Largest relative deviation of E|g|² from |∇L|² + Tr cov/B, and of E[|∇_p l|² (|h|² + 1)] from E|g|² of a map.
+
+    The control is the largest deviation, over maps and moments, of the product of the means, averaged over copies and seeds.
+    """
+    parts = split["S_GD"] + split["trace"] / split["batch_size"]
+    exact = max(float(abs(split["g2"] / parts - 1).max()), float(abs(split["product"] / split["S"] - 1).max()))
+    factorised = few_seeds(abs(split["factorised"] / split["S"] - 1).max(("layer", "time")).mean("copy"))
+    name = "the layerwise product of means, E|∇_p l|² · E|h|², which must deviate by more than 10 %"
+    return Decision(Check(exact, 0.0, SUMS), name, Check(factorised.value, 0.0, FACTORISED, factorised.error), factorised.n)

@@ -6,21 +6,24 @@ noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
-import xarray as xr
 from scipy.integrate import solve_ivp
 from torch import nn
 from torch.func import functional_call, vmap
 
+from thermolab.engine.rules import choice, integer, several
 from thermolab.instruments import curvature
-from thermolab.phenomena.common import validate
 from thermolab.systems import models
 from thermolab.systems.replicas import Replicas, squared_error
 
 ACTIVATIONS = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "softplus": nn.Softplus, "gelu": nn.GELU}
+Widths = Annotated[Sequence[int], several(integer(1), 2)]  # of a perceptron, from inputs to outputs
+Smooth = Annotated[str, choice(*ACTIVATIONS)]
+Samples = Annotated[int, integer(2)]  # N
 NOISE = 0.5  # standard deviation of what the inputs do not explain of a target; of what they do it is about 1
 PRECISE = {"method": "DOP853", "rtol": 1e-12, "atol": 1e-14}
 
@@ -81,17 +84,6 @@ class Landscape:
         return (t.expand(len(w), *t.shape) for t in (self.x, self.y)) if x is None else (x, y)
 
 
-def settings(widths, activation, n_data, device) -> dict:
-    """The settings of a perceptron of a `Landscape`, plain for a job. Raises ValueError, one line, for what there is not."""
-    if len(widths) < 2 or any(w < 1 or w % 1 for w in widths):
-        raise ValueError(f"widths={[*widths]} are not allowed; allowed: two or more whole numbers, from inputs to outputs")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} is not allowed; allowed, for they are smooth: {', '.join(ACTIVATIONS)}")
-    if n_data < 2 or n_data % 1:
-        raise ValueError(f"n_data={n_data} is not allowed; allowed: a whole number of 2 or more")
-    return {"widths": [*widths], "activation": activation, "n_data": n_data, "device": str(device)}
-
-
 def flow(force: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
     """Where dw/dt = force(w) leads from each row of start [R, P] in its own time [R, 1]. Raises RuntimeError if that diverges."""
 
@@ -102,18 +94,3 @@ def flow(force: Callable[[torch.Tensor], torch.Tensor], start: torch.Tensor, tim
     if not found.success:
         raise RuntimeError(f"the flow diverges: {found.message} Take a shorter time or smaller rates.")
     return torch.from_numpy(found.y[:, -1]).to(start).view_as(start)
-
-
-def check(rates, *, time=None, **counts: int) -> None:
-    """Raises ValueError, one line, for rates or a time that are not positive (None: the default), or a count below 1."""
-    if rates is not None:
-        validate.all_positive("rates", rates)
-    if time is not None:
-        validate.positive(time=time)
-    validate.counts(**counts)
-
-
-def together(parts, numbers: list[int], **coords) -> xr.Dataset:
-    """One Dataset of what the seeds gave, {name: (dims, values)}."""
-    variables = {k: ((*dims, "seed"), np.stack([p[k][1] for p in parts], -1)) for k, (dims, _) in parts[0].items()}
-    return xr.Dataset(variables, coords={**coords, "seed": numbers})

@@ -11,6 +11,7 @@ Source: document 4, part 2 and table 1 (its F has η where flow and step agree w
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ def normals(generator: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Symmetry:
     """A row of the table.
 
@@ -58,15 +59,24 @@ class Symmetry:
         return normals(generator, sum(math.prod(shape) for shape in self.weights.values())) / math.sqrt(2)
 
     def check(self) -> None:
-        """Raises ValueError, one line, for a loss or an action that does not do what a row's should."""
+        """Raises ValueError, the complaint alone, for a loss or an action that does not do what a row's should."""
         generator = torch.Generator().manual_seed(0)
         x, y = self.data(generator)
         w = self.named(self.start(generator))
         if (shape := tuple(self.loss(w, x[0], y[0]).shape)) != ():
-            raise ValueError(f"the loss of row {self.name!r} has shape {shape}; allowed: a number, that of one sample")
+            raise ValueError(f"has a loss of shape {shape} in row {self.name!r}")
         moved = {name: tuple(v.shape) for name, v in self.action(w, torch.tensor(FACTOR, dtype=x.dtype)).items()}
         if wrong := {name: shape for name, shape in moved.items() if self.weights.get(name) != shape}:
-            raise ValueError(f"the action of row {self.name!r} gives {wrong}; allowed: weights as in {dict(self.weights)}")
+            raise ValueError(f"has an action that makes {wrong} of weights {dict(self.weights)} in row {self.name!r}")
+
+    def __repr__(self) -> str:
+        return f"Symmetry({self.name!r})"
+
+    def __reduce__(self):
+        # other processes have the table, and could not import what stands in a notebook
+        if TABLE.get(self.name) is not self:
+            raise pickle.PicklingError(f"row {self.name!r} is none of the table: measure it in this process, with .run(...)")
+        return of_table, (self.name,)
 
     def named(self, theta: torch.Tensor) -> Weights:
         """θ [P] by name and in shape."""
@@ -206,5 +216,13 @@ TABLE = {
                  discrete=True, asymmetry=lambda w: _neurons(w).norm(dim=1).min() / _neurons(w).norm()),
     )
 }  # fmt: skip
+
+
+def of_table(name: str) -> Symmetry:
+    """A row of the table by its name."""
+    return TABLE[name]
+
+
+ROWS = tuple(TABLE.values())
 EXPONENTIAL = tuple(TABLE[name] for name in ("scaling", "rescaling", "double rotation, positive", "attention, GL"))
-STATES = tuple(row for row in TABLE.values() if row.asymmetry and "positive" not in row.name)
+STATES = tuple(row for row in ROWS if row.asymmetry and "positive" not in row.name)

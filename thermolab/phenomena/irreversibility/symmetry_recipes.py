@@ -1,59 +1,87 @@
 """The symmetries of the table, measured: what they do to L and F, to the path of SGD, and what weight decay makes of them.
 
-Recipes on rows of `symmetries.TABLE`, or on your own. Noether: with l(e^{sA}θ) = l(θ) and A symmetric, θᵀA∇l = 0 everywhere, so
-each step of SGD changes θᵀAθ by η² gᵀAg, with no expansion in η. Orbit: S(e^{sA}θ) = E ∇lᵀe^{-2sA}∇l is a sum of exponentials,
-hence convex in s, with a minimum if A has eigenvalues of both signs and a slope to infinity if not.
+Recipes on rows of `symmetries.TABLE`, or, with `.run(...)`, on your own. Noether: with l(e^{sA}θ) = l(θ) and A symmetric,
+θᵀA∇l = 0 everywhere, so each step of SGD changes θᵀAθ by η² gᵀAg, with no expansion in η. Orbit:
+S(e^{sA}θ) = E ∇lᵀe^{-2sA}∇l is a sum of exponentials, hence convex in s, with a minimum if A has eigenvalues of both signs and a
+slope to infinity if not.
 Limit of validity: float64; one small problem of 64 samples per seed. Source: document 4, part 2, table 1 and backup slides.
+
+The tolerances stand here once and do not move with the data. What is exact is so up to rounding, compared as decimal logarithms
+because rounding varies by orders of magnitude: ROUNDING, 1e-12, for values of L and S; for θᵀAθ, whose error in units of η²|g|²
+is 1e-16 |θ|/(η|g|), STEP_ROUNDING, 1e-9. A symmetry of F is BROKEN if S changes by 5 % under a group element of factor 2 or 1/2;
+what theory predicts for one that is broken is of order 1. Weight decay has pulled the weights into a symmetric state if no more
+than LEFT, 5 %, of the distance that they have from it without decay is left, by any λ at which LEARNED, half of what can be
+learned, still is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 import xarray as xr
 from torch.func import grad, vmap
 
-from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena.common import validate
-from thermolab.phenomena.irreversibility.symmetries import EXPONENTIAL, FACTOR, STATES, TABLE, Symmetry, normals
+from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, Rule, integer, not_negative, refuse, several
+from thermolab.phenomena.irreversibility.symmetries import EXPONENTIAL, FACTOR, ROWS, STATES, Symmetry, normals
+
+ROUNDING, STEP_ROUNDING, BROKEN, LEFT, LEARNED = 1e-12, 1e-9, 0.05, 0.05, 0.5
+KEPT = ["rotation", "permutation", "sign flip", "double rotation, orthogonal"]
+LOST = ["scaling", "rescaling", "double rotation, positive", "attention, GL"]
+CONTINUOUS = ["rescaling", "rotation", "double rotation, orthogonal"]  # with a symmetric state
+FLAT = 1e-9  # what counts as a change along an orbit, in units of the value there
 
 
-@Recipe
-def table(rows: Sequence[Symmetry] = tuple(TABLE.values()), *, seed: int = 0, n_seeds: int = 5, device: str = "cpu"):
+def _rows(kind: str = "", fits: Callable[[Symmetry], bool] = lambda row: True) -> Rule:
+    """The rule of a table's rows, which have different names and each do what a row should. kind, fits: what else is asked."""
+
+    def convert(rows):
+        names = [row.name for row in rows if isinstance(row, Symmetry)]
+        if not names or len(set(names)) < len(rows):
+            raise ValueError("is no table")
+        for row in rows:
+            row.check()
+        return tuple(rows) if all(map(fits, rows)) else refuse(f"has a row that is not {kind}")
+
+    allowed = " ".join(["one Symmetry or more", *[kind] * bool(kind)])
+    return Rule(f"{allowed}, each with a name of its own, the loss of one sample and an action on its weights", convert)
+
+
+def _exponential(row: Symmetry) -> bool:
+    return row.is_exponential(row.start(torch.Generator().manual_seed(0)))
+
+
+Rows = Annotated[Sequence[Symmetry], _rows()]
+ExponentialRows = Annotated[Sequence[Symmetry], _rows("of the form e^(sA) with a symmetric A", _exponential)]
+
+
+@recipe("symmetries", over={"rows": "row"}, shared=["exponential", "compact", "has_state"], dims=("row", "seed", "s"))
+def table(rows: Rows = ROWS, *, seed: int = 0, device: str = "cpu") -> xr.Dataset:
     """What each symmetry does to L and to S = E|∇l|², at random weights and data.
 
-    rows: also your own, `table([Symmetry(...)])`.
+    rows: also your own, `table.run([Symmetry(...)])`.
 
     Returns a Dataset, dims (row, seed, s), s = log 2 and -log 2: L_error, largest change of the loss of a sample in units of
     the mean |l|; S_ratio, S(gθ)/S(θ), 1 where F_η is invariant, whatever η. (row, seed): random_L_error and random_S_ratio, the
     same for a random linear map of all weights. (row): exponential, e^{sA} with A symmetric; compact; has_state, whether the
-    row names a symmetric state. Raises ValueError for rows or n_seeds that are not allowed. Source: document 4, table 1.
+    row names a symmetric state. Raises ValueError for rows that are not allowed. Source: document 4, table 1.
     """
-    numbers = _checked(rows, seed, n_seeds)
-    parts = yield from _each(_tabled, rows, "symmetries", numbers=numbers, device=str(device))
-    return _dataset(parts, rows, {"seed": numbers, "s": [FACTOR, -FACTOR]})
-
-
-def _tabled(*, row: Symmetry | str, numbers, device) -> dict:
-    found = []
-    for number in numbers:
-        row, theta, x, y, generator = _drawn(row, number, device)
-        size = len(theta)
-        mixed = torch.linalg.matrix_exp(FACTOR * normals(generator, size, size).to(device) / math.sqrt(size)) @ theta
-        (error, ratio), (error_2, ratio_2), random = (
-            _compared(row, theta, moved, x, y) for moved in (row.moved(theta, FACTOR), row.moved(theta, -FACTOR), mixed)
-        )
-        found.append(([error, error_2], [ratio, ratio_2], *random))
-    errors, ratios, random_errors, random_ratios = (np.array(v) for v in zip(*found, strict=True))
-    return {
-        "L_error": (("seed", "s"), errors), "S_ratio": (("seed", "s"), ratios),
-        "random_L_error": ("seed", random_errors), "random_S_ratio": ("seed", random_ratios),
-        "exponential": ((), row.is_exponential(theta)), "compact": ((), row.is_compact(theta)),
-        "has_state": ((), row.asymmetry is not None),
-    }  # fmt: skip
+    (row,) = rows
+    theta, x, y, generator = _drawn(row, seed, device)
+    size = len(theta)
+    mixed = torch.linalg.matrix_exp(FACTOR * normals(generator, size, size).to(device) / math.sqrt(size)) @ theta
+    there, back, random = (
+        _compared(row, theta, moved, x, y) for moved in (row.moved(theta, FACTOR), row.moved(theta, -FACTOR), mixed)
+    )
+    found = {name: ("s", [*pair]) for name, pair in zip(("L_error", "S_ratio"), zip(there, back, strict=True), strict=True)}
+    found |= {"random_L_error": random[0], "random_S_ratio": random[1]}
+    found |= {"exponential": row.is_exponential(theta), "compact": row.is_compact(theta), "has_state": row.asymmetry is not None}
+    return xr.Dataset(found, {"s": [FACTOR, -FACTOR]}).expand_dims(row=[row.name])
 
 
 def _compared(row: Symmetry, theta, moved, x, y) -> tuple[float, float]:
@@ -63,17 +91,51 @@ def _compared(row: Symmetry, theta, moved, x, y) -> tuple[float, float]:
     return float((after - before).abs().max() / before.abs().mean()), float(ratio)
 
 
-@Recipe
+@decides("irreversibility.symmetry-table", reads=[])
+def symmetry_table(table: xr.Dataset) -> Decision:
+    """log10 of the worst entry of the table over its tolerance: error of L, change of S if F is to be kept, lack of it if not."""
+
+    def worst(prefix: str):
+        error, change = (table[prefix + k] for k in ("L_error", "S_ratio"))
+        if "s" in error.dims:
+            error, change = error.max("s"), changed(change)
+        else:
+            change = abs(np.log(change))
+        entries = (error / ROUNDING, change.sel(row=KEPT) / ROUNDING, BROKEN / change.sel(row=LOST))
+        return few_seeds(_digits(np.maximum.reduce([entry.max("row").values for entry in entries])))
+
+    name = "a random linear map of the weights"
+    return with_control(worst(""), worst("random_"), 0.0, name, relation="below")
+
+
+def changed(ratio: xr.DataArray) -> xr.DataArray:
+    """Larger of the two |log S(gθ)/S(θ)| at s and -s: S is convex along an orbit, so one of them sees that it changes."""
+    return abs(np.log(ratio)).max("s")
+
+
+@decides("irreversibility.no-noncompact", reads=[])
+def no_noncompact(table: xr.Dataset) -> Decision:
+    """Least |log S(gθ)/S(θ)| among the symmetries of L that are not compact; F has them where that is 0."""
+
+    def least(rows):
+        return few_seeds(changed(table["S_ratio"].isel(row=np.flatnonzero(rows.values))).min("row"))
+
+    open_groups = ~table["compact"]
+    name = "of these, the exponential ones alone"
+    measured, control = least(open_groups), least(open_groups & table["exponential"])
+    return with_control(measured, control, 0.0, name, predicted=BROKEN, relation="above")
+
+
+@recipe("SGD along symmetries", over={"rows": "row"}, dims=("row", "seed", "step"))
 def noether(
-    rows: Sequence[Symmetry] = EXPONENTIAL,
+    rows: ExponentialRows = EXPONENTIAL,
     *,
-    eta: float = 0.02,
-    batch_size: int = 4,
-    steps: int = 200,
+    eta: Positive = 0.02,
+    batch_size: Count = 4,
+    steps: Count = 200,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """θᵀAθ along SGD, beside what the gradients alone predict: its start plus the sum of η² gᵀAg.
 
     rows: exponential ones. A is taken in units of its spectral norm; the control is a random symmetric matrix of norm 1.
@@ -82,28 +144,18 @@ def noether(
     step that ends here in units of η²|g|² (0 at step 0); the same with the prefix random_ for the control. Seeds are independent
     runs. Raises ValueError for settings or rows that are not allowed. Source: document 4, part 2.
     """
-    numbers = _checked(rows, seed, n_seeds, exponential=True)
-    validate.positive(eta=eta, batch_size=batch_size, steps=steps)
-    settings = {"eta": eta, "batch_size": batch_size, "steps": steps, "numbers": numbers, "device": str(device)}
-    parts = yield from _each(_stepped, rows, "SGD along symmetries", **settings)
-    return _dataset(parts, rows, {"seed": numbers, "step": np.arange(steps + 1)})
-
-
-def _stepped(*, row: Symmetry | str, eta, batch_size, steps, numbers, device) -> dict:
-    found = {}
-    for number in numbers:
-        row, theta, x, y, generator = _drawn(row, number, device)
-        slope = grad(row.energy)
-        path, gradients = [theta], []
-        for batch in torch.randint(len(x), (steps, batch_size), generator=generator).to(device):
-            gradients.append(slope(path[-1], x[batch], y[batch]))
-            path.append(path[-1] - eta * gradients[-1])
-        random = normals(generator, len(theta), len(theta)).to(device)
-        for prefix, a in (("", row.generator(theta)), ("random_", random + random.T)):
-            values = _charges(torch.stack(path), torch.stack(gradients), a / torch.linalg.matrix_norm(a, 2), eta)
-            for name, value in zip(("charge", "predicted", "error"), values, strict=True):
-                found.setdefault(prefix + name, []).append(value.cpu().numpy())
-    return {name: (("seed", "step"), np.stack(values)) for name, values in found.items()}
+    (row,), found = rows, {}
+    theta, x, y, generator = _drawn(row, seed, device)
+    slope, path, gradients = grad(row.energy), [theta], []
+    for batch in torch.randint(len(x), (steps, batch_size), generator=generator).to(device):
+        gradients.append(slope(path[-1], x[batch], y[batch]))
+        path.append(path[-1] - eta * gradients[-1])
+    random = normals(generator, len(theta), len(theta)).to(device)
+    for prefix, a in (("", row.generator(theta)), ("random_", random + random.T)):
+        values = _charges(torch.stack(path), torch.stack(gradients), a / torch.linalg.matrix_norm(a, 2), eta)
+        for name, value in zip(("charge", "predicted", "error"), values, strict=True):
+            found[prefix + name] = "step", value.cpu().numpy()
+    return xr.Dataset(found, {"step": np.arange(steps + 1)}).expand_dims(row=[row.name])
 
 
 def _charges(path, g, a, eta) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -117,17 +169,24 @@ def _charges(path, g, a, eta) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return charge, charge[0] + torch.cat([zero, gain.cumsum(0)]), torch.cat([zero, error])
 
 
-@Recipe
+@decides("irreversibility.noether", reads=["eta", "batch_size", "steps"])
+def noether_identity(noether: xr.Dataset) -> Decision:
+    """log10 of the largest error of η² gᵀAg for the increase of θᵀAθ in a step, in units of η²|g|², over all rows and steps."""
+    right, wrong = (few_seeds(_digits(noether[name].max(("row", "step")))) for name in ("error", "random_error"))
+    name = "a random symmetric matrix, which generates no symmetry"
+    return with_control(right, wrong, 0.0, name, predicted=np.log10(STEP_ROUNDING), relation="below")
+
+
+@recipe("orbits", over={"rows": "row"}, shared=["both_signs"], dims=("row", "seed", "s"))
 def orbit(
-    rows: Sequence[Symmetry] = EXPONENTIAL,
+    rows: ExponentialRows = EXPONENTIAL,
     *,
-    eta: float = 0.1,
-    extent: float = 4.0,
-    points: int = 161,
+    eta: Positive = 0.1,
+    extent: Positive = 4.0,
+    points: Annotated[int, integer(3)] = 161,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """L and F along the orbit e^{sA}θ of random weights.
 
     rows: exponential ones; extent: s from -extent to extent; points: of s, 3 or more.
@@ -136,40 +195,50 @@ def orbit(
     = L(θ) + (η/4) E ∇lᵀe^{-2sA}∇l, from those at θ alone. (row): both_signs, whether A has eigenvalues of both signs.
     Raises ValueError for settings or rows that are not allowed. Source: document 4, backup slides.
     """
-    numbers = _checked(rows, seed, n_seeds, exponential=True)
-    validate.positive(eta=eta, extent=extent, points=points - 2)
+    (row,) = rows
+    theta, x, y, _ = _drawn(row, seed, device)
     s = np.linspace(-extent, extent, points)
-    parts = yield from _each(_along, rows, "orbits", eta=eta, s=s, numbers=numbers, device=str(device))
-    return _dataset(parts, rows, {"seed": numbers, "s": s})
+    here = torch.as_tensor(s, device=device)
+    moved = vmap(row.moved, (None, 0))(theta, here)
+    energy, entropy = (vmap(f, (0, None, None))(moved, x, y) for f in (row.energy, row.entropy))
+    rates, modes = torch.linalg.eigh(row.generator(theta))
+    weight = (row.gradients(theta, x, y) @ modes).square().mean(0)
+    predicted = row.energy(theta, x, y) + eta / 4 * (torch.exp(-2 * here[:, None] * rates) @ weight)
+    lines = {"L": energy, "F": energy + eta / 4 * entropy, "F_predicted": predicted}
+    found = {name: ("s", values.cpu().numpy()) for name, values in lines.items()}
+    found["both_signs"] = bool(rates.min() < -1e-9 and rates.max() > 1e-9)
+    return xr.Dataset(found, {"s": s}).expand_dims(row=[row.name])
 
 
-def _along(*, row: Symmetry | str, eta, s, numbers, device) -> dict:
-    found = {"L": [], "F": [], "F_predicted": []}
-    for number in numbers:
-        row, theta, x, y, _ = _drawn(row, number, device)
-        here = torch.as_tensor(s, device=device)
-        moved = vmap(row.moved, (None, 0))(theta, here)
-        energy, entropy = (vmap(f, (0, None, None))(moved, x, y) for f in (row.energy, row.entropy))
-        rates, modes = torch.linalg.eigh(row.generator(theta))
-        weight = (row.gradients(theta, x, y) @ modes).square().mean(0)
-        predicted = row.energy(theta, x, y) + eta / 4 * (torch.exp(-2 * here[:, None] * rates) @ weight)
-        for name, values in zip(found, (energy, energy + eta / 4 * entropy, predicted), strict=True):
-            found[name].append(values.cpu().numpy())
-    signs = bool(rates.min() < -1e-9 and rates.max() > 1e-9)
-    return {name: (("seed", "s"), np.stack(v)) for name, v in found.items()} | {"both_signs": ((), signs)}
+@decides("irreversibility.unique-orbit-minimum", reads=["eta", "extent"])
+def unique_orbit_minimum(orbit: xr.Dataset) -> Decision:
+    """Largest |number of minima of F - 1| along an orbit, among the rows whose A has eigenvalues of both signs."""
+    off, both = abs(minima(orbit["F"]) - 1), orbit["both_signs"].values
+    measured, control = (few_seeds(off.isel(row=np.flatnonzero(part)).max("row")) for part in (both, ~both))
+    return with_control(measured, control, 0.0, "scaling, A = 1, along whose orbit F only falls")
 
 
-@Recipe
+def minima(values: xr.DataArray) -> xr.DataArray:
+    """How many minima there are along s, the ends left out: a fall with a rise right after it."""
+
+    def count(line: np.ndarray) -> int:
+        step = np.diff(line)
+        sign = np.sign(step[abs(step) > FLAT * abs(line[1:])])
+        return int(((sign[:-1] < 0) & (sign[1:] > 0)).sum())
+
+    return xr.apply_ufunc(count, values, input_core_dims=[["s"]], vectorize=True)
+
+
+@recipe("weight decay", over={"rows": "row"}, dims=("row", "seed", "lam"))
 def decayed(
-    rows: Sequence[Symmetry] = STATES,
-    lams: Sequence[float] = (0.0, 0.1, 0.3, 1.0, 2.0),
+    rows: Annotated[Sequence[Symmetry], _rows("with an asymmetry", lambda row: row.asymmetry is not None)] = STATES,
+    lams: Annotated[Sequence[float], several(not_negative())] = (0.0, 0.1, 0.3, 1.0, 2.0),
     *,
-    eta: float = 0.03,
-    steps: int = 2000,
-    seed: int = 0,
-    n_seeds: int = 5,
+    eta: Positive = 0.03,
+    steps: Count = 2000,
+    seeds: Sequence[int],
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Gradient descent with weight decay λ, θ <- θ - η(∇L + λθ), and how far from the symmetric state of the table it ends.
 
     rows: with an `asymmetry`; lams: λ, the first of them 0. The seeds and λ of a row are one batch.
@@ -178,61 +247,44 @@ def decayed(
     (L(0) - L)/(L(0) - L at λ = 0), the share of the loss that is still learned, L(0) that of all weights at zero. NaN where
     a run diverged. Raises ValueError for settings or rows that are not allowed. Source: document 4, table 1.
     """
-    numbers = _checked(rows, seed, n_seeds)
-    if stateless := [row.name for row in rows if row.asymmetry is None]:
-        raise ValueError(f"rows {stateless} name no symmetric state; allowed: rows with an asymmetry")
-    lams = [float(lam) for lam in np.atleast_1d(lams)]
-    if not lams or lams[0] != 0 or not all(0 < lam < math.inf for lam in lams[1:]):
-        raise ValueError(f"lams={lams} are not allowed; allowed: 0, then positive numbers")
-    validate.positive(eta=eta, steps=steps)
-    settings = {"lams": lams, "eta": eta, "steps": steps, "numbers": numbers, "device": str(device)}
-    parts = yield from _each(_settled, rows, "weight decay", **settings)
-    return _dataset(parts, rows, {"seed": numbers, "lam": lams})
-
-
-def _settled(*, row: Symmetry | str, lams, eta, steps, numbers, device) -> dict:
-    draws = [_drawn(row, number, device) for number in numbers for _ in lams]
-    row, (theta, x, y) = draws[0][0], (torch.stack([draw[k] for draw in draws]) for k in (1, 2, 3))
-    lam = torch.tensor(lams, dtype=theta.dtype, device=device).repeat(len(numbers))[:, None]
+    if lams[0] or not all(lams[1:]):
+        raise ValueError(f"lams={[*lams]} is no such list; allowed: 0, then positive numbers")
+    (row,) = rows
+    theta, x, y = map(torch.stack, zip(*(_drawn(row, seed, device)[:3] for seed in seeds for _ in lams), strict=True))
+    lam = torch.tensor(lams, dtype=theta.dtype, device=device).repeat(len(seeds))[:, None]
     slope = vmap(grad(row.energy))
     for _ in range(steps):
         theta = theta - eta * (slope(theta, x, y) + lam * theta)
-    energies, nothing = (vmap(row.energy)(t, x, y).reshape(len(numbers), -1) for t in (theta, torch.zeros_like(theta)))
+    energies, nothing = (vmap(row.energy)(t, x, y).reshape(len(seeds), -1) for t in (theta, torch.zeros_like(theta)))
     learned = (nothing - energies) / (nothing - energies[:, :1])
     far = torch.stack([row.asymmetry(row.named(t)) if t.isfinite().all() else t.sum() for t in theta])
     values = {"asymmetry": far.reshape(energies.shape), "L": energies, "learned": learned}
-    return {name: (("seed", "lam"), v.cpu().numpy()) for name, v in values.items()}
+    found = {name: (("seed", "lam"), v.cpu().numpy()) for name, v in values.items()}
+    return xr.Dataset(found, {"seed": seeds, "lam": [*lams]}).expand_dims(row=[row.name])
 
 
-# --- what the recipes share ---------------------------------------------------------------------------------------------
-def _drawn(row: Symmetry | str, number: int, device: str):
-    """The row, weights, inputs and targets of a seed, and the generator that drew them."""
-    row = TABLE[row] if isinstance(row, str) else row
-    generator = torch.Generator().manual_seed(number)
+@decides("irreversibility.symmetric-state", reads=["lams", "eta", "steps"])
+def symmetric_state(decayed: xr.Dataset) -> Decision:
+    """Share of the distance from the symmetric state at λ = 0 that is left, by the best λ with which a row learns; worst row."""
+    shares = {row: left(decayed.sel(row=row)) for row in decayed["row"].values}
+    continuous = max(shares[row] for row in CONTINUOUS)
+    return with_control(max(shares.values()), continuous, LEFT, "the continuous symmetries alone", relation="below")
+
+
+def left(row: xr.Dataset) -> Estimate:
+    """Of one row of `decayed`: least share over λ > 0 of the distance that is left, and its standard error."""
+    share = row["asymmetry"] / row["asymmetry"].sel(lam=0).mean("seed")
+    kept = row["lam"].values[(row["learned"].mean("seed") >= LEARNED).values & (row["lam"].values > 0)]
+    return min(few_seeds(share.sel(lam=lam)) for lam in kept)
+
+
+def _drawn(row: Symmetry, seed: int, device: str):
+    """Weights, inputs and targets of a seed, and the generator that drew them."""
+    generator = torch.Generator().manual_seed(seed)
     x, y = row.data(generator)
-    return row, row.start(generator).to(device), x.to(device), y.to(device), generator
+    return row.start(generator).to(device), x.to(device), y.to(device), generator
 
 
-def _each(function: Callable, rows: Sequence[Symmetry], label: str, **settings):
-    """Results of each row; those that a notebook wrote, which another process could not import, are measured in this one."""
-    known = [row.name for row in rows if TABLE.get(row.name) is row]
-    parts = (yield Jobs(function, [settings | {"row": name} for name in known], label)) if known else []
-    found = dict(zip(known, parts, strict=True))
-    return [found[row.name] if row.name in found else function(row=row, **settings) for row in rows]
-
-
-def _dataset(parts: list[dict], rows: Sequence[Symmetry], coords: dict) -> xr.Dataset:
-    return xr.concat([xr.Dataset(part, coords) for part in parts], "row").assign_coords(row=[row.name for row in rows])
-
-
-def _checked(rows: Sequence[Symmetry], seed: int, n_seeds: int, exponential: bool = False) -> list[int]:
-    """The seeds of a recipe. Raises ValueError, one line, for rows or n_seeds that are not allowed."""
-    names = [getattr(row, "name", row) for row in rows]
-    if not names or len(set(names)) < len(names) or not all(isinstance(row, Symmetry) for row in rows):
-        raise ValueError(f"rows={names} are not allowed; allowed: one Symmetry or more, each with a name of its own")
-    validate.positive(n_seeds=n_seeds)
-    for row in rows:
-        row.check()
-    if others := [r.name for r in rows if exponential and not r.is_exponential(r.start(torch.Generator().manual_seed(seed)))]:
-        raise ValueError(f"rows {others} are not e^(sA) with a symmetric A; allowed: rows that are")
-    return seeds(seed, n_seeds)
+def _digits(values) -> np.ndarray:
+    """log10, of 0 that of the least rounding error."""
+    return np.log10(np.maximum(values, 1e-17))

@@ -5,11 +5,17 @@ the volume of the four weights too: whatever density is a function of the loss g
 s = ½ log(|u|/|v|) the same probability. SGD holds s with a standard deviation of ησ/2, to first order in η for Gaussian ξ and
 the inputs of `valley_data`. On the sphere isotropic noise leads to von Mises-Fisher, which is a function of the loss.
 Source: document 4, part 2. Limit: f is linear in x, and the rows of the data are drawn with replacement, one at a time.
+
+UNEQUAL, the tolerance, stands here once and does not move with the data. A Gibbs distribution with T of order η knows no more
+of the points of one orbit than that its own corrections are of order η, at most 6 % here: unequal are occupations that differ
+by a tenth at least.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,13 +23,15 @@ import xarray as xr
 from scipy import stats
 from torch import nn
 
+from thermolab.claims import Decision, decides, few_seeds, with_control
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena.common import validate
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, Positives
 from thermolab.systems.data import Dataset
 from thermolab.systems.isotropic import IsotropicNoise
 from thermolab.systems.network import NetworkOnData
 
+UNEQUAL = math.log(1.1)
 LEVELS = 32  # values of each component of ξ
 PLACES, ANGLES = np.linspace(-3.5, 3.5, 15), np.linspace(-np.pi, np.pi, 13)
 
@@ -44,19 +52,18 @@ def valley(sigma: float) -> NetworkOnData:
     return NetworkOnData(module, Dataset(data.x, target, 1), "lr", loss="squared")
 
 
-@Recipe
+@recipe("valleys of equal loss", over={"rates": "eta"}, dims=("eta", "seed", "s", "phi"))
 def occupation(
-    rates=(0.03, 0.06),
+    rates: Positives = (0.03, 0.06),
     *,
-    sigma: float = 1.0,
-    temperature: float = 0.2,
-    replicas: int = 48,
-    relaxations: int = 40,
-    spectrum=(1.0, 1.0),
-    seed: int = 0,
-    n_seeds: int = 5,
+    sigma: Positive = 1.0,
+    temperature: Positive = 0.2,
+    replicas: Count = 48,
+    relaxations: Count = 40,
+    spectrum: Sequence[float] = (1.0, 1.0),
+    seeds: Sequence[int],
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """How often SGD is at points of a valley of equal loss, and isotropic noise at those of circles of equal loss on the sphere.
 
     rates: η, of SGD in the valley at B = 1 and of the sphere; sigma: σ of the valley; temperature: T of the sphere; replicas: per
@@ -71,29 +78,13 @@ def occupation(
     All seeds of a rate are one batch of replicas, but none changes another.
     Raises ValueError for settings that are out of range. Source: document 4, part 2.
     """
-    rates, spectrum = validate.all_positive("rates", rates), tuple(spectrum)
-    for name, value in {"sigma": sigma, "temperature": temperature}.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value} must be positive: without noise nothing moves in the valley")
-    validate.counts(replicas=replicas, relaxations=relaxations, n_seeds=n_seeds)
-    IsotropicNoise(3, spectrum=spectrum)  # complains of a bad one
-    plain = {"sigma": sigma, "temperature": temperature, "spectrum": spectrum, "replicas": replicas,
-             "relaxations": relaxations, "n_seeds": n_seeds, "seed": seed, "device": str(device)}  # fmt: skip
-    parts = yield Jobs(_occupations, [plain | {"eta": eta} for eta in rates], "valleys of equal loss")
-    cell = ("eta", "seed")
-    forms = {"log_ratio": cell, "sphere_log_ratio": cell, "density": (*cell, "s"), "energy": (*cell, "s"),
-             "sphere_density": (*cell, "phi")}  # fmt: skip
-    out = {name: (form, np.stack([part[name] for part in parts])) for name, form in forms.items()}
-    coords = {"eta": rates, "seed": seeds(seed, n_seeds), "s": _middles(PLACES), "phi": _middles(ANGLES)}
-    return xr.Dataset(out, coords).assign_attrs(sigma=sigma, temperature=temperature)
-
-
-def _occupations(*, eta, sigma, temperature, spectrum, replicas, relaxations, n_seeds, seed, device) -> dict[str, np.ndarray]:
-    """Both arms at one rate, [seed, …]."""
-    n, found = replicas * n_seeds, {"log_ratio": [], "sphere_log_ratio": [], "density": [], "energy": [], "sphere_density": []}
+    sphere = IsotropicNoise(3, "sphere", spectrum=spectrum)  # complains of a bad one
+    forms = {"log_ratio": (), "sphere_log_ratio": (), "density": ("s",), "energy": ("s",), "sphere_density": ("phi",)}
+    forms = {"log_ratio": (), "sphere_log_ratio": (), "density": ("s",), "energy": ("s",), "sphere_density": ("phi",)}
+    (eta,), seed, n, found = rates, seeds[0] // 1000, replicas * len(seeds), {name: [] for name in forms}
     start = torch.tensor([[1.0, 0.0, 1.0, 0.0]]).repeat(n, 1)
     run = Experiment(valley(sigma), eta=eta, batch_size=1, seed=seed, weights=start, device=device)
-    for path in _samples(run, 1 / (8 * (eta * sigma) ** 2), relaxations, n_seeds):
+    for path in _samples(run, 1 / (8 * (eta * sigma) ** 2), relaxations, len(seeds)):
         v, u = path[:, :2], path[:, 2:]
         excess = ((u[:, :, None] * v[:, None] - [[1, 0], [0, 0]]) ** 2).sum((1, 2))
         s = np.log((u**2).sum(1) / (v**2).sum(1)) / 4 / (eta * sigma / 2)
@@ -102,15 +93,15 @@ def _occupations(*, eta, sigma, temperature, spectrum, replicas, relaxations, n_
         found["log_ratio"].append(_log_ratio(equal < 0.5, (equal > 1.5) & (equal < 2.5)) + np.log(2))
         found["density"].append(np.histogram(s, PLACES)[0] / len(s) / np.diff(PLACES))
         found["energy"].append(stats.binned_statistic(s, excess / excess.mean(), "mean", PLACES).statistic)
-    sphere = IsotropicNoise(3, "sphere", spectrum=spectrum)
     run = Experiment(sphere, eta=eta, sigma=np.sqrt(2 * temperature / eta), seed=seed, replicas=n, device=device)
-    for w in _samples(run, 1 / eta, 10 * relaxations, n_seeds):
+    for w in _samples(run, 1 / eta, 10 * relaxations, len(seeds)):
         first = abs(w[:, 1]) > abs(w[:, 2])
         equal = first[_middle_half(w[:, 0])]
         found["sphere_log_ratio"].append(_log_ratio(equal, ~equal))
         angle = np.arctan2(w[:, 2], w[:, 1])
         found["sphere_density"].append(np.histogram(angle, ANGLES)[0] / len(angle) * (len(ANGLES) - 1))
-    return {name: np.array(values) for name, values in found.items()}
+    coords = {"seed": seeds, "s": (PLACES[1:] + PLACES[:-1]) / 2, "phi": (ANGLES[1:] + ANGLES[:-1]) / 2}
+    return xr.Dataset({k: (("seed", *form), np.array(found[k])) for k, form in forms.items()}, coords).expand_dims(eta=[eta])
 
 
 def _log_ratio(there: np.ndarray, elsewhere: np.ndarray) -> float:
@@ -125,7 +116,7 @@ def _samples(run: Experiment, relaxation: float, n: int, n_seeds: int) -> np.nda
     for _ in range(n):
         run.advance(every)
         path.append(run.state.weights.double().cpu().numpy().reshape(n_seeds, -1, run.state.weights.shape[1]))
-    run.frame()  # says so if the run diverged
+    run.raise_if_diverged()
     return np.concatenate(path, 1)
 
 
@@ -134,5 +125,9 @@ def _middle_half(values: np.ndarray) -> np.ndarray:
     return (values >= low) & (values <= high)
 
 
-def _middles(edges: np.ndarray) -> np.ndarray:
-    return (edges[1:] + edges[:-1]) / 2
+@decides("irreversibility.no-gibbs", reads=["rates", "sigma", "temperature", "spectrum"])
+def no_gibbs(occupation: xr.Dataset) -> Decision:
+    """Log ratio of the occupation of two parts of one orbit, equally long and at equal loss, mean over the learning rates."""
+    valley, sphere = (few_seeds(occupation[name].mean("eta")) for name in ("log_ratio", "sphere_log_ratio"))
+    name = "isotropic noise on the sphere, whose stationary distribution is von Mises-Fisher"
+    return with_control(valley, sphere, 0.0, name, predicted=UNEQUAL, relation="above")

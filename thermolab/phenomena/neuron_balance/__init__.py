@@ -1,10 +1,19 @@
 """Neuron balance: equipartition of squared gradients between weights that can be rescaled (notebook 04, documents 4 and 2).
 
-theory: closed forms. setting: data, starts and gradients. networks, linear, architectures: the recipes that measure. claims (with
-claims_networks and claims_architectures): the verdicts they decide. live: what runs in the panel. exercises: the checks of the
-notebook's exercises. sizes: what each preset measures.
+theory: closed forms. networks, linear, deep, architectures, twins: the recipes that measure, each with the claims it decides;
+learners: what the architectures are and what they learn. presets: what the notebook measures. figures: what it shows (not
+imported here: processes that measure need no plots). live: what runs in its panel. exercises: the checks of its exercises.
 """
 
-from thermolab.phenomena.neuron_balance import architectures, claims, exercises, linear, live, networks, presets, theory
-
-__all__ = ["architectures", "claims", "exercises", "linear", "live", "networks", "presets", "theory"]
+from thermolab.phenomena.neuron_balance import (  # noqa: F401
+    architectures,
+    deep,
+    exercises,
+    learners,
+    linear,
+    live,
+    networks,
+    presets,
+    theory,
+    twins,
+)

@@ -67,7 +67,7 @@ def diagonal(board) -> tuple[np.ndarray, np.ndarray]:
 
 
 NETWORK = Scenario(
-    name="neuron-balance.network",
+    name="neuron_balance.network",
     build=_build,
     settings={
         "eta": Knob("learning rate η", 1e-3, 0.2),

@@ -1,38 +1,26 @@
 """Platonic alignment: two networks, one representation (notebook 05; document 4, part 3, and document 2).
 
-theory: the kernel at the minimum of F. setting, networks: embedded deep linear networks, their views and their training.
-linear, pace, minimum, descent: what SGD, its clock, F itself and descent without noise do. resting: where fluctuations hold SGD
-off the minimum of F. digits: nonlinear networks.
-breaking, collapse: what breaks alignment, and class labels. claims (with a claims_… for each part): the verdicts they decide.
-live: what runs in the panel. exercises: the checks of the notebook's exercises. sizes: what each preset measures.
+theory: the kernel at the minimum of F. networks: the settings, views and training of embedded deep linear networks.
+linear, pace, minimum: what SGD, its clock, and F itself do, each with the claims that it decides; tables: of CKA, what these
+compare. descent: what descent without noise does. resting: where fluctuations hold SGD off the minimum of F. digits: nonlinear
+networks. breaking, neural_collapse: what breaks alignment, and class labels.
+presets: what the notebook measures and keeps. figures: its pictures. live: what runs in the panel. exercises: their checks.
 """
 
 from thermolab.phenomena.platonic_alignment import (
     breaking,
-    claims,
-    collapse,
     digits,
     exercises,
+    figures,
     linear,
     live,
     minimum,
+    neural_collapse,
     pace,
     presets,
     resting,
-    theory,
 )
 
 __all__ = [
-    "breaking",
-    "claims",
-    "collapse",
-    "digits",
-    "exercises",
-    "linear",
-    "live",
-    "minimum",
-    "pace",
-    "presets",
-    "resting",
-    "theory",
-]
+    "breaking", "digits", "exercises", "figures", "linear", "live", "minimum", "neural_collapse", "pace", "presets", "resting",
+]  # fmt: skip

@@ -1,7 +1,7 @@
 """What breaks the alignment of two embedded deep linear networks, and what does not: one change at a time.
 
-Network A and network B learn the same data through views of their own (`embedded_linear`). Each case changes one thing in both or in
-B alone; the rest stays as it is, random starts and batches included. The proof that they align (arXiv:2507.01098) needs the
+Network A and network B learn the same data through views of their own (`embedded_linear`). Each case changes one thing in both
+or in B alone; the rest stays as it is, random starts and batches included. The proof that they align (arXiv:2507.01098) needs the
 global minimum of F = L + (η/4) E|g|², on the same data up to an invertible view. So there are six ways to break it:
 
 - weight decay adds a term to F that depends on the units of the views;
@@ -12,34 +12,66 @@ global minimum of F = L + (η/4) E|g|², on the same data up to an invertible vi
 - a view that is not invertible hides part of what the other network sees.
 
 Limit: how much each way costs depends on its strength, which is free; the strengths here are those at which it shows.
+
+One tolerance for all, registered before the runs: APART = 0.02, ten times the 1 - CKA of the order of η² that aligned networks
+have at the working point (physics page 05: 0.002). Less is alignment, more is a way to break it.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine import schedules
-from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.engine import rules
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, NotNegative, Positive, Positives, integer
 from thermolab.instruments import alignment
-from thermolab.phenomena.common import validate
 from thermolab.phenomena.platonic_alignment import networks
 from thermolab.systems import embedded_linear
 from thermolab.systems.regression import Answers
 
+APART = 0.02
 
-def both(**changes) -> tuple[dict, dict]:
+
+@dataclass(frozen=True)
+class Changes:
+    """What a case changes of one network.
+
+    lam: λ; labels: range of the singular values of a matrix that the answers are multiplied by; live: neurons of each hidden
+    layer that have weights at all; noise: factor on that of the answers; time: factor on the steps; rank: of the view of the
+    inputs; width: of the hidden layers; answers: how many; stream: another start and other batches.
+    Raises ValueError, one line, for a value that is out of range.
+    """
+
+    lam: NotNegative = 0.0
+    labels: networks.Stretch = None
+    live: Count = None
+    noise: NotNegative = 1.0
+    time: Positive = 1.0
+    rank: Count = None
+    width: Count = None
+    answers: Count = None
+    stream: Annotated[int, integer(0)] = 0
+
+    def __post_init__(self):
+        rules.checked(rules.rules_of(Changes), vars(self))
+
+
+def both(**changes) -> tuple[Changes, Changes]:
     """A case that changes the same in A and in B."""
-    return changes, changes
+    return Changes(**changes), Changes(**changes)
 
 
-def other(**changes) -> tuple[dict, dict]:
+def other(**changes) -> tuple[Changes, Changes]:
     """A case that changes B alone."""
-    return {}, changes
+    return Changes(), Changes(**changes)
 
 
 BASE, AGAIN = "none", "none, other starts"
@@ -63,119 +95,70 @@ CASES = {
     **{QUIET.format(name): both(**changes, noise=0.0) for name, changes in PLAIN.items()},
     PRIOR: both(lam=0.1, noise=0.0),
 }
-# What a case may change. lam: λ; labels: range of the singular values of a matrix that the answers are multiplied by; live:
-# neurons of each hidden layer that have weights at all; noise: factor on that of the answers; time: factor on the steps;
-# rank: of the view of the inputs; width: of the hidden layers; answers: how many; stream: another start and other batches.
-CHANGES = {"lam": 0.0, "labels": None, "live": None, "noise": 1.0, "time": 1.0, "rank": None, "width": None, "answers": None,
-           "stream": 0}  # fmt: skip
 
 
-@Recipe
+@recipe("what breaks alignment", dims=("case", "seed", "layer_a", "layer_b", "net"))
 def pairs(
-    cases=None,
+    cases: Mapping[str, tuple[Changes, Changes]] = CASES,
     *,
-    depth_a: int = 3,
-    width_a: int = 8,
-    depth_b: int = 4,
-    width_b: int = 12,
-    eta: float = 0.02,
-    batch_size: int = 8,
-    steps: int = 12_000,
-    spectrum=embedded_linear.SPECTRUM,
-    noise=embedded_linear.NOISE,
-    d_x: int = 6,
-    start: float = networks.START,
+    shapes: networks.Shapes,
+    training: networks.Training,
+    spectrum: Positives = embedded_linear.SPECTRUM,
+    noise: Positives = embedded_linear.NOISE,
+    d_x: Count = 6,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Two embedded deep linear networks under each of the cases.
 
-    cases: {name: (changes of A, changes of B)} out of `CHANGES`; default: `CASES`. depth, width: trainable matrices and width of
-    the hidden layers; steps: of which the last quarter lowers η to 0; spectrum: singular values of V; noise: standard deviation
-    of each answer's; d_x: inputs; start: of the weights, in units of the usual one.
+    cases: {name: (changes of A, changes of B)}, see `Changes`, `both`, `other`; spectrum: singular values of V; noise: σ of each
+    answer; d_x: inputs; the rest as in `networks`.
 
     Returns a Dataset, dims (case, seed): cka (…, layer_a, layer_b) of the hidden layers of A with those of B on fresh inputs;
     excess (…, net): mean |f(x) - Vx|² on those, with V as the case has it. Layers are counted from 1.
-    Raises ValueError for settings that are out of range and changes that are unknown. Source: arXiv:2507.01098.
+    Raises ValueError for settings that are out of range. Source: arXiv:2507.01098.
     """
-    cases = dict(CASES if cases is None else cases)
-    validate.counts(
-        depth=min(depth_a, depth_b) - 1, width=min(width_a, width_b), batch_size=batch_size, steps=steps, n_seeds=n_seeds
-    )
-    validate.positive(eta=eta, start=start)
-    unknown = sorted({k for case in cases.values() for changes in case for k in changes} - set(CHANGES))
-    if unknown:
-        raise ValueError(f"changes {unknown} are unknown; allowed: {', '.join(CHANGES)}")
+    if not len(spectrum) == len(noise) <= d_x:
+        wanted = f"as many numbers as spectrum has, {len(spectrum)}, and d_x={d_x} at the most"
+        raise ValueError(f"noise={list(noise)} has another length; allowed: {wanted}")
     for changes in (changes for case in cases.values() for changes in case):
-        validate.counts(**{k: v for k, v in changes.items() if k in ("answers", "rank", "live", "width")})
-        validate.positive(**{k: v for k, v in changes.items() if k == "time"})
-        if changes.get("answers", 1) > len(spectrum) or not 0 <= changes.get("noise", 1.0) < np.inf:
-            raise ValueError(
-                f"changes={changes} are not allowed; allowed: {len(spectrum)} answers at the most, noise of 0 or more"
-            )
-    if not 1 <= len(spectrum) == len(noise) <= d_x:
-        raise ValueError(
-            f"{len(spectrum)} singular values, {len(noise)} noises, d_x={d_x}: as many of the first two, d_x or less"
-        )
-    common = {"eta": eta, "batch_size": batch_size, "steps": steps, "spectrum": tuple(spectrum), "noises": tuple(noise),
-              "d_x": d_x, "start": start, "device": str(device)}  # fmt: skip
-    numbers, shapes = seeds(seed, n_seeds), ((depth_a, width_a), (depth_b, width_b))
-    jobs = {  # cases share the networks that they leave alone
-        (s, which, _key(case[which])): common | {"which": which, "shape": shapes[which], "changes": case[which], "seed": s}
-        for s in numbers
-        for which in (1, 0)
-        for case in cases.values()
-    }
-    parts = yield Jobs(_train, list(jobs.values()), "what breaks alignment")
-    trained = dict(zip(jobs, parts, strict=True))
-    nets = [[[trained[s, which, _key(case[which])] for which in (0, 1)] for s in numbers] for case in cases.values()]
-    cka = [[alignment.layer_cka(a[0], b[0]) for a, b in row] for row in nets]
-    excess = [[(a[1], b[1]) for a, b in row] for row in nets]
-    coords = {"case": list(cases), "seed": numbers, "net": ["A", "B"], "layer_a": np.arange(1, depth_a),
-              "layer_b": np.arange(1, depth_b)}  # fmt: skip
-    dims = ("case", "seed")
-    return xr.Dataset({"cka": ((*dims, "layer_a", "layer_b"), cka), "excess": ((*dims, "net"), excess)}, coords=coords)
+        if (changes.answers or 1) > len(spectrum):
+            raise ValueError(f"answers={changes.answers} are too many; allowed: {len(spectrum)} at the most, as spectrum has")
+
+    @functools.cache  # cases share the networks that they leave alone
+    def trained(which: int, changes: Changes):
+        return _trained(changes, which, shapes.each[which], training, spectrum, noise, d_x, seed, device)
+
+    nets = [[trained(which, changes) for which, changes in enumerate(case)] for case in cases.values()]
+    cka, excess = [alignment.layer_cka(a[0], b[0]) for a, b in nets], [(a[1], b[1]) for a, b in nets]
+    return xr.Dataset(
+        {"cka": (("case", "layer_a", "layer_b"), cka), "excess": (("case", "net"), excess)},
+        coords={"case": list(cases), "net": ["A", "B"], "layer_a": np.arange(1, shapes.depth_a),
+                "layer_b": np.arange(1, shapes.depth_b)},
+    )  # fmt: skip
 
 
-def _key(changes: dict) -> tuple:
-    return tuple(sorted(changes.items()))
-
-
-@functools.lru_cache(8)  # several cases in a row have the same
-def _task(spectrum, noises, factor, d_x, seed) -> tuple[np.ndarray, Answers]:
-    """V and the data."""
-    v = embedded_linear.target(spectrum, d_x, seed=seed)
-    return v, embedded_linear.answers(v, factor * np.array(noises), seed=seed)
-
-
-def _train(*, changes, which, shape, seed, eta, batch_size, steps, spectrum, noises, d_x, start, device) -> tuple:
-    """Features [n, width] of each hidden layer of one network, and its excess."""
-    case, (depth, width) = CHANGES | changes, shape
-    d_y = len(spectrum) if case["answers"] is None else case["answers"]
-    v, learnt = _task(spectrum[:d_y], noises[:d_y], case["noise"], d_x, seed)
+def _trained(
+    changes: Changes, which: int, shape, training: networks.Training, spectrum, noise, d_x: int, seed: int, device: str
+) -> tuple[list[np.ndarray], float]:
+    """Features [n, width] of each hidden layer of network `which`, 0 for A and 1 for B, and its excess."""
+    (depth, width), d_y = shape, changes.answers or len(spectrum)
+    v = embedded_linear.target(spectrum[:d_y], d_x, seed=seed)
+    learnt = embedded_linear.answers(v, changes.noise * np.array(noise[:d_y]), seed=seed)
     view = embedded_linear.view(d_x, d_y, seed=2 * seed + which)
-    if case["labels"] is not None:
-        mixed = embedded_linear.view(d_y, d_y, stretch=case["labels"], seed=seed + 2**33).answers
+    if changes.labels is not None:
+        mixed = embedded_linear.view(d_y, d_y, stretch=changes.labels, seed=seed + 2**33).answers
         v, learnt = mixed @ v, Answers(learnt.x, learnt.y @ torch.tensor(mixed.T, dtype=torch.float32))
-    if case["rank"] is not None:
-        view = embedded_linear.View(_truncated(view.inputs, case["rank"]), view.answers)
-    net, streams = (
-        embedded_linear.network(view, depth, width if case["width"] is None else case["width"], learnt),
-        [2 * case["stream"] + which],
-    )
-    weights = embedded_linear.start(net, streams, seed, scale=start)
-    if case["live"] is not None:
-        _silence(list(net.replicas.views(weights).values()), case["live"])
-    knobs = {"eta": eta, "lam": case["lam"], "batch_size": batch_size}
-    run = Experiment(net, **knobs, streams=streams, weights=weights, seed=seed, device=device)
-    end = max(1, round(case["time"] * steps))
-    for _ in run.drive(schedules.linear_decay(eta, end), [end], end):  # the frame tells of divergence
-        pass
+    if changes.rank is not None:
+        view = embedded_linear.View(_truncated(view.inputs, changes.rank), view.answers)
+    net, stream = embedded_linear.network(view, depth, changes.width or width, learnt), 2 * changes.stream + which
+    weights = embedded_linear.start(net, [stream], seed, scale=training.start)
+    if changes.live is not None:
+        _silence(list(net.replicas.views(weights).values()), changes.live)
+    weights = training.ended(net, weights, stream, seed=seed, device=device, lam=changes.lam, time=changes.time)
     x = embedded_linear.probe([1.0] * d_x, seed=seed).to(device)
-    *hidden, out = (h[0].cpu() for h in embedded_linear.hidden(net, run.state.weights, x, ends=True)[1:])
-    excess = networks.excess(networks.Embedded(net, view, weights, seed), out, x.cpu(), v)
-    return [h.numpy() for h in hidden], float(excess)
+    *hidden, out = (h[0].cpu() for h in embedded_linear.hidden(net, weights, x, ends=True)[1:])
+    return [h.numpy() for h in hidden], float(networks.excess(view, out, x.cpu(), v))
 
 
 def _truncated(matrix: np.ndarray, rank: int) -> np.ndarray:
@@ -191,3 +174,37 @@ def _silence(layers, live: int) -> None:
             matrix[:, live:] = 0
         if i:
             matrix[:, :, live:] = 0
+
+
+# --- the claims ---------------------------------------------------------------------------------------------------------
+def mean_pair(data: xr.Dataset) -> xr.DataArray:
+    """Mean CKA of all pairs of a hidden layer of A and one of B, (case, seed)."""
+    return data["cka"].mean(("layer_a", "layer_b"), skipna=False)
+
+
+def lowered(data: xr.Dataset) -> xr.DataArray:
+    """By how much a case lowers the CKA of A and B, (case, seed)."""
+    cka = mean_pair(data)
+    return cka.sel(case=BASE) - cka
+
+
+_decides = functools.partial(decides, reads=["spectrum", "noise", "d_x", "steps", "start"], data="pairs")
+
+
+@_decides("platonic.break")
+def ways(data: xr.Dataset) -> Decision:
+    """The way that lowers it least must lower it by more than APART."""
+    drop = lowered(data)
+    drops = drop.sel(case=list(WAYS)).transpose("case", "seed").values
+    weakest = few_seeds(drops[drops.mean(1).argmin()])
+    return with_control(weakest, few_seeds(drop.sel(case=AGAIN)), 0.0, "none of the six, from other starts", APART, "above")
+
+
+@_decides("platonic.not-simplicity")
+def not_simplicity(data: xr.Dataset) -> Decision:
+    """With noise the least aligned of all sizes and tasks is aligned; without noise not even the best aligned is."""
+    cka = mean_pair(data).transpose("case", "seed")
+    noisy = cka.sel(case=list(PLAIN)).values
+    quiet = cka.sel(case=[QUIET.format(name) for name in PLAIN] + [PRIOR]).values
+    worst, best = few_seeds(noisy[noisy.mean(1).argmin()]), few_seeds(quiet[quiet.mean(1).argmax()])
+    return with_control(worst, best, APART, "the noise switched off, the best aligned of all arms", 1.0, "above")

@@ -3,17 +3,29 @@
 Descent on the exact loss keeps W_{i+1}ᵀW_{i+1} - W_iW_iᵀ as it was (up to η²), SGD moves it until its noise is in balance; so its
 layers stay as unlike as the start left them, unless the start is small and the layers balanced all along. Then, without
 views, hidden layer k has the kernel (VᵀV)^(k/L) and alignment comes by itself. Source: document 4, part 3.
+
+Two loops of this package stand beside the one of the engine, `descend` here and `resting.trained`. Both are in float64, for they
+compare differences far below the rounding of the engine's float32. `descend` has the exact gradient in place of batches, and
+finds a step of its own at each step; `resting.trained` draws the noise of a batch and then the same with the other sign, which
+no batch of fixed data does.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
+import torch
 
+from thermolab.instruments import alignment
+from thermolab.phenomena.platonic_alignment import networks
+from thermolab.systems import embedded_linear
 from thermolab.systems.embedded_linear import View, orthogonal
 
 GROW, LIMIT = 1.05, 0.01  # of the steps of `descend`: balance is kept up to the square of a step
+SPREAD = 0.7  # decades of the inserted R, to both sides
+SMALL, LEARNT, COPIES = 0.2, 1e-4, 4  # of the trap: start, of the usual one, excess loss at the end, pairs of networks
 
 
 def descend(
@@ -23,6 +35,7 @@ def descend(
 
     eta: at the first step; it grows by GROW at each, is halved where the loss would rise, and a step is at most LIMIT of |w|.
     inputs: standard deviations, default 1; most: steps at the most.
+    Not the loop of the engine: see above.
     """
     scale = np.ones(v.shape[1]) if inputs is None else np.asarray(inputs, float)
     m_in, m_out, goal = view.inputs * scale, view.answers, v * scale
@@ -55,7 +68,7 @@ def _length(matrices) -> float:
 
 
 def features(view: View, matrices, x: np.ndarray) -> list[np.ndarray]:
-    """Input view, hidden layers, output of W_L, for inputs x [n, d_x]: as `embedded_linear.hidden` with its ends, without replicas."""
+    """Input view, hidden layers, output of W_L, for inputs x [n, d_x]: as `embedded_linear.hidden` with ends, of one replica."""
     found = [x @ view.inputs.T]
     for m in matrices:
         found.append(found[-1] @ m.T)
@@ -71,3 +84,40 @@ def inserted(matrices, seed: int, spread: float) -> list[np.ndarray]:
         w[i] = left * values @ right @ w[i]
         w[i + 1] = w[i + 1] @ (right.T / values @ left.T)
     return w
+
+
+# --- variables of `linear.linear`, {name: (dims, values)} of one seed; both: networks A and B; x: inputs [n, d_x] of the features
+def without_noise(v, both: list[networks.Embedded], excess, inputs, x: np.ndarray) -> dict[str, tuple]:
+    """gd, gd_excess: descent from the start of each network to its `excess` loss under SGD."""
+    ends = [descend(one.view, one.begin, v, excess=e, inputs=inputs) for one, e in zip(both, excess, strict=True)]
+    layers = [h for one, (w, _) in zip(both, ends, strict=True) for h in features(one.view, w, x)]
+    return {"gd": (("layer", "other"), alignment.layer_cka(layers, layers)), "gd_excess": ("net", [e for _, e in ends])}
+
+
+def with_inserts(v, both: list[networks.Embedded], weights, x: np.ndarray, seed: int) -> dict[str, tuple]:
+    """inserted, inserted_excess: R and its inverse between the layers of each trained network, orthogonal, then invertible."""
+    tables, losses = [], []
+    for spread in (0.0, SPREAD):
+        layers = []
+        for i, (one, w) in enumerate(zip(both, weights, strict=True)):
+            trained = [m[0].numpy() for m in embedded_linear.matrices(one.net, w)]
+            layers.append(features(one.view, inserted(trained, 2 * seed + i, spread), x))
+        tables.append(alignment.layer_cka(layers[0] + layers[1], layers[0] + layers[1]))
+        outputs = [torch.from_numpy(own[-1]) for own in layers]
+        losses.append([networks.excess(one.view, h, torch.from_numpy(x), v) for one, h in zip(both, outputs, strict=True)])
+    return {"inserted": (("kind", "layer", "other"), np.stack(tables)), "inserted_excess": (("kind", "net"), np.array(losses))}
+
+
+def trap(v, shapes: networks.Shapes, task: networks.Task, x: np.ndarray, seed: int) -> dict[str, tuple]:
+    """trap: descent from a small start, without views, then with; means over several views and starts."""
+    tables, (d_y, d_x) = [], v.shape
+    for frozen, copy in itertools.product((False, True), range(COPIES)):
+        layers = []
+        for i, (depth, width) in enumerate(shapes.each):
+            own = 2 * seed + i + copy * 2**33
+            view = task.view(own) if frozen else embedded_linear.no_view(d_x, d_y)
+            begin = embedded_linear.gaussian((d_x, *[width] * (depth - 1), d_y), SMALL, own)
+            ended, left = descend(view, begin, v, excess=LEARNT, inputs=task.scale)
+            layers += [h if left <= LEARNT else h * np.nan for h in features(view, ended, x)]  # it must have learnt
+        tables.append(alignment.layer_cka(layers, layers))
+    return {"trap": (("view", "layer", "other"), np.stack(tables).reshape(2, COPIES, *tables[0].shape).mean(1))}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,69 +19,10 @@ from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.phenomena.platonic_alignment import theory
 from thermolab.systems import embedded_linear
-from thermolab.systems.regression import NoisyAnswers, number
+from thermolab.systems.pair import Pair
+from thermolab.systems.regression import NoisyAnswers
 
 D_X, D_Y = 6, len(embedded_linear.NOISE)
-START = 0.6  # of the usual start: `embedded_linear.START` throws some deep networks out at this panel's larger η
-
-
-class Pair:
-    """Two networks on the same `NoisyAnswers` as one system; weights [R, P_A + P_B], the batches of each its own.
-
-    profile: σ [d_y] of the noise at the knob noise = 1. Knobs: eta, lam, noise (0 for none). batch_size is one for both.
-    """
-
-    name = "pair"
-    gauges = ("U", "U_a", "U_b")
-    has_batches = True
-    choices: ClassVar = {}
-    less_noise = "a larger batch"  # what helps against divergence
-
-    def __init__(self, nets, profile):
-        self.nets, self.profile, self.knobs = tuple(nets), np.asarray(profile, float), {"noise": 1.0}
-        self.sizes = [net.n_parameters for net in self.nets]
-        self.n_parameters = sum(self.sizes)
-
-    def settings(self) -> dict:
-        """Plain values that describe this system."""
-        return {"a": self.nets[0].settings(), "b": self.nets[1].settings(), "profile": self.profile.tolist()}
-
-    def to(self, device) -> None:
-        """Move the data, which both share, and the frozen views."""
-        data = self.nets[0].data.to(device)
-        for net in self.nets:
-            net.to(device)
-            net.data = data
-
-    def choose_backend(self, weights: torch.Tensor) -> str:
-        """That of both networks."""
-        return self.nets[0].choose_backend(weights)
-
-    def parts(self, weights: torch.Tensor) -> list[torch.Tensor]:
-        """The weights [R, P] of A and of B."""
-        return list(weights.split(self.sizes, 1))
-
-    def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
-        """Gaussian weights of A and of B."""
-        own = [embedded_linear.start(net, 2 * streams + i, seed, scale=START) for i, net in enumerate(self.nets)]
-        return torch.cat(own, 1)
-
-    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
-        """n steps of both, in place. weights [R, P_A + P_B]; knobs and streams [R].
-
-        Returns the means over the steps of the losses before each, {name: [R] float64}: U_a of A, U_b of B, U their mean; and
-        the step [R] by which one of them diverged, -1 where none did.
-        """
-        self.nets[0].data.follow(lambda knobs: number(knobs, "noise") * self.profile, knobs, "noise")
-        losses, diverged = [], []
-        for i, (net, part) in enumerate(zip(self.nets, self.parts(weights), strict=True)):
-            own = part.contiguous()
-            found, bad = net.advance(own, first_step, n, knobs, seed, 2 * streams + i, radius)
-            part.copy_(own)
-            losses.append(found["U"])
-            diverged.append(bad)
-        first = torch.where((diverged[0] < 0) | (diverged[1] < 0), torch.maximum(*diverged), torch.minimum(*diverged))
-        return {"U": (losses[0] + losses[1]) / 2, "U_a": losses[0], "U_b": losses[1]}, first
 
 
 def names(depth_a: int, depth_b: int) -> tuple[str, ...]:
@@ -102,7 +42,9 @@ def _build(*, seed, device, eta, lam, batch_size, noise, depth_a, width_a, depth
     shared = NoisyAnswers(data.x, clean, data.y - clean)
     views = [embedded_linear.view(D_X, D_Y, seed=2 * seed + i) for i in range(2)]
     shapes = ((depth_a, width_a), (depth_b, width_b))
-    pair = Pair([embedded_linear.network(see, *shape, shared) for see, shape in zip(views, shapes, strict=True)], embedded_linear.NOISE)
+    pair = Pair(
+        [embedded_linear.network(see, *shape, shared) for see, shape in zip(views, shapes, strict=True)], embedded_linear.NOISE
+    )
     least = [theory.minimum(see, v, pair.profile, depth) for see, (depth, _) in zip(views, shapes, strict=True)]
     look = functools.partial(_look, views=views, kernel=least[0][0][0] @ views[0].inputs)
     excess = np.mean([depth * q for (_, q), (depth, _) in zip(least, shapes, strict=True)])
@@ -146,7 +88,7 @@ def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
 
 
 PAIR = Scenario(
-    name="platonic-alignment.pair",
+    name="platonic_alignment.pair",
     build=_build,
     settings={
         "eta": Knob("learning rate η", 1e-3, 0.1),

@@ -1,19 +1,23 @@
-"""Networks A and B of the recipes: their settings, their data and views, and their training.
+"""Networks A and B of the recipes: the settings that several recipes share, their data and views, and their training.
 
-SGD at constant η after a warm-up, in which a deep network finds the weakest singular value of V (at the full η at once it may
-never), then a final decay of η to 0, which takes away what fluctuates and leaves the alignment that was reached: that one moves
-as η². All arms of a network, its learning rates and weight decays, start from the same weights and see the same batches.
+`train`, for the recipes that compare arms: SGD at constant η after a warm-up, in which a deep network finds the weakest singular
+value of V (at the full η at once it may never), then a final decay of η to 0, which takes away what fluctuates and leaves the
+alignment that was reached: that one moves as η². All arms of a network, its learning rates and weight decays, start from the
+same weights and see the same batches. `Training`, for the others, has the final decay alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 
+from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
-from thermolab.phenomena.common import validate
+from thermolab.engine.rules import Count, Positive, Positives, integer, not_negative, positive, several
 from thermolab.phenomena.platonic_alignment import theory
 from thermolab.systems import embedded_linear
 from thermolab.systems.network import NetworkOnData
@@ -21,6 +25,76 @@ from thermolab.systems.network import NetworkOnData
 WARM_UP, DECAY = 0.1, 0.25  # shares of the steps in which η rises, and in which it falls, linearly
 START = 0.5  # of the usual Gaussian start: at 0.7 one in ten deep networks diverges at once
 STAGES = 200  # in which η is changed
+
+Depth = Annotated[int, integer(2)]  # with one hidden layer or more
+Stretch = Annotated[Sequence[float], several(positive(), 2, 2)]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Trainable matrices, and neurons of each hidden layer, of networks A and B."""
+
+    depth_a: Depth = 3
+    depth_b: Depth = 4
+    width_a: Count = 8
+    width_b: Count = 12
+
+    @property
+    def each(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(depth, width) of A and of B."""
+        return (self.depth_a, self.width_a), (self.depth_b, self.width_b)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What A and B learn, what each sees of it, and how they start.
+
+    spectrum: singular values of V, not all 0; noise: σ of each answer; inputs: σ of each input (default 1, one input more than
+    answers); stretch: singular values of each frozen matrix, from … to; start: of the usual Gaussian start.
+    Raises ValueError, one line, where these do not fit each other.
+    """
+
+    spectrum: Annotated[Sequence[float], several(not_negative())] = embedded_linear.SPECTRUM
+    noise: Positives = embedded_linear.NOISE
+    inputs: Positives = None
+    stretch: Stretch = embedded_linear.STRETCH
+    start: Positive = START
+
+    def __post_init__(self):
+        if not any(self.spectrum):
+            raise ValueError(f"spectrum={list(self.spectrum)} is 0; allowed: one number above 0 or more")
+        if len(self.noise) != len(self.spectrum):
+            raise ValueError(
+                f"noise={list(self.noise)} has another length; allowed: {len(self.spectrum)} numbers, as spectrum has"
+            )
+        if len(self.scale) < len(self.spectrum):
+            raise ValueError(f"inputs={list(self.inputs)} are too few; allowed: {len(self.spectrum)} or more, as spectrum has")
+
+    @property
+    def scale(self) -> np.ndarray:
+        """σ [d_x] of each input."""
+        return np.ones(len(self.spectrum) + 1) if self.inputs is None else np.asarray(self.inputs, float)
+
+    def target(self, seed: int) -> np.ndarray:
+        """V [d_y, d_x]."""
+        return embedded_linear.target(self.spectrum, len(self.scale), seed=seed)
+
+    def view(self, seed: int) -> embedded_linear.View:
+        """The view of a network."""
+        return embedded_linear.view(len(self.scale), len(self.spectrum), stretch=self.stretch, seed=seed)
+
+    def fits(self, **widths: int) -> None:
+        """Raises ValueError, one line, for a width that is less than the rank of V."""
+        rank = int(np.count_nonzero(self.spectrum))
+        for name, width in widths.items():
+            if width < rank:
+                raise ValueError(f"{name}={width} is too small; allowed: {rank} or more, the rank of V")
+
+    def pace(self, depths: Sequence[int], batch_size: int, eta: float | None, steps: int | None) -> tuple[float, int]:
+        """η and steps: those given, else those of `theory.recommended`."""
+        known = {"inputs": self.scale, "stretch": self.stretch, "batch_size": batch_size, "eta": eta}
+        eta, enough = theory.recommended(depths, self.spectrum, self.noise, **known)
+        return eta, enough if steps is None else steps
 
 
 @dataclass(frozen=True)
@@ -38,41 +112,20 @@ class Embedded:
         return [m[0].numpy() for m in embedded_linear.matrices(self.net, self.weights)]
 
 
-def pair(shapes, spectrum, noise, inputs, stretch, start, seed) -> tuple[np.ndarray, list[Embedded]]:
-    """V, and networks A and B of these (depth, width) on the same data, each with a view and a start of its own."""
-    v = embedded_linear.target(spectrum, len(inputs), seed=seed)
-    data = embedded_linear.answers(v, noise, inputs=inputs, seed=seed)
-    found = []
-    for i, (depth, width) in enumerate(shapes):
+def pair(shapes: Shapes, task: Task, seed: int) -> tuple[np.ndarray, list[Embedded]]:
+    """V, and networks A and B on the same data, each with a view and a start of its own.
+
+    Raises ValueError, one line, for a width that is too small for V.
+    """
+    task.fits(width_a=shapes.width_a, width_b=shapes.width_b)
+    v, found = task.target(seed), []
+    data = embedded_linear.answers(v, task.noise, inputs=task.scale, seed=seed)
+    for i, shape in enumerate(shapes.each):
         own = 2 * seed + i
-        view = embedded_linear.view(len(inputs), len(spectrum), stretch=stretch, seed=own)
-        net = embedded_linear.network(view, depth, width, data)
-        found.append(Embedded(net, view, embedded_linear.start(net, [0], own, scale=start), own))
+        view = task.view(own)
+        net = embedded_linear.network(view, *shape, data)
+        found.append(Embedded(net, view, embedded_linear.start(net, [0], own, scale=task.start), own))
     return v, found
-
-
-def checked(depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum, noise, inputs, stretch, start, n_seeds) -> dict:
-    """The settings that all runs share, or a ValueError."""
-    validate.counts(depth_a=depth_a, depth_b=depth_b, width_a=width_a, width_b=width_b, batch_size=batch_size, n_seeds=n_seeds)
-    validate.counts(**({} if steps is None else {"steps": steps}))
-    validate.positive(start=start, stretch=min(stretch), noise=min(noise), **({} if eta is None else {"eta": eta}))
-    inputs = np.ones(len(spectrum) + 1) if inputs is None else np.asarray(inputs, float)
-    validate.positive(inputs=inputs.min())
-    if min(depth_a, depth_b) < 2:
-        raise ValueError(f"depths {depth_a} and {depth_b} are not allowed; allowed: 2 or more, for one hidden layer")
-    if min(spectrum) < 0 or max(spectrum) <= 0 or not np.isfinite(spectrum).all():
-        raise ValueError(f"spectrum={tuple(spectrum)} is not allowed; allowed: numbers of 0 or more, not all 0")
-    if len(noise) != len(spectrum) or len(inputs) < len(spectrum):
-        raise ValueError(f"{len(noise)} noises, {len(spectrum)} singular values, {len(inputs)} inputs; allowed: n, n, n or more")
-    rank = int(np.count_nonzero(spectrum))
-    if min(width_a, width_b) < rank:
-        raise ValueError(f"widths {width_a} and {width_b} are too small; allowed: {rank} or more, the rank of V")
-    known = {"inputs": inputs, "stretch": stretch, "batch_size": batch_size, "eta": eta}
-    eta, enough = theory.recommended((depth_a, depth_b), spectrum, noise, **known)
-    steps = enough if steps is None else steps
-    return {"shapes": ((depth_a, width_a), (depth_b, width_b)), "eta": eta, "batch_size": batch_size, "steps": steps,
-            "spectrum": tuple(spectrum), "noise": tuple(noise), "inputs": inputs, "stretch": tuple(stretch),
-            "start": start}  # fmt: skip
 
 
 def layers(depth_a: int, depth_b: int) -> dict:
@@ -89,7 +142,7 @@ def stages(steps: int, frames: int) -> np.ndarray:
     return np.diff(ends).reshape(frames, per_frame)
 
 
-def train(one: Embedded, rates, lams, *, batch_size, steps, frames, device) -> torch.Tensor:
+def train(one: Embedded, rates, lams, *, batch_size: int, steps: int, frames: int, device: str) -> torch.Tensor:
     """Weights [frames + 1, R, P] of the arms."""
     arms = len(rates)
     run = Experiment(one.net, eta=rates, lam=lams, batch_size=batch_size, weights=one.weights.repeat(arms, 1),
@@ -101,8 +154,37 @@ def train(one: Embedded, rates, lams, *, batch_size, steps, frames, device) -> t
             run.set(eta=rates * min(1, done / WARM_UP, (1 - done) / DECAY))
             run.advance(length)
         found.append(run.state.weights.cpu())
-    run.frame()  # tells of divergence
+    run.raise_if_diverged()
     return torch.stack(found)
+
+
+@dataclass(frozen=True)
+class Training:
+    """SGD whose last quarter of the steps lowers η to 0. start: of the weights, in units of the usual Gaussian start."""
+
+    eta: Positive = 0.02
+    batch_size: Count = 8
+    steps: Count = 12_000
+    start: Positive = START
+
+    def ended(
+        self,
+        net: NetworkOnData,
+        weights: torch.Tensor,
+        stream: int,
+        *,
+        seed: int,
+        device: str,
+        lam: float = 0.0,
+        time: float = 1.0,
+    ) -> torch.Tensor:
+        """Weights [1, P] in the end, from `weights`. stream: of the batches; time: a factor on the steps."""
+        knobs = {"eta": self.eta, "lam": lam, "batch_size": self.batch_size}
+        run = Experiment(net, **knobs, streams=[stream], weights=weights, seed=seed, device=device)
+        end = max(1, round(time * self.steps))
+        for _ in run.drive(schedules.linear_decay(self.eta, end), [end], end):  # the frame tells of divergence
+            pass
+        return run.state.weights
 
 
 def features(one: Embedded, weights: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
@@ -111,7 +193,7 @@ def features(one: Embedded, weights: torch.Tensor, x: torch.Tensor) -> list[torc
     return [h.unflatten(0, weights.shape[:2]) for h in found]
 
 
-def excess(one: Embedded, output: torch.Tensor, x: torch.Tensor, v: np.ndarray) -> np.ndarray:
+def excess(view: embedded_linear.View, output: torch.Tensor, x: torch.Tensor, v: np.ndarray) -> np.ndarray:
     """Mean of |f - Vx|² over x, for the output of W_L [..., n, d_y]: the loss less that of V itself, if x has exact moments."""
-    miss = output @ torch.from_numpy(one.view.answers.T) - x @ torch.from_numpy(v.T)
+    miss = output @ torch.from_numpy(view.answers.T) - x @ torch.from_numpy(v.T)
     return miss.square().sum(-1).mean(-1).numpy()

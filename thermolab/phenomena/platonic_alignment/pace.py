@@ -1,77 +1,79 @@
 """How fast networks align: at equal numbers of steps the larger η is ahead, on the clock η²t all are level.
 
 Every run has its own warm-up and final decay, so that all end at the same loss. Source: document 2, ablations.
+GROWS, the tolerance, is 0.1 of CKA, ten times what an aligned pair may lack (`linear.ALIGNED`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated
+
 import numpy as np
 import xarray as xr
 
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, integer, several
 from thermolab.instruments import alignment
-from thermolab.phenomena.common import validate
 from thermolab.phenomena.platonic_alignment import networks
 from thermolab.phenomena.platonic_alignment.linear import PROBES
+from thermolab.phenomena.platonic_alignment.tables import between
 from thermolab.systems import embedded_linear
 
+GROWS = 0.1
 
-@Recipe
+
+@recipe("pace of alignment", shared=["steps"], dims=("clock", "eta", "seed", "layer", "other", "net"))
 def pace(
-    depth_a: int = 3,
-    depth_b: int = 4,
-    width_a: int = 8,
-    width_b: int = 12,
+    shapes: networks.Shapes,
+    task: networks.Task,
     *,
-    eta: float | None = None,
-    divisors=(1, 2, 4),
-    batch_size: int = 16,
-    steps: int = 3000,
-    spectrum=embedded_linear.SPECTRUM,
-    noise=embedded_linear.NOISE,
-    inputs=None,
-    stretch=embedded_linear.STRETCH,
-    start: float = networks.START,
+    eta: Positive = None,
+    divisors: Annotated[Sequence[int], several(integer(1), 2)] = (1, 2, 4),
+    batch_size: Count = 16,
+    steps: Count = 3000,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Alignment after training at η/divisor, warm-up and final decay included, for equally many steps and for equal η² × steps.
 
-    steps: at η itself; the rest as in `linear`. Returns a Dataset: (clock, eta, seed): cka (…, layer, other), at the end, and
-    excess (…, net); steps (clock, eta); clock: "steps", the same number for all η, or "eta2t", divisor² as many.
+    eta: default as in `linear.linear`; divisors: two or more that rise; steps: at η itself; the rest as there.
+
+    Returns a Dataset: (clock, eta, seed): cka (…, layer, other), at the end, and excess (…, net); steps (clock, eta); clock:
+    "steps", the same number for all η, or "eta2t", divisor² as many.
     Raises ValueError for settings that are out of range. Source: document 2, ablations.
     """
-    common = networks.checked(
-        depth_a, depth_b, width_a, width_b, eta, batch_size, steps, spectrum, noise, inputs, stretch, start, n_seeds
-    )
-    validate.counts(**{f"divisors[{i}]": d for i, d in enumerate(divisors)})
-    if len(divisors) < 2 or (np.diff(divisors) <= 0).any():
-        raise ValueError(f"divisors={tuple(divisors)} are not allowed; allowed: two or more that rise")
-    rates, numbers = common.pop("eta") / np.array(divisors), seeds(seed, n_seeds)
-    lengths = np.array([[steps] * len(divisors), [steps * d * d for d in divisors]])
-    settings = common | {"rates": rates, "lengths": lengths, "device": str(device)}
-    del settings["steps"]
-    parts = yield Jobs(_pace, [settings | {"seed": s} for s in numbers], "pace of alignment")
-    values = {"cka": (("clock", "eta", "seed", "layer", "other"), np.stack([p["cka"] for p in parts], 2)),
-              "excess": (("clock", "eta", "seed", "net"), np.stack([p["excess"] for p in parts], 2)),
-              "steps": (("clock", "eta"), lengths)}  # fmt: skip
-    where = {"clock": ["steps", "eta2t"], "eta": rates, "net": ["A", "B"], "seed": numbers}
-    return xr.Dataset(values, coords=where | networks.layers(depth_a, depth_b))
-
-
-def _pace(*, rates, lengths, shapes, batch_size, spectrum, noise, inputs, stretch, start, seed, device) -> dict:
-    """cka [clock, eta, layer, other] and excess [clock, eta, net] at the end."""
-    v, both = networks.pair(shapes, spectrum, noise, inputs, stretch, start, seed)
-    x, tables, losses = embedded_linear.probe(inputs, PROBES, seed=seed), {}, {}
-    for steps in np.unique(lengths):
-        arms = np.unique(np.nonzero(lengths == steps)[1])
-        how = {"batch_size": batch_size, "steps": int(steps), "frames": 1, "device": device}
+    if list(divisors) != sorted(set(divisors)):
+        raise ValueError(f"divisors={list(divisors)} do not rise; allowed: two or more that rise")
+    eta, steps = task.pace((shapes.depth_a, shapes.depth_b), batch_size, eta, steps)
+    rates, lengths = eta / np.array(divisors), np.array([[steps] * len(divisors), [steps * d * d for d in divisors]])
+    v, both = networks.pair(shapes, task, seed)
+    x, tables, losses = embedded_linear.probe(task.scale, PROBES, seed=seed), {}, {}
+    for number in np.unique(lengths):  # arms of the same length run side by side
+        arms = np.unique(np.nonzero(lengths == number)[1])
+        how = {"batch_size": batch_size, "steps": int(number), "frames": 1, "device": device}
         runs = [networks.train(one, rates[arms], 0.0 * rates[arms], **how)[-1:] for one in both]
         found = [networks.features(one, w, x) for one, w in zip(both, runs, strict=True)]
         layers = [h[0] for one in found for h in one]
-        excess = [networks.excess(one, h[-1][0], x, v) for one, h in zip(both, found, strict=True)]
+        excess = [networks.excess(one.view, h[-1][0], x, v) for one, h in zip(both, found, strict=True)]
         for arm, table, lost in zip(arms, alignment.layer_cka(layers, layers), np.transpose(excess), strict=True):
-            tables[steps, arm], losses[steps, arm] = table, lost
-    at = [[(steps, arm) for arm, steps in enumerate(row)] for row in lengths]
-    return {k: np.array([[d[key] for key in row] for row in at]) for k, d in (("cka", tables), ("excess", losses))}
+            tables[number, arm], losses[number, arm] = table, lost
+    at = [[(number, arm) for arm, number in enumerate(row)] for row in lengths]
+    cka, excess = (np.array([[d[key] for key in row] for row in at]) for d in (tables, losses))
+    return xr.Dataset(
+        {
+            "cka": (("clock", "eta", "layer", "other"), cka),
+            "excess": (("clock", "eta", "net"), excess),
+            "steps": (("clock", "eta"), lengths),
+        },
+        coords={"clock": ["steps", "eta2t"], "eta": rates, "net": ["A", "B"], **networks.layers(shapes.depth_a, shapes.depth_b)},
+    )
+
+
+@decides("platonic.eta", reads=["divisors", "steps", "spectrum", "noise", "inputs", "stretch", "start"], data="pace")
+def larger_rates_are_ahead(data: xr.Dataset) -> Decision:
+    """What the largest η gains over the smallest in the worst pair, in equally many steps, against equal η² × steps."""
+    worst = between(data["cka"])
+    gains = (worst.isel(eta=0) - worst.isel(eta=-1)).sel(clock=["steps", "eta2t"])
+    return with_control(*map(few_seeds, gains), 0.0, "the same for equal η²t, where the curves coincide", GROWS, "above")

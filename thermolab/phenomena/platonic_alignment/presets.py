@@ -1,39 +1,55 @@
-"""What each preset of notebook 05 measures: keyword arguments of the recipes. What is empty is their default, preset lab."""
+"""What notebook 05 measures at its checked parameters, and what it keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
+import xarray as xr
+
+from thermolab.engine import traces as kept
 from thermolab.phenomena.common import presets
+from thermolab.phenomena.platonic_alignment import breaking, digits, linear, minimum, neural_collapse, pace, resting, tables
 
-RECIPES = ("linear", "pace", "here", "minima", "resting", "relu", "tanh", "pairs", "classes")
-SIZES: dict[str, dict[str, dict]] = {
-    "lab": {name: {} for name in RECIPES} | {"resting": {"steps": 12_000}},
-    "smoke": {
-        "linear": {"steps": 3000, "frames": 6},
-        "pace": {"steps": 400},
-        "here": {"steps": 3000, "frames": 2},
-        "minima": {"shapes": ((2, 6), (3, 6))},
-        "resting": {"steps": 1500},
-        "relu": {"steps": 4000},
-        "tanh": {"steps": 1000},
-        "pairs": {"steps": 2500},
-        "classes": {"steps": 2000},
-    },
+SMOKE: dict[str, dict] = {
+    "linear": {"steps": 3000, "frames": 6},
+    "pace": {"steps": 400},
+    "here": {"steps": 3000, "frames": 2},
+    "minima": {"shapes": ((2, 6), (3, 6))},
+    "resting": {"steps": 1500},
+    "digits_relu": {"steps": 4000},
+    "digits_tanh": {"steps": 1000},
+    "pairs": {"steps": 2500},
+    "classes": {"steps": 2000},
 }
-n_seeds = partial(presets.n_seeds, smoke=2)
+SIZES = {"lab": {"resting": {"steps": 12_000}}, "smoke": SMOKE}  # what is not here is the recipe's default
 
 
-def shape(setup) -> dict:
-    """Depths and widths of the two networks."""
-    return {name: getattr(setup, name) for name in ("depth_a", "depth_b", "width_a", "width_b")}
+def datasets(setup) -> dict[str, partial]:
+    """What the notebook measures, by name: recipes with their settings, not yet called.
 
-
-def point(setup) -> dict:
-    """Settings of `linear.linear` at the working point, which is the last arm."""
-    return shape(setup) | {
-        "eta": setup.eta,
-        "batch_size": setup.batch_size,
-        "factors": (1.0,),
-        "lams": (setup.lam,) if setup.lam else (),
+    here: the working point, of which the last arm counts. setup: the checked parameters.
+    """
+    shapes = {name: getattr(setup, name) for name in ("depth_a", "depth_b", "width_a", "width_b")}
+    point = {"eta": setup.eta, "batch_size": setup.batch_size, "factors": (1.0,), "lams": (setup.lam,) if setup.lam else ()}
+    plan = {
+        "linear": partial(linear.linear, **shapes),
+        "pace": partial(pace.pace, **shapes),
+        "here": partial(linear.linear, **shapes, **point),
+        "minima": partial(minimum.minima),
+        "resting": partial(resting.resting),
+        "digits_relu": partial(digits.digits, activation="relu"),
+        "digits_tanh": partial(digits.digits, activation="tanh"),
+        "pairs": partial(breaking.pairs),
+        "classes": partial(neural_collapse.neural_collapse),
     }
+    common = presets.common(setup, smoke=2)
+    return {name: partial(call, **SIZES[setup.preset].get(name, {}), **common) for name, call in plan.items()}
+
+
+def traces(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """What results.nc keeps: of the linear networks and their pace, of those on digits, and the working point's worst pair."""
+    named = {name: found[name] for name in ("linear", "pace", "digits_relu", "digits_tanh")}
+    named["linear"] = named["linear"].drop_vars("null")
+    worst = tables.between(tables.final(found["here"], -1)).reset_coords(drop=True)
+    return xr.Dataset(kept.prefixed(named) | {"cka": worst.rename(seed="point_seed")})

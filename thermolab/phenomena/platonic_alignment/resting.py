@@ -19,9 +19,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, Positives
 from thermolab.instruments import alignment
-from thermolab.phenomena.common import validate
 from thermolab.phenomena.platonic_alignment import descent, networks, theory
 from thermolab.phenomena.platonic_alignment.linear import PROBES
 from thermolab.systems import embedded_linear
@@ -33,58 +33,46 @@ FINE = 0.15  # of the slow motion: its step, in units of B/(η² λ_max)
 LAWS = ("predicted", "independent", "opposite")
 
 
-@Recipe
+@recipe("where SGD comes to rest", dims=("law", "seed", "layer", "other"))
 def resting(
-    depth_a: int = 6,
-    depth_b: int = 5,
+    depth_a: networks.Depth = 6,
+    depth_b: networks.Depth = 5,
     *,
-    eta: float | None = None,
-    batch_size: int = 16,
-    steps: int = 20_000,
-    spectrum=STEEP,
-    noise=embedded_linear.NOISE,
-    inputs=None,
-    stretch=embedded_linear.STRETCH,
+    eta: Positive = None,
+    batch_size: Count = 16,
+    steps: Count = 20_000,
+    spectrum: Positives = STEEP,
+    noise: Positives = embedded_linear.NOISE,
+    inputs: Positives = None,
+    stretch: networks.Stretch = embedded_linear.STRETCH,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """Alignment of A and B, which start at the minimum of F, as the slow motion goes on and under SGD with two kinds of noise.
 
     Layers are as wide as V has singular values, none 0; steps: with a final decay, and as much η²t for the slow motion; the rest
     as in `linear.linear`; device: all is done on the CPU. Returns a Dataset: cka (law, seed, layer, other) of all hidden layers;
     law: "predicted", the slow motion, "independent", SGD, and "opposite", SGD whose every other step has the inputs of the step
-    before and its noise with the other sign.
+    before and its noise with the other sign; with coordinates of (layer), the network, and eta.
     Raises ValueError for settings that are out of range.
     """
-    validate.all_positive("spectrum", spectrum)
-    width = len(spectrum)
-    common = networks.checked(
-        depth_a, depth_b, width, width, eta, batch_size, steps, spectrum, noise, inputs, stretch, networks.START, n_seeds
-    )
-    settings = {k: x for k, x in common.items() if k not in ("shapes", "start")} | {"depths": (depth_a, depth_b)}
-    numbers = seeds(seed, n_seeds)
-    parts = yield Jobs(_resting, [settings | {"seed": s} for s in numbers], "where SGD comes to rest")
-    of = [net for net, depth in (("A", depth_a), ("B", depth_b)) for _ in range(depth - 1)]
-    return xr.Dataset(
-        {"cka": (("law", "seed", "layer", "other"), np.stack(parts, 1))},
-        coords={"law": list(LAWS), "seed": numbers, "of": ("layer", of), "eta": common["eta"]},
-    )
-
-
-def _resting(*, depths, eta, batch_size, steps, spectrum, noise, inputs, stretch, seed) -> np.ndarray:
-    v, layers = embedded_linear.target(spectrum, len(inputs), seed=seed), {law: [] for law in LAWS}
-    x = embedded_linear.probe(inputs, PROBES, seed=seed).numpy()
+    task = networks.Task(spectrum, noise, inputs, stretch)
+    eta, steps = task.pace((depth_a, depth_b), batch_size, eta, steps)
+    v, scale, layers = task.target(seed), task.scale, {law: [] for law in LAWS}
+    x = embedded_linear.probe(scale, PROBES, seed=seed).numpy()
     time = eta**2 * sum(fallen(k, steps) ** 2 for k in range(steps)) / batch_size
-    for i, depth in enumerate(depths):
-        view = embedded_linear.view(len(inputs), len(spectrum), stretch=stretch, seed=2 * seed + i)
-        begin, _ = theory.minimum(view, v, noise, depth, inputs)
-        how = {"batch_size": batch_size, "steps": steps, "seed": 2 * seed + i}
-        ends = {"predicted": moved(view, begin, v, noise, time, inputs=inputs, eta=eta)}
-        ends |= {law: trained(view, begin, v, noise, eta, inputs=inputs, opposite=law == "opposite", **how) for law in LAWS[1:]}
+    for i, depth in enumerate((depth_a, depth_b)):
+        own = 2 * seed + i
+        view = task.view(own)
+        begin, _ = theory.minimum(view, v, noise, depth, scale)
+        how = {"inputs": scale, "batch_size": batch_size, "steps": steps, "seed": own}
+        ends = {"predicted": moved(view, begin, v, noise, time, inputs=scale, eta=eta)}
+        ends |= {law: trained(view, begin, v, noise, eta, opposite=law == "opposite", **how) for law in LAWS[1:]}
         for law, matrices in ends.items():
             layers[law] += descent.features(view, matrices, x)[1:-1]
-    return np.stack([alignment.layer_cka(found, found) for found in layers.values()])
+    cka = np.stack([alignment.layer_cka(found, found) for found in layers.values()])
+    of = [net for net, depth in (("A", depth_a), ("B", depth_b)) for _ in range(depth - 1)]
+    return xr.Dataset({"cka": (("law", "layer", "other"), cka)}, coords={"law": list(LAWS), "of": ("layer", of), "eta": eta})
 
 
 def moved(view, begin, v, noise, time: float, *, inputs=None, eta: float = 0.0) -> list[np.ndarray]:
@@ -130,7 +118,10 @@ def _jacobian(matrices, first, last) -> torch.Tensor:
 
 
 def trained(view, begin, v, noise, eta, *, batch_size, steps, seed, inputs=None, opposite=False) -> list[np.ndarray]:
-    """W_1 … W_L after SGD in float64 from `begin`; opposite: every other step takes the noise of the last with a minus."""
+    """W_1 … W_L after SGD in float64 from `begin`; opposite: every other step takes the noise of the last with a minus.
+
+    Not the loop of the engine: see `descent`.
+    """
     x, e = samples(np.ones(v.shape[1]) if inputs is None else inputs, noise, seed=seed)
     seen, clean, matrices = x @ view.inputs.T, x @ v.T, list(begin)
     rng = np.random.default_rng([seed, 9])

@@ -1,7 +1,7 @@
 """Closed forms of alignment: the kernel of all hidden layers at the minimum of F, the weights there, and E|g|².
 
-To leading order SGD follows the gradient of F_η = L + (η/4) E|g|² (page 00). For an embedded deep linear network (`embedded_linear`)
-let x̃ = M_in Z x, C_i = W_i … W_1, A_i = M_out W_L … W_{i+1}. At the minimum of L, batches of size B have
+To leading order SGD follows the gradient of F_η = L + (η/4) E|g|² (page 00). For an embedded deep linear network
+(`embedded_linear`) let x̃ = M_in Z x, C_i = W_i … W_1, A_i = M_out W_L … W_{i+1}. At the minimum of L, batches of size B have
 
     E|g|² = (4/B) Σ_i Tr(A_iᵀ Σ_ε A_i) Tr(C_{i-1} Σ_x̃ C_{i-1}ᵀ),    i = 1 … L,
 
@@ -102,7 +102,7 @@ def sharpness(view: View, matrices, inputs=None) -> float:
 def recommended(
     depths, spectrum, noise, *, inputs=None, stretch=embedded_linear.STRETCH, batch_size: int = 16, eta: float | None = None
 ) -> tuple[float, int]:
-    """η (unless it is given) and steps, a quarter of them for the final decay, for depths, data and views as in `embedded_linear`.
+    """η (unless it is given) and steps, a quarter of them for the final decay, for data and views as in `embedded_linear`.
 
     Of 8 random views the worst counts. η is 0.7/λ_max with the `sharpness` at `minimum`, for at 1/λ_max a deep network can lose
     its weakest singular value for good, and less where the excess loss η L q/B of fluctuations would exceed 5 % of |V Σ_x^½|².

@@ -1,18 +1,16 @@
 """Progressive sharpening: what uneven label noise does to curvature (notebook 06; document 4, part 4, and document 2).
 
-theory, hessian: closed forms and exact curvature. setting: networks and noisy answers. settled, switch, starts, orbit, cause:
-the recipes for two layers; edge, language: descent at the edge of stability, and a small language. claims (with a claims_… for
-each part): the verdicts they decide. live: what runs in the panels. exercises: the checks of the notebook's exercises. sizes:
-what each preset measures.
+theory: closed forms. two_layers: networks that learn noisy answers. Recipes, each with the checks of its claims: settled, switch,
+starts and orbit for two layers; cause for two networks with views of their own; edge, descent at the edge of stability;
+language, on the words of next_words. presets: what the notebook measures. exercises: the checks of its exercises. Imported by
+themselves: figures, what it shows, and live, what runs in its panels.
 """
 
 from thermolab.phenomena.progressive_sharpening import (
     cause,
-    claims,
     edge,
     exercises,
     language,
-    live,
     orbit,
     presets,
     settled,
@@ -21,17 +19,4 @@ from thermolab.phenomena.progressive_sharpening import (
     theory,
 )
 
-__all__ = [
-    "cause",
-    "claims",
-    "edge",
-    "exercises",
-    "language",
-    "live",
-    "orbit",
-    "presets",
-    "settled",
-    "starts",
-    "switch",
-    "theory",
-]
+__all__ = ["cause", "edge", "exercises", "language", "orbit", "presets", "settled", "starts", "switch", "theory"]

@@ -2,7 +2,7 @@
 
 The noise of the answers keeps its power while its imbalance ρ = σ_max/σ_min is turned. The function that the networks compute
 does not change, only where they are on its symmetry orbit: in a linear network λ_max goes to the closed form, and the hidden
-kernel W₁ᵀW₁ to that of `platonic_alignment`, which is diag σ here: one cause, two gauges. The other panel has no noise.
+kernel W₁ᵀW₁ to that of `platonic_alignment`, which is diag σ here: one cause, two observables. The other panel has no noise.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
+from thermolab.engine.rules import positive, several
 from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue
 from thermolab.instruments.two_layer_hessian import hessian
-from thermolab.phenomena.progressive_sharpening import edge, setting, theory
+from thermolab.phenomena.progressive_sharpening import edge, theory, two_layers
 from thermolab.systems import teacher_student
 from thermolab.systems.regression import NoisyAnswers, NoisyNetwork, number, profile, samples
 
 SCALE = 0.5  # of the start: the usual one is so sharp that small batches throw it out
+SHAPE = several(positive(), 2, 16)  # what a list of standard deviations may be
 FIRST, WARM = 40, 6  # Hessian products of the first frame, and of the others
 
 
@@ -33,19 +34,15 @@ class Profile(Knob):
     """A list of standard deviations, which no panel offers."""
 
     shown: bool = False
-    longest: int = 16
 
     @property
     def allowed(self) -> str:
         """What is allowed, in words."""
-        return f"a list of 2 to {self.longest} positive numbers"
+        return SHAPE.allowed
 
     def check(self, name: str, value) -> tuple[float, ...]:
         """The list as a tuple; raises ValueError, one line."""
-        fits = isinstance(value, list | tuple) and 2 <= len(value) <= self.longest
-        if not fits or not all(isinstance(v, Real) and 0 < v < np.inf for v in value):
-            raise ValueError(f"{name}={value!r} is not allowed; allowed: {self.allowed}")
-        return tuple(map(float, value))
+        return SHAPE(name, value)
 
 
 def _sigma(settings: Mapping, knobs: Mapping) -> np.ndarray:
@@ -66,14 +63,14 @@ def _look(system, state, knobs, *, settings: Mapping, probe: torch.Tensor) -> di
 
 
 def _network(*, seed, device, eta, lam, batch_size, replicas, imbalance, noise_std, **settings) -> Experiment:
-    d, activation = len(setting.check(settings["noise_profile"], settings["width"])), settings["activation"]
-    net = setting.learner(np.ones(d), activation, width=settings["width"], seed=seed)
+    shape, activation = settings["noise_profile"], settings["activation"]
+    two_layers.enough_for(shape, width=settings["width"])
+    d = len(shape)
+    net = two_layers.learner(np.ones(d), activation, width=settings["width"], seed=seed)
     x, y = net.data.x, net.data.y
     noise = {"imbalance": imbalance, "noise_std": noise_std}
-    noisy = NoisyNetwork(
-        net.replicas.module, NoisyAnswers(x, x, y - x), functools.partial(_sigma, settings), settings["noise_profile"], **noise
-    )
-    look = functools.partial(_look, settings=settings, probe=torch.tensor(samples(np.ones(d), [], n_data=setting.PROBES)[0]))
+    noisy = NoisyNetwork(net.replicas.module, NoisyAnswers(x, x, y - x), functools.partial(_sigma, settings), shape, **noise)
+    look = functools.partial(_look, settings=settings, probe=torch.tensor(samples(np.ones(d), [], n_data=two_layers.PROBES)[0]))
     knobs = {"eta": eta, "lam": lam, "batch_size": batch_size}
     weights = SCALE * noisy.start(torch.arange(replicas), seed)
     return Experiment(noisy, **knobs, weights=weights, seed=seed, device=device, gauges={"sharpness": look})
@@ -90,7 +87,7 @@ def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
 
 
 NETWORK = Scenario(
-    name="sharpening.network",
+    name="progressive_sharpening.network",
     build=_network,
     settings={
         "eta": Knob("learning rate η", 1e-3, 0.2),
@@ -99,7 +96,7 @@ NETWORK = Scenario(
         "imbalance": Knob("imbalance ρ", 1.0, 20.0),
         "noise_std": Knob("mean noise σ", 0.1, 2.0),
         "noise_profile": Profile("shape of the noise"),
-        "activation": Knob("activation", scale="choice", options=setting.ACTIVATIONS, shown=False),
+        "activation": Knob("activation", scale="choice", options=two_layers.ACTIVATIONS, shown=False),
         "width": Knob("width h", 2, 64, "whole", shown=False),
         "replicas": Knob("replicas R", 1, 16, "whole", shown=False),
     },
@@ -109,7 +106,7 @@ NETWORK = Scenario(
         "batch_size": 16,
         "imbalance": 1.0,
         "noise_std": 1.0,
-        "noise_profile": setting.IMBALANCED,
+        "noise_profile": two_layers.IMBALANCED,
         "activation": "linear",
         "width": 12,
         "replicas": 4,
@@ -124,7 +121,7 @@ NETWORK = Scenario(
 
 
 class _Sharpness:
-    """Gauge `lambda_max` [R] by Lanczos in few products, from where it ended the frame before: within 2 %, mostly far closer."""
+    """λ_max [R] by Lanczos in few products, from where it ended the frame before: within 2 %, mostly far closer."""
 
     def __init__(self):
         self.vectors: dict[int, torch.Tensor] = {}
@@ -152,7 +149,7 @@ def _at_the_edge(frame: Frame, settings: Mapping) -> dict[str, float]:
 
 
 EDGE = Scenario(
-    name="sharpening.edge",
+    name="progressive_sharpening.edge",
     build=_edge,
     settings={
         "eta": Knob("learning rate η", 0.01, 1.0),

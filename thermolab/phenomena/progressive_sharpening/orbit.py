@@ -8,24 +8,35 @@ Source: document 2.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, Rule, integer, refuse
 from thermolab.instruments.two_layer_hessian import hessian
-from thermolab.phenomena.common import validate
-from thermolab.phenomena.progressive_sharpening import setting
+from thermolab.phenomena.progressive_sharpening import two_layers
+from thermolab.phenomena.progressive_sharpening.switch import CHANGE
 from thermolab.systems.regression import samples
 
 ORBITS = ("stretch", "rescale", "rotate")
 LENGTH = 1.5  # of the orbit to either side: the largest singular value of S and K
+ODD = Rule("an odd number, 3 or more", lambda x: integer(3).convert(x) if x % 2 else refuse("is not odd"))
 
 
-@Recipe
+@recipe("symmetry orbits", dims=("orbit", "position", "copy", "seed"))
 def orbit(
-    *, d: int = 5, width: int = 12, strength: float = 1.0, points: int = 21, copies: int = 8, seed: int = 0, n_seeds: int = 5
-):
+    *,
+    d: Annotated[int, integer(2)] = 5,
+    width: Count = 12,
+    strength: Positive = 1.0,
+    points: Annotated[int, ODD] = 21,
+    copies: Count = 8,
+    seed: int = 0,
+) -> xr.Dataset:
     """λ_max of a random network that makes no error, and of all networks on three orbits through it.
 
     d: inputs and outputs; width: h ≥ d; strength: a linear network computes s x, a ReLU network has neurons of |u| |w| = s;
@@ -35,27 +46,16 @@ def orbit(
     difference of an output from what it is in the middle, over the largest output. In float64.
     Raises ValueError for settings that are out of range.
     """
-    validate.counts(d=d, width=width, points=points, copies=copies, n_seeds=n_seeds)
-    validate.positive(strength=strength)
-    setting.check(np.ones(d), width)
-    if points < 3 or points % 2 == 0:
-        raise ValueError(f"points={points} is not allowed; allowed: odd numbers from 3")
-    numbers, at = seeds(seed, n_seeds), np.linspace(-1, 1, points)
-    jobs = [{"d": d, "width": width, "strength": strength, "at": at, "copies": copies, "seed": s} for s in numbers]
-    found = np.stack((yield Jobs(_orbits, jobs, "symmetry orbits")), -1)
-    dims = ("orbit", "position", "copy", "seed")
-    values = {name: (dims, v) for name, v in zip(("lambda_max", "apart"), found, strict=True)}
-    return xr.Dataset(values, coords={"orbit": list(ORBITS), "position": at, "seed": numbers})
-
-
-def _orbits(*, d, width, strength, at, copies, seed) -> np.ndarray:
-    """λ_max and difference of the outputs [2, orbit, position, copy]."""
-    rng = np.random.default_rng([seed, 8])
-    return np.stack([_of_one(d, width, strength, at, rng) for _ in range(copies)], -1)
+    two_layers.enough_for(range(d), width=width)
+    rng, at = np.random.default_rng([seed, 8]), np.linspace(-1, 1, points)
+    found = np.stack([_of_one(d, width, strength, at, rng) for _ in range(copies)], -1)
+    values = {name: (("orbit", "position", "copy"), v) for name, v in zip(("lambda_max", "apart"), found, strict=True)}
+    return xr.Dataset(values, coords={"orbit": list(ORBITS), "position": at})
 
 
 def _of_one(d, width, strength, at, rng) -> np.ndarray:
-    x = torch.tensor(samples(np.ones(d), [], n_data=setting.PROBES)[0])
+    """λ_max and difference of the outputs [2, orbit, position] of one network."""
+    x = torch.tensor(samples(np.ones(d), [], n_data=two_layers.PROBES)[0])
     plain = torch.tensor(rng.normal(size=(width, d)) / np.sqrt(width))
     linear = plain, strength * torch.linalg.pinv(plain)
     biased = torch.tensor(np.sqrt(strength / (d + 1)) * rng.normal(size=(width, d + 1)))
@@ -73,3 +73,12 @@ def _of_one(d, width, strength, at, rng) -> np.ndarray:
         sharp = torch.linalg.eigvalsh(hessian(activation, us, ws, x, y))[:, -1]
         found.append((sharp.numpy(), ((outputs - y).abs().amax((1, 2)) / y.abs().max()).numpy()))
     return np.array(found).transpose(1, 0, 2)
+
+
+@decides("sharpening.along-orbit", reads=["d", "width", "strength", "points"])
+def changes_along_orbits(orbits: xr.Dataset) -> Decision:
+    """log of the largest over the smallest λ_max of an orbit, mean over copies: of those that stretch, the least decides."""
+    sharp = np.log(orbits["lambda_max"])
+    extents = (sharp.max("position") - sharp.min("position")).mean("copy").transpose("orbit", "seed")
+    measured, control = (few_seeds(extents.sel(orbit=names).min("orbit")) for names in (["stretch", "rescale"], ["rotate"]))
+    return with_control(measured, control, 0.0, "an orbit of rotations", CHANGE, "above")

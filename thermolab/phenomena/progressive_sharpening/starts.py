@@ -3,19 +3,28 @@
 All starts but the random ones compute what is to be learnt: "flat" is where balanced noise leaves a random start, "sharp" is
 that point with the first layer multiplied by c and the last one divided by it (which for linear and ReLU networks leaves the
 function as it is, if biases are scaled too). Networks learn what one of their own kind can compute. Source: document 4, part 4.
+λ_max is compared as a logarithm; what counts as a change is `switch.CHANGE`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.engine import rules
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, Positive, choice, several
 from thermolab.engine.schedules import STAGES, cool
-from thermolab.phenomena.common import validate
-from thermolab.phenomena.progressive_sharpening import setting
+from thermolab.phenomena.progressive_sharpening import two_layers
+from thermolab.phenomena.progressive_sharpening.switch import CHANGE
+from thermolab.phenomena.progressive_sharpening.two_layers import Activation, Profile
 
 STARTS = ("random", "flat", "sharp")
 NOISES = ("balanced", "imbalanced", "none")
@@ -24,102 +33,89 @@ ADAM = {"beta2": 0.995, "eps": 1e-7}
 PREPARATION, FINAL = 16_000, 2400  # steps towards the flat start, and of the decay at its end
 
 
-@Recipe
+@dataclass(frozen=True)
+class Training:
+    """How networks are trained from a start, at a constant η and then in a final decay.
+
+    optimiser: "sgd" or "adam" (β₂ = 0.995, ε = 1e-7, as in the source's figure); eta: default 0.04 for SGD, 0.005 for Adam; steps
+    at constant η, with λ_max read at `logs` moments; decay: steps of the final decay.
+    """
+
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    eta: Annotated[float | None, rules.positive()] = None
+    batch_size: Count = 16
+    steps: Count = 8000
+    decay: Count = 2400
+    logs: Count = 10
+
+    def __post_init__(self):
+        rules.multiple(self.logs, "logs", steps=self.steps)
+        rules.multiple(STAGES, "stages", decay=self.decay)
+
+
+@recipe("{activation} networks from other starts", dims=("noise", "start", "time", "seed"), over={"noises": "noise"})
 def starts(
-    activation: str = "linear",
-    profile=setting.IMBALANCED,
+    activation: Activation = "linear",
+    profile: Profile = two_layers.IMBALANCED,
     *,
-    optimiser: str = "sgd",
-    starts=STARTS,
-    noises=NOISES,
-    strength: float = 1.5,
-    stretch: float = 2.0,
-    width: int = 12,
-    eta: float | None = None,
-    batch_size: int = 16,
-    steps: int = 8000,
-    decay: int = 2400,
-    logs: int = 10,
-    copies: int = 2,
-    seed: int = 0,
-    n_seeds: int = 5,
+    starts: Annotated[Sequence[str], several(choice(*STARTS))] = STARTS,
+    noises: Annotated[Sequence[str], several(choice(*NOISES))] = NOISES,
+    strength: Positive = 1.5,
+    stretch: Positive = 2.0,
+    width: Count = 12,
+    training: Training,
+    copies: Count = 2,
+    seeds: Sequence[int],
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """λ_max on the way from each of `starts` under each of `noises`.
 
-    activation: "linear", "tanh" or "relu"; profile: σ_i of imbalanced noise, of whose power is the balanced one; optimiser:
-    "sgd" or "adam" (β₂ = 0.995, ε = 1e-7, as in the source's figure); strength: s of what is learnt; stretch: c of the sharp
-    start; eta: default 0.04 for SGD, 0.005 for Adam; steps at constant η, with λ_max read at `logs` moments; decay: steps of the
-    final decay; copies: networks of each seed, averaged.
+    activation: "linear", "tanh" or "relu"; profile: σ_i of imbalanced noise, of whose power is the balanced one; strength: s of
+    what is learnt; stretch: c of the sharp start; width: h ≥ d; training: its fields are settings of the recipe; copies: networks
+    of each seed, averaged.
 
     Returns a Dataset, dims (noise, start, time, seed): lambda_max and excess, the loss on noiseless answers; time in steps, the
     first, 0, is the start, the last is after the final decay. All seeds see the same data and differ in starts and batches.
     Raises ValueError for settings that are out of range.
     """
-    profile = setting.check(profile, width)
-    for name, value, allowed in (("activation", [activation], setting.ACTIVATIONS), ("optimiser", [optimiser], tuple(ETA)),
-                                 ("starts", starts, STARTS), ("noises", noises, NOISES)):  # fmt: skip
-        if not set(value) <= set(allowed) or not len(value):
-            raise ValueError(f"{name}={value} is unknown; allowed: {', '.join(allowed)}")
-    eta = ETA[optimiser] if eta is None else eta
-    validate.counts(batch_size=batch_size, steps=steps, decay=decay, logs=logs, copies=copies, n_seeds=n_seeds)
-    validate.positive(eta=eta, strength=strength, stretch=stretch)
-    validate.multiples(logs, "logs", steps=steps)
-    validate.multiples(STAGES, "stages", decay=decay)
-    numbers = seeds(seed, n_seeds)
-    common = {"activation": activation, "profile": profile, "optimiser": optimiser, "starts": tuple(starts), "eta": eta,
-              "strength": strength, "stretch": stretch, "width": width, "batch_size": batch_size, "steps": steps,
-              "decay": decay, "logs": logs, "copies": copies, "seed": seed, "numbers": numbers,
-              "device": str(device)}  # fmt: skip
-    parts = yield Jobs(_starts, [common | {"noise": noise} for noise in noises], f"{activation} networks from other starts")
-    time = [*(np.arange(logs + 1) * (steps // logs)), steps // logs * logs + decay]
-    dims = ("noise", "start", "time", "seed")
-    values = {name: (dims, np.stack([p[k] for p in parts])) for k, name in enumerate(("lambda_max", "excess"))}
-    return xr.Dataset(values, coords={"noise": list(noises), "start": list(starts), "time": time, "seed": numbers})
-
-
-def _starts(
-    *, activation, profile, optimiser, starts, eta, strength, stretch, width, batch_size, steps, decay, logs, copies, seed,
-    numbers, device, noise,
-) -> np.ndarray:  # fmt: skip
-    """λ_max and excess [2, start, time, seed] under one noise, all starts and seeds at once."""
-    answer = setting.own_kind(len(profile), activation, strength=strength, seed=seed)
-    even = setting.balanced(profile)
-    sigma = {"balanced": even, "imbalanced": profile, "none": setting.NONE * even}[noise]
-    streams = np.add.outer(np.multiply(1000, numbers), np.arange(copies)).ravel()
-    common = {"answer": answer, "width": width, "seed": seed}
-    net = setting.learner(even, activation, **common)
-    begins = {"random": net.start(torch.as_tensor(streams), seed)}
+    two_layers.enough_for(profile, width=width)
+    base, (noise,) = seeds[0] // 1000, noises  # base: the seed that the data have in common
+    answer, sigma = two_layers.own_kind(len(profile), activation, strength=strength, seed=base), two_layers.kinds(profile)
+    streams = np.add.outer(np.multiply(1000, seeds), np.arange(copies)).ravel()
+    common = {"answer": answer, "width": width, "seed": base}
+    net = two_layers.learner(sigma["balanced"], activation, **common)
+    begins = {"random": net.start(torch.as_tensor(streams), base)}
     if set(starts) - {"random"}:
-        prepare = Experiment(
-            net, eta=ETA["sgd"], batch_size=16, weights=begins["random"] / 2, streams=streams, seed=seed, device=device
-        )
+        half = begins["random"] / 2
+        prepare = Experiment(net, eta=ETA["sgd"], batch_size=16, weights=half, streams=streams, seed=base, device=device)
         prepare.advance(PREPARATION)
         cool(prepare, FINAL)
-        prepare.frame()
+        prepare.raise_if_diverged()
         begins["flat"] = prepare.state.weights.cpu()
         begins["sharp"] = stretched(net, begins["flat"], stretch)
-    net = setting.learner(sigma, activation, optimiser=optimiser, **common)
-    rates = ADAM if optimiser == "adam" else {}
+    net = two_layers.learner(sigma[noise], activation, optimiser=training.optimiser, **common)
+    rates = ADAM if training.optimiser == "adam" else {}
     run = Experiment(
-        net, eta=eta, batch_size=batch_size, weights=torch.cat([begins[k] for k in starts]), device=device,
-        streams=np.tile(streams, len(starts)), seed=seed + 2**32, **rates,
+        net, eta=training.eta or ETA[training.optimiser], batch_size=training.batch_size, streams=np.tile(streams, len(starts)),
+        weights=torch.cat([begins[k] for k in starts]), seed=base + 2**32, device=device, **rates,
     )  # fmt: skip
 
     def look():
+        run.raise_if_diverged()
         w = run.state.weights
-        return [v.reshape(len(starts), len(numbers), copies).mean(-1)
-                for v in (setting.sharpness(net, w, activation, answer), setting.excess(net, w, answer))]  # fmt: skip
+        return [v.reshape(len(starts), len(seeds), copies).mean(-1)
+                for v in (two_layers.sharpness(net, w, activation, answer), two_layers.excess(net, w, answer))]  # fmt: skip
 
-    rows = [look()]
-    for _ in range(logs):
-        run.advance(steps // logs)
-        run.frame()
+    rows, every = [look()], training.steps // training.logs
+    for _ in range(training.logs):
+        run.advance(every)
         rows.append(look())
-    cool(run, decay)
-    run.frame()  # tells of divergence
+    cool(run, training.decay)
     rows.append(look())
-    return np.array(rows).transpose(1, 2, 0, 3)
+    time = [*range(0, training.steps + 1, every), training.steps + training.decay]
+    values = {k: (("time", "start", "seed"), v) for k, v in zip(("lambda_max", "excess"), np.swapaxes(rows, 0, 1), strict=True)}
+    coords = {"start": list(starts), "time": time, "seed": list(seeds)}
+    return xr.Dataset(values, coords=coords).expand_dims(noise=[noise])
 
 
 def stretched(net, weights: torch.Tensor, by: float) -> torch.Tensor:
@@ -130,18 +126,34 @@ def stretched(net, weights: torch.Tensor, by: float) -> torch.Tensor:
     return weights
 
 
-def flattening(**settings):
-    """`starts` of linear networks from a sharp point, with balanced noise and without any."""
-    return starts("linear", starts=("sharp",), noises=("balanced", "none"), **settings)
+def gain(data: xr.Dataset) -> xr.DataArray:
+    """log of λ_max at the end over that at the start, (noise, start, seed)."""
+    sharp = np.log(data["lambda_max"].transpose("noise", "start", "time", "seed"))
+    return sharp.isel(time=-1) - sharp.isel(time=0)
 
 
-def from_scratch(**settings) -> dict:
-    """`starts` of tanh and of ReLU networks, random and flat, to be awaited `together`."""
-    long = {"starts": ("random", "flat"), "noises": ("imbalanced", "balanced"), "steps": 12_000, "logs": 6, "copies": 4}
-    return {name: starts(name, **(long | settings)) for name in ("tanh", "relu")}
+@decides("sharpening.flattening", reads=["strength", "stretch", "width", "steps"])
+def flattens(sharp_start: xr.Dataset) -> Decision:
+    """Balanced noise against none, from a sharp start."""
+    measured, control = (few_seeds(gain(sharp_start).sel(start="sharp", noise=noise)) for noise in ("balanced", "none"))
+    return with_control(measured, control, 0.0, "training from there without label noise", -CHANGE, "below")
 
 
-def adam(**settings):
-    """`starts` of linear networks from a flat and a very sharp point under Adam."""
-    few = {"stretch": 3.0, "steps": 6000, "copies": 1}
-    return starts("linear", optimiser="adam", starts=("flat", "sharp"), noises=NOISES[:2], **(few | settings))
+@decides("sharpening.from-scratch", reads=["profile", "strength", "width", "steps"])
+def sharpens_from_scratch(from_scratch: Mapping[str, xr.Dataset]) -> Decision:
+    """The mean over the networks: λ_max is to be larger at the end than at the start."""
+    gains = [gain(data).sel(noise="imbalanced") for data in from_scratch.values()]
+    measured, control = (few_seeds(np.mean([g.sel(start=start).values for g in gains], 0)) for start in ("random", "flat"))
+    return with_control(measured, control, 0.0, "networks that start from a flat point, where it does", CHANGE, "above")
+
+
+@decides("sharpening.adam", reads=["profile", "strength", "stretch", "width", "steps"])
+def sharpens_under_adam(adam: xr.Dataset) -> Decision:
+    """How far λ_max under imbalanced noise ends above its start and above the end under balanced noise, the smaller."""
+
+    def sharpening(start: str) -> np.ndarray:
+        imbalanced, balanced = (gain(adam).sel(start=start, noise=noise).values for noise in ("imbalanced", "balanced"))
+        return np.minimum(imbalanced, imbalanced - balanced)
+
+    measured, control = (few_seeds(sharpening(start)) for start in ("flat", "sharp"))
+    return with_control(measured, control, 0.0, "a sharp start, from which λ_max falls under both", CHANGE, "above")

@@ -3,39 +3,48 @@
 What the network has to compute stays the same, and so does the loss without noise. η is constant, so λ_max misses the closed
 form of a linear network, upwards for balanced and downwards for strongly imbalanced noise: what counts is the
 order. Source: document 4, part 4.
+
+CHANGE, the tolerance, stands here once and does not move with the data: a change of λ_max by less than 5 % counts as none, for
+that is what the fluctuations of a balanced network leave in a mean over half a phase. λ_max is compared as a logarithm, and the
+second half of a phase counts as its end.
 """
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import numpy as np
 import torch
 import xarray as xr
 
+from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.engine import rules
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena.common import validate
-from thermolab.phenomena.progressive_sharpening import setting, theory
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count
+from thermolab.phenomena.progressive_sharpening import theory, two_layers
+from thermolab.phenomena.progressive_sharpening.two_layers import Activation, Profile
 
 ETA = {"linear": 0.05, "tanh": 0.05, "relu": 0.04}
 ARMS = ("imbalanced", "balanced")
 ANOTHER = 500_000  # added to the seed of a data set with other noise of the same variances
+CHANGE = 0.05
 
 
-@Recipe
+@recipe("{activation} networks, noise switched", shared=["predicted"], dims=("arm", "time", "seed"))
 def switch(
-    activation: str = "linear",
-    profile=setting.IMBALANCED,
+    activation: Activation = "linear",
+    profile: Profile = two_layers.IMBALANCED,
     *,
-    width: int = 12,
-    eta: float | None = None,
-    batch_size: int = 16,
-    steps: int = 10_000,
-    logs: int = 16,
-    copies: int = 6,
+    width: Count = 12,
+    eta: Annotated[float | None, rules.positive()] = None,
+    batch_size: Count = 16,
+    steps: Count = 10_000,
+    logs: Count = 16,
+    copies: Count = 6,
     seed: int = 0,
-    n_seeds: int = 5,
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """λ_max of two-layer networks that learn y = x + ε from random weights, while the noise is switched twice.
 
     activation: "linear", "tanh" or "relu"; profile: σ_i, standard deviation of the noise of each answer in the middle phase; in
@@ -43,41 +52,21 @@ def switch(
     of each phase at which λ_max is read; copies: networks of each seed, averaged.
 
     Returns a Dataset, dims (arm, time, seed): lambda_max, U (mean loss since the last moment). time: in steps, with coordinate
-    phase 0, 1, 2. In arm "balanced", the control, the middle phase has another balanced noise. predicted (arm, phase): the
-    closed form of a linear network without fluctuations.
+    phase 0, 1, 2. In arm "balanced", the control, the middle phase has another balanced noise. predicted (arm, stage): the
+    closed form of a linear network without fluctuations, in each phase.
     Raises ValueError for settings that are out of range. Source: document 4, part 4.
     """
-    profile = setting.check(profile, width)
-    if activation not in setting.ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} is unknown; allowed: {', '.join(setting.ACTIVATIONS)}")
-    eta = ETA[activation] if eta is None else eta
-    validate.counts(batch_size=batch_size, logs=logs, copies=copies, n_seeds=n_seeds, steps=steps)
-    validate.positive(eta=eta)
-    validate.multiples(logs, "logs", steps=steps)
-    common = {"activation": activation, "profile": profile, "width": width, "eta": eta, "batch_size": batch_size,
-              "every": steps // logs, "logs": logs, "copies": copies, "device": str(device)}  # fmt: skip
-    numbers = seeds(seed, n_seeds)
-    parts = yield Jobs(_switch, [common | {"seed": s} for s in numbers], f"{activation} networks, noise switched")
-    found = dict(zip(("lambda_max", "U"), np.stack(parts, -1), strict=True))
-    even = setting.balanced(profile)
-    closed = [[theory.lambda_max(p) for p in (even, middle, even)] for middle in (profile, even)]
-    coords = {"arm": list(ARMS), "time": np.arange(1, 3 * logs + 1) * (steps // logs), "seed": numbers,
-              "phase": ("time", np.repeat(range(3), logs))}  # fmt: skip
-    values = {k: (("arm", "time", "seed"), v) for k, v in found.items()}
-    return xr.Dataset(values | {"predicted": (("arm", "stage"), closed)}, coords=coords)
-
-
-def _switch(*, activation, profile, width, eta, batch_size, every, logs, copies, seed, device) -> np.ndarray:
-    """λ_max and U [2, arm, time]."""
-    even = setting.balanced(profile)
+    two_layers.enough_for(profile, width=width)
+    rules.multiple(logs, "logs", steps=steps)
+    eta, even = ETA[activation] if eta is None else eta, two_layers.balanced(profile)
 
     def phase(noise, seed_of_data, start, number):
-        net = setting.learner(noise, activation, width=width, seed=seed_of_data)
+        net = two_layers.learner(noise, activation, width=width, seed=seed_of_data)
         start = net.start(torch.arange(copies), seed) / 2 if start is None else start
         run = Experiment(net, eta=eta, batch_size=batch_size, weights=start, seed=seed + 2**32 * number, device=device)
         rows = [
-            (setting.sharpness(net, run.state.weights, activation).mean(), frame.gauges["U"].mean())
-            for frame in run.frames(every, until=every * logs)
+            (two_layers.sharpness(net, run.state.weights, activation).mean(), frame.gauges["U"].mean())
+            for frame in run.frames(steps // logs, until=steps)
         ]
         return rows, run.state.weights
 
@@ -87,9 +76,32 @@ def _switch(*, activation, profile, width, eta, batch_size, every, logs, copies,
         second, end = phase(noise, seed_of_data, middle, 1)
         third, _ = phase(even, seed, end, 2)
         found.append(first + second + third)
-    return np.moveaxis(found, -1, 0)
+    sharp, loss = np.moveaxis(found, -1, 0)
+    closed = [[theory.lambda_max(p) for p in (even, noise, even)] for noise in (profile, even)]
+    return xr.Dataset(
+        {"lambda_max": (("arm", "time"), sharp), "U": (("arm", "time"), loss), "predicted": (("arm", "stage"), closed)},
+        coords={
+            "arm": list(ARMS),
+            "time": np.arange(1, 3 * logs + 1) * (steps // logs),
+            "phase": ("time", np.repeat(range(3), logs)),
+        },
+    )
 
 
-def by_activation(activations=setting.ACTIVATIONS, **settings) -> dict:
-    """`switch` for each activation, to be awaited `together`."""
-    return {name: switch(name, **settings) for name in activations}
+def rise_and_return(data: xr.Dataset) -> xr.DataArray:
+    """The rise of log λ_max with the first switch, less twice what is left of it after the second, (arm, seed).
+
+    At CHANGE or above, λ_max has gone up by CHANGE at least, and more than half of that has gone again.
+    """
+    phases = [np.log(data["lambda_max"]).isel(time=data["phase"].values == k) for k in range(3)]
+    first, middle, last = (p.isel(time=slice(p.sizes["time"] // 2, None)).mean("time", skipna=False) for p in phases)
+    return ((middle - first) - 2 * abs(last - first)).transpose("arm", "seed")
+
+
+@decides("sharpening.switch.linear", data="switch_linear", reads=["profile", "width", "steps"])
+@decides("sharpening.switch.tanh", data="switch_tanh", reads=["profile", "width", "steps"])
+@decides("sharpening.switch.relu", data="switch_relu", reads=["profile", "width", "steps"])
+def rises_and_returns(data: xr.Dataset) -> Decision:
+    """Imbalanced noise against another balanced noise in the middle phase."""
+    measured, control = map(few_seeds, rise_and_return(data).sel(arm=["imbalanced", "balanced"]).values)
+    return with_control(measured, control, 0.0, "switching from one balanced noise to another", CHANGE, "above")

@@ -1,8 +1,8 @@
 """Closed form of the sharpness at which SGD settles on the minima of a two-layer linear network that learns noisy answers.
 
 The minima W₂W₁ = V are a symmetry orbit, on which the loss is least everywhere but its curvature is not. Label noise of
-covariance Σ_ε moves the weights along it until E|g|² is least (`common.linear_theory.optimal_layers`). There, for V = s 1, Σ_x = 1 and
-noises σ_i of the answers with root mean square m, W₁W₁ᵀ and W₂ᵀW₂ have the eigenvalues s σ_i/m and s m/σ_i, so
+covariance Σ_ε moves the weights along it until E|g|² is least (`common.linear_theory.optimal_layers`). There, for V = s 1,
+Σ_x = 1 and noises σ_i of the answers with root mean square m, W₁W₁ᵀ and W₂ᵀW₂ have the eigenvalues s σ_i/m and s m/σ_i, so
 
     λ_max(∇²L) = 2 (|W₁|²_op + |W₂|²_op) = 2 s (m/σ_min + σ_max/m) ≥ 4 s,
 

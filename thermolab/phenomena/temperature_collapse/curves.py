@@ -13,11 +13,13 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
-from thermolab.claims import COVERAGE
+from thermolab.claims import COVERAGE, Estimate
 from thermolab.instruments.temperature import FreeEnergyTemperature, free_energy_temperature, slope_temperature
 
+LAST = slice(-5, None)  # logs of a training run
 
-def jackknife(statistic: Callable[[xr.Dataset], float], *data: xr.Dataset) -> tuple[float, float]:
+
+def jackknife(statistic: Callable[[xr.Dataset], float], *data: xr.Dataset) -> Estimate:
     """A number read off the means over seeds of datasets, and its standard error, widened by Student's t.
 
     statistic(*means) takes datasets without the dim "seed"; they must have the same seeds.
@@ -29,12 +31,23 @@ def jackknife(statistic: Callable[[xr.Dataset], float], *data: xr.Dataset) -> tu
     whole = statistic(*(d.mean("seed") for d in data))
     parts = [statistic(*(d.drop_isel(seed=i).mean("seed") for d in data)) for i in range(n)]
     error = math.sqrt((n - 1) * np.var(parts))
-    return float(whole), float(error * special.stdtrit(n - 1, (1 + COVERAGE) / 2) / 2)
+    return Estimate(float(whole), float(error * special.stdtrit(n - 1, (1 + COVERAGE) / 2) / 2), n)
 
 
 def stationary_only(data: xr.Dataset) -> xr.Dataset:
     """The rates at which the entropy window was long enough for every seed."""
     return data.sel(eta=data["S"].notnull().all("seed")) if "seed" in data.dims else data.sel(eta=data["S"].notnull())
+
+
+def end_of(run: xr.Dataset) -> xr.Dataset:
+    """The end of training: medians over the last five logs."""
+    return run.isel(time=LAST).median("time")
+
+
+def collapsed(run: xr.Dataset) -> xr.Dataset:
+    """The end of training at the rates where every seed knows all labels."""
+    end = end_of(run)
+    return end.sel(eta=(end["accuracy"] > 0.99).all("seed"))
 
 
 def temperature(mean: xr.Dataset) -> np.ndarray:

@@ -6,24 +6,21 @@ from numbers import Real
 
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback, is_number
-from thermolab.phenomena.temperature_collapse import networks, theory, toy
+from thermolab.phenomena.common.feedback import Feedback, is_number, predictions
+from thermolab.phenomena.temperature_collapse import theory, toy, training
 
 WANTED = 2e-3  # exercise 1: energy above the minimum
 ETA, BATCHES = 0.01, (2, 256)  # exercise 2
 ENERGY, ENTROPY = (1.0, 1.2, 1.6, 2.4), (0.0, 200.0, 400.0, 600.0)  # exercise 3: four stationary states
+NAMES = {"op": "wide", "overparameterised": "wide", "up": "narrow", "underparameterised": "narrow"}
 
 
 def check_predictions(temperature_ratio: float | None, collapses: str | None) -> Feedback:
     """The predictions written down at the start: T of the toy when η is halved; which of the two networks collapses."""
-    if temperature_ratio is None or collapses is None:
-        return Feedback(False, "not written down; there is still time")
-    if not is_number(temperature_ratio) or not isinstance(collapses, str):
-        return Feedback(False, 'write a number, and "narrow" or "wide"')
-    if not np.isclose(temperature_ratio, 0.5, rtol=0.05):
-        return Feedback(False, f"the temperature of three points does not change by {temperature_ratio:g}")
-    right = collapses.strip().lower() in ("wide", "op", "overparameterised")
-    return Feedback(right, "both agree with what follows" if right else "look again at which gradients vanish at the minimum")
+    option = collapses.strip().lower() if isinstance(collapses, str) else collapses
+    hints = "the temperature of three points does not change by {:g}", "look again at which gradients vanish at the minimum"
+    exact = 0.5, "wide"
+    return predictions(temperature_ratio, NAMES.get(option, option), exact, ("narrow", "wide"), *hints, rel_tol=0.05)
 
 
 def check_toy_rate(eta: float | None, *, seed: int = 0) -> Feedback:
@@ -41,7 +38,7 @@ def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
     low, high = BATCHES
     if not is_number(batch_size) or batch_size % 1 or not low <= batch_size <= high:
         return Feedback(False, f"batch_size={batch_size}: write a whole number from {low} to {high}")
-    found = networks.training.run((ETA,), batch_size=int(batch_size), steps=6000, logs=4, samples=20, seed=seed, n_seeds=2)
+    found = training.training.run((ETA,), batch_size=int(batch_size), steps=6000, logs=4, samples=20, seed=seed, n_seeds=2)
     end = found.isel(time=-1).mean("seed")
     say = f"at the end U = {end['U'].item():.3f}, T = {end['T_gas'].item():.1e}, accuracy {end['accuracy'].item():.3f}"
     return Feedback(bool(end["accuracy"] > 0.99), say)

@@ -34,7 +34,7 @@ def _read(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
 
 
 NETWORK = Scenario(
-    name="temperature-collapse.network",
+    name="temperature_collapse.network",
     build=_network,
     settings={
         "eta": scenario.ETA,
@@ -82,7 +82,7 @@ def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
 
 
 POINTS = Scenario(
-    name="temperature-collapse.points",
+    name="temperature_collapse.points",
     build=_points,
     settings={
         "eta": Knob("learning rate η", 1e-3, 2.0),

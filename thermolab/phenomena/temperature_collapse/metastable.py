@@ -20,6 +20,8 @@ T; at the default rates, 1 % and 4 to 10 %, against the exact chain. Source: arX
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -28,8 +30,8 @@ from scipy.integrate import cumulative_trapezoid, trapezoid
 from torch import nn
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
-from thermolab.phenomena.common.validate import all_positive, counts, positive
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, integer, number, several
 from thermolab.phenomena.temperature_collapse.plateau import SAMPLES, SPACING
 from thermolab.systems.data import Dataset
 from thermolab.systems.network import NetworkOnData
@@ -42,6 +44,7 @@ HEIGHT, BOTTOM = 9 / 16, 1 + NOISE**2  # of the top above the false minimum; U t
 CURVATURES = 1.5, -1.875  # U″ at the false minimum and at the top
 OUT = 1.0  # |δ| at which a run counts as out: well beyond the top, so that it does not come back
 LAGS = 5  # windows before an exit
+WINDOW = SPACING * SAMPLES  # in ηn
 RATES = (0.04, 0.05, 0.06, 0.08)
 
 
@@ -152,17 +155,16 @@ def barrier(times: xr.DataArray) -> xr.DataArray:
 
 
 # --- the measurement --------------------------------------------------------------------------------------------------
-@Recipe
+@recipe("false minimum", over={"rates": "eta"}, dims=("eta", "seed", "lag"), n_seeds=3)
 def metastable(
-    rates=RATES,
+    rates: Annotated[tuple[float, ...], several(number(1e-6, SPACING), 2)] = RATES,
     *,
-    batch_size: int = 1,
-    replicas: int = 300,
-    length: float = 250.0,
-    seed: int = 0,
-    n_seeds: int = 3,
+    batch_size: Count = 1,
+    replicas: Annotated[int, integer(2)] = 300,
+    length: Annotated[float, number((LAGS + 1) * WINDOW, 1e6)] = 250.0,
+    seeds: Sequence[int],
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """The unit from the false minimum on: temperature and entropy of its plateau, and how soon it gets out.
 
     rates: η, two or more; batch_size: B; replicas: per learning rate and seed; length: of a run, in ηn, above 48: what has
@@ -175,41 +177,26 @@ def metastable(
     T_lead = η Σ/(2B), equipartition; time_pred, Kramers; time_naive, the same with 9/16 · η/T_lead, what the loss and the
     temperature at the minimum would make of V_top. Scalar: barrier = V_top, the predicted slope of log time in 1/η
     (`barrier` measures it).
-    Raises ValueError for fewer than two rates, one above 0.25, and for sizes that are too small.
+    Raises ValueError for settings that are out of range.
     Source: arXiv:2505.23489, open question 2.
     """
-    rates = all_positive("rates", rates)
-    if len(rates) < 2 or rates.max() > SPACING:
-        raise ValueError(f"rates={rates.tolist()} is not allowed; allowed: two or more, up to {SPACING}")
-    counts(1, batch_size=batch_size, n_seeds=n_seeds)
-    counts(2, replicas=replicas)
-    positive(length=length)
-    window = SPACING * SAMPLES
-    if length < (LAGS + 1) * window:
-        raise ValueError(f"length={length} is not allowed; allowed: {(LAGS + 1) * window:g} or more, {LAGS + 1} windows")
-    names = seeds(seed, n_seeds)
-    jobs = [{"eta": eta, "batch_size": batch_size, "replicas": replicas, "samples": int(length / SPACING), "seed": names[0],
-             "n_seeds": n_seeds, "device": str(device)} for eta in rates]  # fmt: skip
-    parts = yield Jobs(_trajectories, jobs, "false minimum")
-    dims = {"S_before": ("eta", "seed", "lag")}
-    data = {k: (dims.get(k, ("eta", "seed")), np.stack([p[k] for p in parts])) for k in parts[0]}
-    lead = rates * noise(FALSE) / (2 * batch_size)
-    data |= {"T_pred": ("eta", temperature(rates, batch_size)), "T_lead": ("eta", lead)}
-    top, kramers = cloud(batch_size)[1][0], escape_time(rates, batch_size)
-    data |= {"barrier": top, "time_pred": ("eta", kramers), "time_naive": ("eta", kramers * np.exp(HEIGHT / lead - top / rates))}
-    attrs = {"batch_size": batch_size, "replicas": replicas, "length": length, "window": window}
-    return xr.Dataset(data, {"eta": rates, "seed": names, "lag": np.arange(LAGS)}, attrs)
-
-
-def _trajectories(*, eta, batch_size, replicas, samples, seed, n_seeds, device) -> dict[str, np.ndarray]:
-    """One η, all seeds: T, S, exits, time [seed] and S_before [seed, lag]."""
-    weights = torch.full((n_seeds * replicas, 1), TEACHER + FALSE)
-    run = Experiment(system(), eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device)
+    (eta,), n = rates, len(seeds)
+    weights = torch.full((n * replicas, 1), TEACHER + FALSE)
+    run = Experiment(system(), eta=eta, batch_size=batch_size, seed=seeds[0], weights=weights, device=device)
     stride, path = max(1, round(SPACING / eta)), []
-    for _ in range(samples):
+    for _ in range(int(length / SPACING)):
         run.advance(stride)
         path.append(run.state.weights[:, 0].double().cpu().numpy() - TEACHER)
-    return read(np.stack(path, 1).reshape(n_seeds, replicas, samples), stride * eta)
+    found = read(np.stack(path, 1).reshape(n, replicas, -1), stride * eta)
+    data = xr.Dataset(
+        {name: (("seed", "lag")[: v.ndim], v) for name, v in found.items()}, {"seed": seeds, "lag": np.arange(LAGS)}
+    )
+    data = data.expand_dims(eta=[eta])
+    lead, top, kramers = eta * noise(FALSE) / (2 * batch_size), cloud(batch_size)[1][0], escape_time(eta, batch_size)
+    of_rate = {"T_pred": temperature(eta, batch_size), "T_lead": lead, "time_pred": kramers}
+    of_rate["time_naive"] = kramers * np.exp(HEIGHT / lead - top / eta)
+    data = data.assign({name: ("eta", [value]) for name, value in of_rate.items()} | {"barrier": top})
+    return data.assign_attrs(batch_size=batch_size, replicas=replicas, length=length, window=WINDOW)
 
 
 def read(delta: np.ndarray, spacing: float) -> dict[str, np.ndarray]:

@@ -14,11 +14,17 @@ U, so S of all weights rises, and F falls from the first window to the last with
 
 The data are a balanced population, each x equally often with the same quantiles of ξ; drawn with replacement, its
 rows are independent fresh data whose first two moments are exact. Limit: the units must stay out of the loss.
+
+Tolerances of the claims are the accuracy that the theory states; they stand here once and do not move with the data. 5 % for the
+temperatures, whose closed form is exact at a finite step; 5 % of the states may miss their own minimum of F; a lead shorter
+than one window is none.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -26,8 +32,10 @@ import xarray as xr
 from scipy import stats
 from torch import nn
 
+from thermolab.claims import Decision, decides, extreme, few_seeds, with_control
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.recipe import Jobs, Recipe, seeds
+from thermolab.engine.recipe import recipe
+from thermolab.engine.rules import Count, integer, number, several
 from thermolab.systems.data import Dataset
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.replicas import Replicas
@@ -40,8 +48,8 @@ QUANTILES = 64  # values of ξ for each x
 SPACING = 0.25  # between the weights of a window, in units of 1/η, half of which is the correlation time of w
 SAMPLES = 32  # weights in a window: it lasts 8/η
 PLATEAU = (1, 4)  # windows from which the temperature is read: after the burn-in, long before the first exit
-ARMS = ("saddle", "null", "open")  # units tiny; product of an independent draw; units at full size
 BAND = 4.0  # standard deviations of the null task that count as a departure: 6e-5 of a normal variable lie outside
+TEMPERATURE, SHARE, LEAD = 0.05, 0.05, 1.0
 
 
 # --- the task ---------------------------------------------------------------------------------------------------------
@@ -126,17 +134,16 @@ def entropy_of(temperature):
 
 
 # --- the measurement --------------------------------------------------------------------------------------------------
-@Recipe
+@recipe("plateau", over={"rates": "eta"}, dims=("eta", "seed", "replica", "window"), n_seeds=3)
 def plateau(
-    rates=RATES,
+    rates: Annotated[tuple[float, ...], several(number(1e-6, SPACING), 3)] = RATES,
     *,
-    batch_size: int = 16,
-    replicas: int = 40,
-    windows: int = 14,
-    seed: int = 0,
-    n_seeds: int = 3,
+    batch_size: Count = 16,
+    replicas: Annotated[int, integer(2)] = 40,
+    windows: Annotated[int, integer(PLATEAU[1])] = 14,
+    seeds: Sequence[int],
     device: str = "cpu",
-):
+) -> xr.Dataset:
     """The saddle task, its null task and a start without a saddle, from the plateau to its end.
 
     rates: η, three or more; batch_size: B; replicas: per learning rate and seed; windows: each lasts 8/η steps.
@@ -150,43 +157,36 @@ def plateau(
     null_S_t, null_F_t and null_frozen_t, the same of the null task. Dims (eta, seed, replica): U_exit, S_exit, F_exit and
     frozen_exit, the window in which each leaves the band of ±4 standard deviations of the null task for two in a row
     (NaN: never), and null_exit, that of U in the null task.
-    Raises ValueError for fewer than three rates, fewer than 2 replicas, fewer than 4 windows or a rate that diverges.
+    Raises ValueError for settings that are out of range, or a rate that diverges.
     Source: arXiv:2505.23489, open question 2.
     """
-    rates = np.asarray(rates, float)
-    if rates.ndim != 1 or len(rates) < 3 or (rates <= 0).any() or rates.max() > SPACING:
-        raise ValueError(f"rates={rates.tolist()}; allowed: three or more, above 0 and up to {SPACING}")
-    if windows < PLATEAU[1] or replicas < 2:
-        raise ValueError(f"windows={windows}, replicas={replicas}; allowed: {PLATEAU[1]} and 2 or more")
-    t = temperature(rates, batch_size)
-    names = seeds(seed, n_seeds)
-    # the slowest first; all seeds of a learning rate are one batch of replicas
-    jobs = [{"arm": arm, "eta": eta, "batch_size": batch_size, "windows": windows if arm != "open" else PLATEAU[1],
-             "replicas": replicas, "seed": names[0], "n_seeds": n_seeds, "device": str(device)}
-            for eta in rates for arm in ARMS]  # fmt: skip
-    parts = yield Jobs(_trajectories, jobs, "plateau")
-    table = {arm: {k: np.stack([p[k] for p in parts[i :: len(ARMS)]]) for k in parts[i]} for i, arm in enumerate(ARMS)}
-    return _dataset(table, rates, names, t).assign_attrs(batch_size=batch_size, replicas=replicas, window=SPACING * SAMPLES)
+    (eta,) = rates
+    t = temperature(eta, batch_size)
+
+    def arm(windows: int = windows, **which: bool) -> xr.Dataset:
+        return _trajectories(eta, batch_size, replicas, windows, seeds, device, **which)
+
+    saddle, null, full = arm(), arm(null=True), arm(PLATEAU[1], full=True)
+    moving = ["U_t", "S_t", "F_t", "frozen_t"]
+    out = saddle.assign({f"null_{name}": null[name] for name in moving} | {"open_U": full["U"], "open_S": full["S"]})
+    for name in moving:
+        out[name.replace("_t", "_exit")] = ("seed", "replica"), departure(saddle[name].values, null[name].values)
+    out["null_exit"] = ("seed", "replica"), departure(null["U_t"].values, null["U_t"].values)
+    out = out.expand_dims(eta=[eta]).assign_coords(seed=seeds)
+    predicted = {"T": t, "U_pred": plateau_loss() + INPUTS / 2 * t, "S_pred": entropy_of(t)}
+    out = out.assign({name: ("eta", [value]) for name, value in predicted.items()})
+    return out.assign_attrs(batch_size=batch_size, replicas=replicas, window=SPACING * SAMPLES)
 
 
-def _dataset(table: dict, rates, names, t) -> xr.Dataset:
-    """The arrays [eta, seed, ...] of each arm, with names, closed forms and departures."""
-    cell, moving = ("eta", "seed"), ("eta", "seed", "replica", "window")
-    out = {k: (cell, table["saddle"][k]) for k in ("U", "S")} | {f"open_{k}": (cell, table["open"][k]) for k in ("U", "S")}
-    out |= {"T": ("eta", t), "U_pred": ("eta", plateau_loss() + INPUTS / 2 * t), "S_pred": ("eta", entropy_of(t))}
-    for k in ("U_t", "S_t", "F_t", "frozen_t"):
-        measured, null = table["saddle"][k], table["null"][k]
-        out |= {k: (moving, measured), f"null_{k}": (moving, null)}
-        out[k.replace("_t", "_exit")] = (moving[:3], departure(measured, null))
-    out["null_exit"] = (moving[:3], departure(table["null"]["U_t"], table["null"]["U_t"]))
-    return xr.Dataset(out, {"eta": rates, "seed": names})
+def _trajectories(eta, batch_size, replicas, windows, seeds, device, *, null: bool = False, full: bool = False) -> xr.Dataset:
+    """One arm, all seeds in one batch: U and S of the plateau (seed), U_t, S_t, F_t, frozen_t (seed, replica, window).
 
-
-def _trajectories(*, arm, eta, batch_size, windows, replicas, seed, n_seeds, device) -> dict[str, np.ndarray]:
-    """One arm at one η, all seeds: U and S of the plateau [seed], U_t, S_t, F_t, frozen_t [seed, replica, window]."""
-    net, n = system(arm == "null"), replicas * n_seeds
-    weights = start(net, n, seed, full=arm == "open")
-    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device)
+    null: on the task of which there is nothing to learn; full: units that start at full size, which leaves no plateau.
+    """
+    net, n = system(null), replicas * len(seeds)
+    run = Experiment(
+        net, eta=eta, batch_size=batch_size, seed=seeds[0], weights=start(net, n, seeds[0], full=full), device=device
+    )
     stride = max(1, round(SPACING / eta))
     columns = {k: [] for k in ("U_t", "S_t", "F_t", "frozen_t")}
     warm, energy = [], []
@@ -195,7 +195,7 @@ def _trajectories(*, arm, eta, batch_size, windows, replicas, seed, n_seeds, dev
         for _ in range(SAMPLES):
             run.advance(stride)
             path.append(run.state.weights.double().cpu().numpy())
-            losses.append(population_loss(net, run.state.weights, arm == "null"))
+            losses.append(population_loss(net, run.state.weights, null))
         path, losses = np.stack(path, 1), np.mean(losses, 0)  # [replica, sample, weight], [replica]
         linear, units = path[..., :INPUTS], path[..., INPUTS:]
         columns["U_t"].append(losses)
@@ -206,9 +206,10 @@ def _trajectories(*, arm, eta, batch_size, windows, replicas, seed, n_seeds, dev
         if PLATEAU[0] <= window < PLATEAU[1]:
             warm.append(linear)
             energy.append(losses)
-    cloud = np.concatenate(warm, 1).reshape(n_seeds, -1, INPUTS)
-    out = {k: np.stack(v, -1).reshape(n_seeds, replicas, windows) for k, v in columns.items()}
-    return out | {"U": np.mean(energy, 0).reshape(n_seeds, replicas).mean(1), "S": gaussian_entropy(cloud)}
+    cloud = np.concatenate(warm, 1).reshape(len(seeds), -1, INPUTS)
+    out = {k: (("seed", "replica", "window"), np.stack(v, -1).reshape(len(seeds), replicas, -1)) for k, v in columns.items()}
+    mean = np.mean(energy, 0).reshape(len(seeds), replicas).mean(1)
+    return xr.Dataset(out | {"U": ("seed", mean), "S": ("seed", gaussian_entropy(cloud))})
 
 
 def start(net: NetworkOnData, n: int, seed: int, *, full: bool = False) -> torch.Tensor:
@@ -246,3 +247,47 @@ def departure(series: np.ndarray, null: np.ndarray) -> np.ndarray:
     outside = abs(series - centre) > BAND * width
     twice = outside[..., :-1] & outside[..., 1:]
     return np.where(twice.any(-1), twice.argmax(-1), np.nan)
+
+
+# --- its claims -------------------------------------------------------------------------------------------------------
+READS = ("rates", "replicas", "windows")
+
+
+@decides("collapse.plateau.temperature", reads=READS)
+def has_temperature(plateau: xr.Dataset) -> Decision:
+    """Worst of three thermometers and of the minima of F, each in units of its tolerance."""
+
+    def off(prefix: str):
+        u, s = (plateau[prefix + k].transpose("seed", "eta").values for k in ("U", "S"))
+        return extreme(_thermometers(u, s, plateau["T"].values))
+
+    return with_control(off(""), off("open_"), 1.0, "units that start at full size, which leaves no plateau")
+
+
+def _thermometers(u: np.ndarray, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Deviations [seed, …] of U, of S, of dU/dS and of the share of own minima, over their tolerances; u, s [seed, η], t [η]."""
+    excess = (u - plateau_loss()) / (INPUTS / 2 * t) - 1
+    spread = np.exp((s - entropy_of(t)) / (INPUTS / 2)) - 1
+    # dU = T dS from state to state with T between them; in units of the dU expected, for without a plateau dS may vanish
+    rung, rise = np.diff(t) / np.diff(np.log(t)), INPUTS / 2 * np.diff(t)
+    slope = (np.diff(u) - rung * np.diff(s)) / rise
+    free = u[:, None, :] - t[:, None] * s[:, None, :]  # [seed, temperature of state, state]
+    own = (free.argmin(-1) == np.arange(len(t))).mean(-1, keepdims=True)
+    return np.concatenate([excess / TEMPERATURE, spread / TEMPERATURE, slope / TEMPERATURE, (1 - own) / SHARE], 1)
+
+
+@decides("collapse.plateau.early-warning", reads=READS)
+def early_warning(plateau: xr.Dataset) -> Decision:
+    """Windows by which S, or the log-variance of the frozen weights, leaves the null task's band before U does.
+
+    A replica whose S has not left by the end counts as leaving just after it, which favours the claim.
+    """
+    end = plateau.sizes["window"]
+
+    def lead(name: str):
+        return few_seeds((plateau["U_exit"] - plateau[name].fillna(end)).mean(("eta", "replica")))
+
+    right, wrong = lead("S_exit"), lead("frozen_exit")
+    return with_control(
+        right, wrong, 0.0, "log-variance of the weights that the plateau freezes", predicted=LEAD, relation="above"
+    )

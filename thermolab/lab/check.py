@@ -1,0 +1,120 @@
+"""Single claims, decided alone: `thermolab check`.
+
+Only the recipes behind a claim run, with the settings that its notebook would give them, so the numbers are the notebook's.
+The record lies beside those of whole runs, OUT/<notebook>/check-<key>/, with claims.json, results.nc and run.json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import functools
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import xarray as xr
+
+from thermolab import claims
+from thermolab.engine import recipe, traces
+from thermolab.lab import declared, job, params, results, runner, tables
+from thermolab.lab.params import UserError
+
+
+def check(
+    ids: Sequence[str],
+    package: Callable[[str], ModuleType],
+    *,
+    preset: str | None = None,
+    parameters: Iterable[tuple[str, str]] = (),
+    seed: int | None = None,
+    device: str | None = None,
+    out: str | None = None,
+    force: bool = False,
+) -> list[dict]:
+    """Decide some claims, those of a notebook together, and return their rows of the scorecard.
+
+    package(notebook): the package of a notebook's phenomenon, whose `presets.datasets(setup)` says what is measured.
+    parameters: (name, text) pairs, parameters of the notebook or settings that all these claims read. A record that is there,
+    of this code and these settings, is read again unless `force`. Raises UserError, one line, for a mistake.
+    """
+    known = claims.register()
+    for name in ids:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3, 0.4)
+            raise UserError(f"there is no claim {name!r}; nearest: {', '.join(near) or 'none'}; all: data/claims.toml")
+    given = [(k, str(v)) for k, v in {"preset": preset, "seed": seed, "device": device}.items() if v is not None]
+    given += list(parameters)
+    folder = Path(out or params.default_out()).absolute()
+    by_notebook: dict[str, list[str]] = {}
+    for name in dict.fromkeys(ids):
+        by_notebook.setdefault(known[name].notebook, []).append(name)
+    planned = [_plan(notebook, names, package(notebook), given, folder) for notebook, names in by_notebook.items()]
+    runner.check_writable(folder)
+    return [row for run, names, plan in planned for row in _decided(run, names, plan, force)]
+
+
+def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path) -> tuple[job.Run, list[str], Mapping]:
+    """The run of a notebook's claims, which they are, and what it measures: {dataset: recipe, not yet called}."""
+    path = runner.notebooks_folder() / f"{notebook}.ipynb"
+    declaration = declared.read(path)
+    values, *more = declared.combinations(declaration, [pair for pair in given if pair[0] in declaration.defaults])
+    if more:
+        raise UserError(f"{', '.join(names)}: a check takes one value of each parameter; for a sweep: thermolab run")
+    deciders = [claims.decider(name) for name in names]
+    everything = package.presets.datasets(declaration.setup(values))
+    plan = {dataset: everything[dataset] for by in deciders for dataset in by.datasets.values()}
+    allowed, physical = set.intersection(*(set(by.reads) for by in deciders)), {}
+    for name, text in given:
+        if name in declaration.defaults:
+            continue
+        if name not in allowed:
+            known = ", ".join([*sorted(allowed), *declaration.defaults])
+            raise params.ParameterError(f"{name} is nothing that {', '.join(names)} reads; allowed: {known}")
+        plan, physical[name] = _turned(plan, name, text)
+    defaults = declaration.checked({})
+    changed = {name for name, value in values.items() if value != defaults[name]} | set(physical)
+    facts = {**values, **physical}
+    which = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
+    key = runner.key(facts | {"claims": sorted(names)}, changed | {"preset"})
+    run = job.Run(path, facts, out / notebook / f"check-{which},{key}", changed <= set(runner.HOW), declaration.source)
+    return run, names, plan
+
+
+def _turned(plan: Mapping, name: str, text: str) -> tuple[dict, object]:
+    """The plan with a setting of its recipes at another value, where they take it; and the value."""
+    turned, value = {}, None
+    for dataset, part in plan.items():
+        if isinstance(part, Mapping):
+            turned[dataset], found = _turned(part, name, text)
+            value = found if found is not None else value
+        elif name in part.func.settings:
+            now = part.keywords.get(name, part.func.settings[name])
+            value, *more = declared.parse(text, now)
+            if more:
+                raise params.ParameterError(f"{name}={text} is more than one value; write a list as JSON: [0.1, 0.3]")
+            turned[dataset] = functools.partial(part, **{name: value})
+            try:
+                part.func.checked(*part.args, **turned[dataset].keywords)
+            except ValueError as error:
+                raise params.ParameterError(str(error)) from None
+        else:
+            turned[dataset] = part
+    return turned, value
+
+
+def _decided(run: job.Run, names: list[str], plan: Mapping, force: bool) -> list[dict]:
+    if force or not run.finished:
+        recipe.warm_up()
+        started, clock = datetime.now(UTC), time.perf_counter()
+        with job.filled(run.folder) as partial:
+            found = asyncio.run(recipe.together(plan))
+            seconds = time.perf_counter() - clock
+            decided = [claims.decide(n, found, settings=run.parameters, seconds=seconds / len(names)) for n in names]
+            kept = traces.prefixed({k: d.reset_coords() for k, d in traces.flattened(found).items()})
+            results.save(xr.Dataset(kept), decided, partial)
+            record = job.record(run, started, round(time.perf_counter() - clock, 2), 1, results.kernel())
+            results.write_json(partial / "run.json", record)
+    return tables.measured([run.folder])

@@ -1,0 +1,83 @@
+"""The figures and the table of notebook 00, each from the datasets that it shows to what its cell displays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from thermolab import plots
+from thermolab.phenomena.irreversibility.flows import SHARES
+
+WAYS = {"undo": "undoing a step", "flow": "flow and step", "halves": "two half steps"}
+
+
+def arrow_of_time(steps: xr.Dataset, split: xr.Dataset):
+    """What each way of agreeing with a step misses by the constant c, the order that c = 1/2 gains, and means against E|g|².
+
+    steps, split: of `flows`.
+    """
+    figure, (left, middle, right) = plots.panels(3, columns=3)
+    missed = (steps["local"] / steps["local"].sel(constant=0)).isel(rate=-1)
+    own = {text: (steps["constant"], missed.sel(against=way)) for way, text in WAYS.items()}
+    plots.panel(left, own, x="constant c", y="error / error at c = 0")
+    error = steps["local"].sel(against="undo") / steps["local"].sel(against="undo", constant=0).isel(rate=0)
+    own = {f"c = {c:g}": (SHARES, error.sel(constant=c)) for c in (0, 0.5)}
+    plots.panel(middle, own, {"η²": (SHARES, (np.array(SHARES) / SHARES[0]) ** 2)}, x="learning rate η λ_max",
+                y="distance from the start (relative)", log="xy")  # fmt: skip
+    split = split.mean("copy")
+    off, when = split["factorised"] / split["S"] - 1, split["time"] + 1
+    plots.panel(right, {f"layer {k}": (when, off.sel(layer=k)) for k in off["layer"].values}, {"exact": (when, 0 * when)},
+                x="step + 1", y="product of means / E|g|² − 1", log="x")  # fmt: skip
+    return plots.show(
+        figure, "Left: each way of agreeing has its own constant. Middle: c = 1/2 gains an order. Right: means against E|g|²."
+    )
+
+
+def symmetry_table(table: xr.Dataset) -> pd.DataFrame:
+    """What each symmetry does to L and to S, means over the seeds. table: of `symmetry_recipes`."""
+    ratio = table["S_ratio"].mean("seed")
+    columns = {"L changes by": table["L_error"].max(("seed", "s")), "S at double": ratio.isel(s=0), "S at half": ratio.isel(s=1)}
+    rows = {name: values.values.round(12) for name, values in columns.items()}
+    rows |= {name: table[name].values for name in ("exponential", "compact")}
+    return pd.DataFrame(rows, index=table["row"].values)
+
+
+def orbits_and_charges(orbit: xr.Dataset, noether: xr.Dataset):
+    """F along the orbit of each exponential symmetry, and the charge θᵀAθ along SGD. orbit, noether: of `symmetry_recipes`."""
+    figure, (left, right) = plots.panels(2)
+    names = orbit["row"].values
+    along = {k: (orbit["s"][::8], (orbit["F"] / orbit["F"].min("s")).sel(row=k)[..., ::8].isel(seed=0)) for k in names}
+    plots.panel(left, along, x="s along the orbit", y="F / least F on the orbit", log="y")
+    charge = noether.isel(seed=0)
+    some = np.unique(np.linspace(0, charge.sizes["step"] - 1, 12).astype(int))
+    gain = {k: charge[["charge", "predicted"]].sel(row=k) - charge["charge"].sel(row=k)[0] for k in names}
+    plots.panel(right, {k: (g["step"][some], g["charge"][some]) for k, g in gain.items()},
+                {k: (g["step"], g["predicted"]) for k, g in gain.items()}, x="step", y="gain of θᵀAθ", legend="")  # fmt: skip
+    return plots.show(
+        figure, "Left: F has one minimum on each orbit, where L is constant. Right: θᵀAθ follows its exact prediction."
+    )
+
+
+def walkers_and_valley(growth: xr.Dataset, occupation: xr.Dataset):
+    """|w|⁴ of the walkers beside its law, and where SGD is in a valley. growth: of `walk`; occupation: of `valley`."""
+    figure, (left, right) = plots.panels(2)
+    runs = {f"d = {d}, η = {e:g}": growth.sel(dim=d, eta=e) for d in growth["dim"].values for e in growth["eta"].values}
+    plots.panel(left, {k: (r["time"][1::5], r["r4"].isel(time=slice(1, None, 5))) for k, r in runs.items()},
+                {k: (r["time"], r["law"]) for k, r in runs.items()}, x="step", y="|w|⁴", log="xy")  # fmt: skip
+    dense = {f"η = {e:g}": occupation["density"].sel(eta=e) for e in occupation["eta"].values}
+    plots.panel(right, {k: (v["s"], v) for k, v in dense.items()}, x="place s in the valley, in ησ/2", y="density")
+    return plots.show(figure, "Left: |w|⁴ grows as predicted. Right: points of equal loss are visited unequally often.")
+
+
+def training(equal_loss: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
+    """Gradient norms at equal loss, the effect of a push, and one task after another; all of `continual`."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
+    time, push = equal_loss["time"], perturbed["push"]
+    arms = {f"η = {e:g}": (time, equal_loss["S_t"].sel(eta=e)) for e in equal_loss["eta"].values}
+    plots.panel(left, arms | {"gradient flow": (time, equal_loss["flow_S_t"])}, x="time η · steps", y="E|∇l|²")
+    plots.panel(middle, {"pushed at": (push + 1, perturbed["changed"])}, x="step of the push + 1", y="change of the end", log="x")
+    plots.panel(right, {k: (tasks["task"] + 1, tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
+    return plots.show(
+        figure, "Left: at equal loss a larger η shrinks gradients faster. Middle: what a push changes. Right: tasks in a row."
+    )

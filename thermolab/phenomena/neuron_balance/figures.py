@@ -1,0 +1,139 @@
+"""The figures of notebook 04, each from datasets to what its cell shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from thermolab import plots
+from thermolab.phenomena.neuron_balance import architectures, deep, networks
+
+LOOKS = {  # of the rows of an architecture, by what stands in the reason why a row is no pair
+    "": "a pair",
+    "missing bias": "bias left out",
+    "skip": "part of a stream",
+    "activation": "tanh between",
+    "side": "side by side",
+}
+SHORT = {" (no bias)": "", "1.attention.": "", "1.perceptron.": "perceptron ", "1.norm": "norm ", ".inner.": ".", "->": "→"}
+
+
+def on_the_way(relu: xr.Dataset, decayed: xr.Dataset, here: xr.Dataset):
+    """What remains of the imbalance over steps and over η² t/B; the shift by weight decay against its prediction."""
+    figure, (left, middle, right) = plots.panels(3, columns=3, width=4.2)
+    curves, point = (networks.remaining(data).transpose("arm", ...) for data in (relu, here))
+    arms = {f"η = {arm.eta:g}, B = {arm.batch_size:d}": arm for arm in curves}
+    steps = {name: (arm["time"] * arm.batch_size / arm.eta**2, arm) for name, arm in arms.items()}
+    plots.panel(left, steps, x="step", y="imbalance that remains")
+    mean, end = curves.mean(("arm", "seed")), point.isel(arm=0, time=slice(-1, None))
+    clock = {name: (arm["time"], arm) for name, arm in arms.items()} | {"working point": (end["time"], end)}
+    plots.panel(middle, clock, {"mean of the four": (mean["time"], mean)}, x="η² t/B", y="imbalance that remains")
+    ends, over = {"three λ": networks.late(decayed), "working point": networks.late(here)}, ("copy", "neuron")
+    known = {name: networks.predicted(data)["gap"].mean((*over, "seed")) for name, data in ends.items()}
+    gaps = {name: (data["g2_in"] - data["g2_out"]).mean(over).transpose("arm", "seed") for name, data in ends.items()}
+    plots.panel(
+        right,
+        {name: (known[name], gap) for name, gap in gaps.items()},
+        {"measured = predicted": (known["three λ"], known["three λ"])},
+        x="(2λ/η) (|u|² − |w|²)",
+        y="E|g_u|² − E|g_w|²",
+    )
+    alt = "Left: small η or large B needs more steps. Middle: over η²t/B there is one curve. Right: weight decay."
+    return plots.show(figure, alt)
+
+
+def rows(data: xr.Dataset, arm: str = "") -> dict[str, dict[str, xr.DataArray]]:
+    """{label: {reason: log ratio at the end (seed)}} of an architecture, labels for people.
+
+    The reason of a pair is "". A pair without its bias shares the label of the pair.
+    """
+    out: dict[str, dict[str, xr.DataArray]] = {}
+    for row in architectures.log_ratios(data):
+        name = str(row["pair"].values)
+        for long, short in SHORT.items():
+            name = name.replace(long, short)
+        out.setdefault(f"{arm} {name}".strip(), {})[str(row["reason"].values)] = row
+    return out
+
+
+def pairs_and_neighbours(*columns: Mapping[str, xr.Dataset]):
+    """Log ratios at the end of all pairs and neighbours, a panel for each group of architectures {label: dataset}."""
+    figure, axes = plots.panels(len(columns), width=6.6, height=5.4)
+    for ax, group in zip(axes, columns, strict=True):
+        lines = {label: row for arm, data in group.items() for label, row in rows(data, arm).items()}
+        for i, (key, text) in enumerate(LOOKS.items()):
+            own = [
+                (y, ratio)
+                for y, row in enumerate(lines.values())
+                for reason, ratio in row.items()
+                if key in reason and bool(key) == bool(reason)
+            ]
+            if own:
+                x, error = np.array([np.ravel(plots.mean_and_error(ratio)) for _, ratio in own]).T
+                look = {"fmt": plots.MARKERS[i], "color": plots.COLOURS[i], "capsize": 2}
+                ax.errorbar(x, [y for y, _ in own], xerr=error, label=text, **look)
+        ax.axvspan(-architectures.BALANCE, architectures.BALANCE, color="0.9", zorder=0)
+        ax.set(xlabel="log(E|g_w|²/E|g_u|²) at the end", yticks=range(len(lines)))
+        ax.set_yticklabels(lines, fontsize="small")
+        ax.invert_yaxis()
+        ax.legend(fontsize="small")
+    return plots.show(figure, "Log ratios of pairs lie at 0, those of neighbours that are no pairs lie elsewhere.")
+
+
+def norms_and_threshold(linear: Mapping[str, xr.Dataset], thresholded: xr.Dataset):
+    """Norms of both layers for each noise, and what singular values have lost, with their closed forms."""
+    figure, (left, right) = plots.panels(2)
+    where = np.arange(len(linear))
+    for i in (1, 2):
+        norm = xr.concat([data[f"norm_{i}"] for data in linear.values()], "profile")
+        plots.points(left, where, norm, index=i - 1, label=f"|W{'₁₂'[i - 1]}|²")
+        known = [float(data[f"norm_{i}_theory"]) for data in linear.values()]
+        left.hlines(known, where - 0.3, where + 0.3, color="0.15", linewidth=1.3)
+    left.set_xticks(where, linear)
+    plots.label(left, "noise of the five outputs", "squared norm (line: closed form)")
+    s, tau = thresholded["target"], float(thresholded["tau"])
+    fine = np.geomspace(s.min(), s.max())
+    forms = {"soft threshold": (fine, np.minimum(fine / tau, 1)), "τ = 0": (fine, 0 * fine)}
+    lost = ((s - thresholded["singular"]) / tau).transpose("i", "seed")
+    plots.panel(right, {"measured": (s, lost)}, forms, x="singular value of the target", y="(target − learnt) / τ", log="x")
+    alt = "Left: norms of both layers lie on the closed form. Right: singular values lack τ, or all they have."
+    return plots.show(figure, alt)
+
+
+def matrices_and_flatness(matrix: xr.Dataset, linear: Mapping[str, xr.Dataset]):
+    """The distance of the two sides of the matrix equation, and λ_max over the least on the orbit."""
+    figure, (left, right) = plots.panels(2)
+    distance = deep.residual(matrix).mean("pair")
+    curves = {f"η = {eta:g}": (distance["time"], distance.sel(eta=eta)) for eta in distance["eta"].values}
+    plots.panel(left, curves, x="step", y="relative distance of the two sides")
+    where = np.arange(len(linear))
+    runs, flat = xr.concat(linear.values(), "profile"), {"flattest": (where, 1 + 0 * where)}
+    above = {
+        name: (where, runs[f"{moment}lambda_max"] / runs["flattest_lambda_max"])
+        for name, moment in {"start": "start_", "end": ""}.items()
+    }
+    plots.panel(right, above, flat, x="noise of the five outputs", y="λ_max over the least on the orbit", legend="upper right")
+    right.set_xticks(where, linear)
+    right.set_xlim(-0.5, 3.2)
+    return plots.show(figure, "Left: matrices balance at a large η, not yet at a small one. Right: balanced noise ends flattest.")
+
+
+def controls(relu: xr.Dataset, tanh: xr.Dataset, mlp: xr.Dataset, twins: xr.Dataset):
+    """Neurons in the plane of their gradients, the pairs of a perceptron with and without a bias, and twin paths."""
+    figure, (left, middle, right) = plots.panels(3, columns=3, width=4.2)
+    ends = {"relu": networks.late(relu).isel(arm=0), "tanh": networks.late(tanh).isel(arm=0)}
+    dots = {name: (data["g2_in"], data["g2_out"].values) for name, data in ends.items()}
+    diagonal = np.array([min(d["g2_in"].min() for d in ends.values()), max(d["g2_in"].max() for d in ends.values())])
+    plots.panel(left, dots, {"balance": (diagonal, diagonal)}, x="E|g_u|², into a neuron", y="E|g_w|², out of it")
+    time = mlp["time"]
+    lines = {name: (time, mlp["log_ratio"].sel(pair=name)) for name in mlp["pair"].values}
+    zero = {"balance": (time, 0 * time)}
+    plots.panel(middle, lines, zero, x="step", y="log ratio in the perceptron", legend="upper right")
+    low, high = middle.get_ylim()
+    middle.set_ylim(low, high + 0.6 * (high - low))  # room for the legend
+    paths = {arm: (twins["time"], twins["apart"].sel(arm=arm)) for arm in twins["arm"].values}
+    plots.panel(right, paths, x="step", y="distance from the twin (relative)", log="y")
+    alt = "Left: ReLU neurons balance, tanh neurons do not. Middle: a pair without bias is off. Right: twin paths."
+    return plots.show(figure, alt)

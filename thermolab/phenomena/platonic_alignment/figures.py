@@ -1,0 +1,131 @@
+"""The figures of notebook 05, from its datasets."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from thermolab import plots
+from thermolab.phenomena.platonic_alignment import breaking
+from thermolab.phenomena.platonic_alignment.digits import at_end, last
+from thermolab.phenomena.platonic_alignment.tables import between, final
+
+
+def maps(linear: xr.Dataset):
+    """CKA of all hidden layers at the start, after descent without noise, after SGD; means over seeds."""
+    figure, axes = plots.panels(3, columns=3)
+    inner, cka = linear["hidden"].values, linear["cka"].isel(arm=0)
+    names = linear["layer"].values[inner]
+    tables = {"start": cka.isel(time=0), "descent without noise": linear["gd"], "SGD": cka.isel(time=-1)}
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        table = table.isel(layer=inner, other=inner).mean("seed")
+        plots.heat_map(ax, table, names, names, label="CKA", limits=(0.4, 1), title=title)
+    return plots.show(figure, "CKA of all hidden layers: still different after descent without noise, all alike after SGD.")
+
+
+def rates(linear: xr.Dataset, pace: xr.Dataset, minima: xr.Dataset):
+    """Worst CKA in time for each η, at the end of runs of equal steps and of equal η²t, and at minima of F."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
+    free, null = np.flatnonzero(linear["lam"].values == 0), 0 * linear["time"] + linear["null"].mean().item()
+    curves = {f"η = {linear['eta'].values[k]:.2g}": between(linear["cka"].isel(arm=k)) for k in free}
+    plots.panel(left, {k: (v["time"], v) for k, v in curves.items()}, {"null": (linear["time"], null)},
+                x="step", y="worst CKA of A with B")  # fmt: skip
+    worst, clocks = between(pace["cka"]), {"equal steps": "steps", "equal η²t": "eta2t"}
+    plots.panel(middle, {k: (worst["eta"], worst.sel(clock=c).transpose("eta", "seed")) for k, c in clocks.items()},
+                x="learning rate η", y="worst CKA at the end", log="x")  # fmt: skip
+    low = 1 - minima["cka"].sel(eta=minima["eta"] > 0).min(("layer", "other"))
+    square = low[0].mean().item() * (low["eta"] / low["eta"][0]) ** 2
+    nets = len(np.unique(minima["of"]))
+    plots.panel(right, {"minima of F": (low["eta"], low)}, {"η²": (low["eta"], square)},
+                x="learning rate η", y=f"1 − worst CKA of {nets} nets", log="xy")  # fmt: skip
+    return plots.show(
+        figure, "Left: alignment takes time, less at large η. Middle: the clock is η²t. Right: minima of F align up to η²."
+    )
+
+
+def arms(linear: xr.Dataset, here: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Worst CKA of A and B (seed) at the end: for each λ, without noise, with an R between layers, and what else is of interest.
+
+    here: the working point, of which the last arm counts.
+    """
+    same = (linear["eta"] == linear["eta"][0]).values.nonzero()[0]
+    found = {f"λ = {linear['lam'].values[k]:g}": between(final(linear, int(k))) for k in same}
+    found["no noise"] = between(linear["gd"])
+    found |= {f"{kind} R": between(linear["inserted"].sel(kind=kind)) for kind in linear["kind"].values}
+    return found | {"all layers": between(final(linear), ends=True), "working point": between(final(here, -1))}
+
+
+def destroyed(linear: xr.Dataset, here: xr.Dataset):
+    """The worst CKA of all `arms`, and how the traces of the hidden kernels differ."""
+    figure, (left, right) = plots.panels(2)
+    plots.categories(left, {"": arms(linear, here)}, y="worst CKA of A with B")
+    inner = linear["hidden"].values
+    trace = linear["trace"].isel(arm=0, layer=inner).transpose("layer", "seed")
+    plots.categories(right, {"": dict(zip(linear["layer"].values[inner], trace, strict=True))}, y="trace of the hidden kernel")
+    return plots.show(
+        figure, "Left: what lowers the worst CKA. Right: kernels are alike up to a scalar, which differs from layer to layer."
+    )
+
+
+def off_the_minimum(resting: xr.Dataset):
+    """Worst CKA of A and B as measured against that of the slow motion, a point a seed."""
+    worst = resting["cka"].where(resting["of"] != resting["of"].rename(layer="other"))
+    worst = worst.min(("layer", "other")).rename(seed="pair")
+    slow = worst.sel(law="predicted")
+    measured = {"SGD": worst.sel(law="independent"), "noise in pairs ±": worst.sel(law="opposite")}
+    figure = plots.panel(None, {k: (slow, v) for k, v in measured.items()}, {"slow motion": (slow, slow)},
+                         x="worst CKA of A with B, predicted", y="worst CKA of A with B, measured")  # fmt: skip
+    return plots.show(
+        figure, "SGD that starts at the minimum of F leaves it as predicted; with noise in pairs of opposite sign it stays."
+    )
+
+
+def last_layers(relu: xr.Dataset, tanh: xr.Dataset) -> dict[str, dict]:
+    """{arm: {what: (seed)}} at the end, for each noise: CKA of the last layers, accuracy on new images."""
+    found = {}
+    for name, data in (("relu", relu), ("tanh", tanh)):
+        for noise in data["noise"].values:
+            arm = data.sel(noise=noise)
+            found[f"{name}, {'noisy labels' if noise else 'no noise'}"] = {
+                "A and A": last(at_end(arm)["same"]),
+                "A and B": last(at_end(arm)["cross"]),
+                "accuracy": arm["accuracy"].isel(time=-1).sel(images="new").mean("net"),
+            }
+    return found
+
+
+def digits(relu: xr.Dataset, tanh: xr.Dataset):
+    """CKA of all layers of ReLU networks A and B, that of the last ones of A and A in time, and all arms."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
+    cross = at_end(relu)["cross"].isel(noise=-1).mean("seed")
+    rows, columns = ([f"{net}{i}" for i in cross[f"layer_{net.lower()}"].values] for net in "AB")
+    plots.heat_map(left, cross, rows, columns, label="CKA", limits=(0.4, 1), title="noisy labels, end")
+    same = last(relu["same"].sel(images="seen").isel(time=slice(1, None)))
+    curves = {("noisy labels" if s else "no noise"): (same["time"], same.sel(noise=s)) for s in same["noise"].values}
+    plots.panel(middle, curves, x="step", y="CKA of the last layers, A and A", log="x")
+    plots.categories(right, last_layers(relu, tanh), y="CKA of last layers, or share", legend="lower left")
+    right.set_ylim(0.3, 1.03)  # room for the legend
+    return plots.show(
+        figure, "Left: only the last layers align. Middle: label noise does it. Right: at equal accuracy; not with tanh."
+    )
+
+
+def broken(pairs: xr.Dataset, classes: xr.Dataset):
+    """Mean CKA of A and B for each way to break it, with and without noise at several sizes; that with the labels of classes."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
+    cka = breaking.mean_pair(pairs)
+    plots.categories(left, {"": {k: cka.sel(case=k) for k in (breaking.BASE, *breaking.WAYS)}}, y="mean CKA of A with B")
+    sizes = {
+        text: {name: cka.sel(case=case.format(name)) for name in breaking.PLAIN}
+        for text, case in {"with noise": "{}", "without": breaking.QUIET}.items()
+    }
+    plots.categories(middle, sizes, y="mean CKA of A with B", legend=(0.35, 0.66))
+    labels = classes["labels"].mean("layer")
+    drawn = {
+        target: {f"{share:.0%} redrawn": labels.sel(target=target, share=share) for share in labels["share"].values}
+        for target in labels["target"].values
+    }
+    plots.categories(right, drawn, y="CKA with the labels", legend=(0.35, 0.66))
+    return plots.show(
+        figure, "Left: six ways break alignment. Middle: noise does it at any size. Right: class labels: neural collapse."
+    )
