@@ -80,7 +80,7 @@ def test_mean_of_one_and_of_constant_samples():
     assert sample_mean(np.ones(10), time_ordered=True).standard_error == 0
 
 
-def test_what_is_refused():
+def test_a_series_too_short_or_broken_has_no_time():
     for bad, message in ((np.ones(1), "T=1"), (3.0, "no series"), ([1.0, np.nan, 2.0], "nan or inf")):
         with pytest.raises(ValueError, match=message):
             integrated_autocorrelation_time(bad)

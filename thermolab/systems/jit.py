@@ -18,7 +18,7 @@ import numba
 from numba.core.caching import FunctionCache
 
 ROOT = Path(__file__).resolve().parents[2]
-IMPORT = re.compile(r"^\s*from (thermolab[\w.]*) import \(?([\w\s,]+)", re.M)
+IMPORT = re.compile(r"^\s*from (thermolab[\w.]*) import (\([^)]*|.*)", re.M)
 
 
 def cached_njit(**options):
@@ -47,7 +47,7 @@ class _Cache(FunctionCache):
 def stamp(file: str) -> str:
     """SHA-256 of the `sources` of a file, as they are when it is first asked for: at import."""
     found = sources(Path(file).resolve())
-    return hashlib.sha256(b"\0".join(f"{path.name}\0{text}".encode() for path, text in sorted(found.items()))).hexdigest()
+    return hashlib.sha256(b"\0".join(f"{path.name}\0{found[path]}".encode() for path in sorted(found))).hexdigest()
 
 
 def sources(file: Path) -> dict[Path, str]:
@@ -55,10 +55,17 @@ def sources(file: Path) -> dict[Path, str]:
     found, todo = {}, [file]
     while todo:
         path = todo.pop()
-        if path in found or not path.is_file():
-            continue
-        found[path] = path.read_text(encoding="utf-8")
-        for module, names in IMPORT.findall(found[path]):
-            place = ROOT.joinpath(*module.split("."))
-            todo += [place.with_suffix(".py"), *(place / f"{name}.py" for name in re.findall(r"\w+", names))]
+        if path not in found and path.is_file():
+            found[path], imported = _read(path)
+            todo += imported
     return found
+
+
+@functools.cache
+def _read(path: Path) -> tuple[str, list[Path]]:
+    """The text of a file, and which files it might import from the package."""
+    text, imported = path.read_text(encoding="utf-8"), []
+    for module, names in IMPORT.findall(text):
+        place = ROOT.joinpath(*module.split("."))
+        imported += [place.with_suffix(".py"), *(place / f"{name}.py" for name in re.findall(r"\w+", names))]
+    return text, imported
