@@ -55,6 +55,8 @@ def test_time_order_widens_the_error():
     plain, ordered = pressure_on_sphere(slow, 1.0, 0.1), pressure_on_sphere(slow, 1.0, 0.1, time_ordered=True)
     assert ordered.value == plain.value
     assert ordered.standard_error / plain.standard_error == pytest.approx(np.sqrt(10), rel=0.25)
+    assert not ordered.short  # 200 independent values
+    assert pressure_on_sphere(slow[:400], 1.0, 0.1, time_ordered=True).short
 
 
 def test_radius_and_rate_are_positive():

@@ -96,6 +96,8 @@ def sample_mean(samples, *, time_ordered: bool = False) -> Mean:
 def is_short(n: int, tau) -> np.ndarray | bool:
     """Whether n samples are fewer than `ENOUGH` autocorrelation times; False where tau is nan, of independent samples.
 
+    By the estimated τ, which is too small just then: of series about as long as that, some pass.
+
     >>> is_short(1000, 30.0), is_short(1000, 10.0), is_short(3, float("nan"))
     (True, False, False)
     """
