@@ -127,7 +127,7 @@ class Experiment:
         if weights.shape != now.shape:
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: {list(now.shape)}")
         written = base64.b64encode(weights.cpu().numpy().tobytes()).decode()
-        self.events.append([self.state.step, {"weights": written}])
+        self.events.append([self.state.step, {"weights": written}])  # an event of its own: what was turned before acted before
         self.state = replace(self.state, weights=weights)
 
     def _put_written(self, text: str) -> None:
@@ -149,11 +149,8 @@ class Experiment:
         self._note({"device": self.device})
 
     def _note(self, change: dict) -> None:
-        """One event a step: of what is turned twice before the next step only the last value ever acted.
-
-        Weights that are put make an event of their own: a protocol finds other radii before them than after.
-        """
-        if self.events and self.events[-1][0] == self.state.step and "weights" not in self.events[-1][1]:
+        """One event a step: of what is turned twice before the next step only the last value ever acted."""
+        if self.events and self.events[-1][0] == self.state.step:
             self.events[-1][1].update(change)
         else:
             self.events.append([self.state.step, change])
