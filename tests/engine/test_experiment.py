@@ -132,7 +132,7 @@ def test_weights_that_are_put_replay_in_their_order():
             else:
                 run.set(protocol="sphere")
         run.set(lam=0.1)
-        run.advance(5)
+        run.advance(60)  # the compiled loop returns to the radius at step 64
         assert torch.equal(kept.weights, gas_at(11))  # a State never changes
         again = run.replay(json.loads(json.dumps(run.log)))
         assert equal(again, run)
