@@ -148,11 +148,12 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _leave(str(error), 1)
     except Exception as error:
+        from thermolab.lab.job import Failure
         from thermolab.lab.params import UserError
 
-        if not isinstance(error, UserError):
+        if not isinstance(error, UserError | Failure):
             raise
-        _leave(str(error), 2)
+        _leave(str(error), 2 if isinstance(error, UserError) else 1)
 
 
 def _leave(message: str, code: int) -> None:

@@ -102,3 +102,14 @@ def test_a_users_mistake_is_one_line_and_nothing_is_written(check, tmp_path, arg
     assert said in refusal
     assert len(refusal.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "code", "said"),
+    [(13, 2, "toy.half: size=13 does not go with these rates"), (14, 1, "toy.half: eta=0.1: |w| grew past 1e12 at step 3")],
+)
+def test_what_a_recipe_refuses_or_a_run_that_diverges_is_one_line(check, tmp_path, size, code, said):
+    found, text, refusal = check("toy.half", "-p", "size", size)
+    assert (found, text, len(refusal.splitlines())) == (code, "", 1)
+    assert said in refusal
+    assert list((tmp_path / "out").rglob("*.json")) == []

@@ -9,10 +9,18 @@ from thermolab.engine.experiment import Experiment
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.teacher_student import weight_matrices
 
+MOMENTS = ("g2_in", "g2_out", "in2", "out2")
+
 
 def neurons(first: torch.Tensor, second: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Squared lengths [..., h] of what goes into each neuron and of what comes out of it, from [..., h, in] and [..., out, h]."""
     return first.square().sum(-1).cpu().numpy(), second.square().sum(-2).cpu().numpy()
+
+
+def moments(net: NetworkOnData, weights: torch.Tensor, gradients: list[torch.Tensor]) -> dict[str, np.ndarray]:
+    """E|g_u|² and E|g_w|², means over the minibatches of `gradients`, |u|² and |w|² of each neuron [R, h]; see `MOMENTS`."""
+    means = [values.mean(0) for values in neurons(*gradients)]
+    return dict(zip(MOMENTS, [*means, *neurons(*weight_matrices(net, weights))], strict=True))
 
 
 def probe(run: Experiment, batches: int) -> list[torch.Tensor]:

@@ -19,6 +19,7 @@ import xarray as xr
 
 from thermolab import claims
 from thermolab.engine import recipe, traces
+from thermolab.engine.experiment import DivergenceError
 from thermolab.lab import declared, job, params, results, runner, tables
 from thermolab.lab.params import UserError
 
@@ -38,7 +39,8 @@ def check(
 
     package(notebook): the package of a notebook's phenomenon, whose `presets.datasets(setup)` says what is measured.
     parameters: (name, text) pairs, parameters of the notebook or settings that all these claims read. A record that is there,
-    of this code and these settings, is read again unless `force`. Raises UserError, one line, for a mistake.
+    of this code and these settings, is read again unless `force`.
+    Raises UserError, one line, for a mistake, and Failure where a run diverges.
     """
     known = claims.register()
     for name in ids:
@@ -53,19 +55,20 @@ def check(
         by_notebook.setdefault(known[name].notebook, []).append(name)
     planned = [_plan(notebook, names, package(notebook), given, folder) for notebook, names in by_notebook.items()]
     runner.check_writable(folder)
-    return [row for run, names, plan in planned for row in _decided(run, names, plan, force)]
+    return [row for part in planned for row in _decided(*part, force)]
 
 
-def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path) -> tuple[job.Run, list[str], Mapping]:
-    """The run of a notebook's claims, which they are, and what it measures: {dataset: recipe, not yet called}."""
+def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path) -> tuple[job.Run, dict, list[str], Mapping]:
+    """The run of a notebook's claims, its settings, which they are, and what it measures: {dataset: recipe, not yet called}."""
     path = runner.notebooks_folder() / f"{notebook}.ipynb"
     declaration = declared.read(path)
     values, *more = declared.combinations(declaration, [pair for pair in given if pair[0] in declaration.defaults])
     if more:
         raise UserError(f"{', '.join(names)}: a check takes one value of each parameter; for a sweep: thermolab run")
     deciders = [claims.decider(name) for name in names]
-    everything = package.presets.datasets(declaration.setup(values))
-    plan = {dataset: everything[dataset] for by in deciders for dataset in by.datasets.values()}
+    setup = declaration.setup(values)
+    measured = package.presets.datasets(setup)
+    plan = recipe.needed(measured, *(dataset for by in deciders for dataset in by.datasets.values()))
     allowed, physical = set.intersection(*(set(by.reads) for by in deciders)), {}
     for name, text in given:
         if name in declaration.defaults:
@@ -80,7 +83,7 @@ def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path
     which = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
     key = runner.key(facts | {"claims": sorted(names)}, changed | {"preset"})
     run = job.Run(path, facts, out / notebook / f"check-{which},{key}", changed <= set(runner.HOW), declaration.source)
-    return run, names, plan
+    return run, setup.as_dict() | physical, names, plan
 
 
 def _turned(plan: Mapping, name: str, text: str) -> tuple[dict, object]:
@@ -105,14 +108,23 @@ def _turned(plan: Mapping, name: str, text: str) -> tuple[dict, object]:
     return turned, value
 
 
-def _decided(run: job.Run, names: list[str], plan: Mapping, force: bool) -> list[dict]:
+def _measured(names: list[str], plan: Mapping) -> dict:
+    try:
+        return asyncio.run(recipe.together(plan))
+    except ValueError as error:  # settings that do not go together, which a recipe finds when it begins
+        raise UserError(f"{', '.join(names)}: {error}") from error
+    except DivergenceError as error:
+        raise job.Failure(f"{', '.join(names)}: {error}") from error
+
+
+def _decided(run: job.Run, settings: dict, names: list[str], plan: Mapping, force: bool) -> list[dict]:
     if force or not run.finished:
         recipe.warm_up()
         started, clock = datetime.now(UTC), time.perf_counter()
         with job.filled(run.folder) as partial:
-            found = asyncio.run(recipe.together(plan))
+            found = _measured(names, plan)
             seconds = time.perf_counter() - clock
-            decided = [claims.decide(n, found, settings=run.parameters, seconds=seconds / len(names)) for n in names]
+            decided = [claims.decide(n, found, settings=settings, seconds=seconds / len(names)) for n in names]
             kept = traces.prefixed({k: d.reset_coords() for k, d in traces.flattened(found).items()})
             results.save(xr.Dataset(kept), decided, partial)
             record = job.record(run, started, round(time.perf_counter() - clock, 2), 1, results.kernel())

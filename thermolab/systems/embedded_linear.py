@@ -104,6 +104,11 @@ def gaussian(widths, scale: float, seed: int) -> list[np.ndarray]:
     return [scale * np.sqrt(2 / a) * rng.standard_normal((b, a)) for a, b in itertools.pairwise(widths)]
 
 
+def products(matrices, first) -> list:
+    """first, W_1 first, …, W_L … W_1 first, for W_1 … W_L and what they are multiplied by, arrays or tensors."""
+    return list(itertools.accumulate(matrices, lambda found, w: w @ found, initial=first))
+
+
 def matrices(net: NetworkOnData, weights: torch.Tensor) -> list[torch.Tensor]:
     """W_1 … W_L, each [R, out, in], float64."""
     return [w.double() for w in net.replicas.views(weights).values()]

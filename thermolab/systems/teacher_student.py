@@ -1,11 +1,11 @@
-"""Two-layer and deep networks that learn a teacher from noisy answers: the data, the starts, and the gradients of each neuron.
+"""Two-layer and deep networks that learn a teacher from noisy answers: the data, the teacher, the matrices of the layers.
 
 Inputs x ~ N(0, Σ_x), answers y = teacher(x) + ε with independent ε ~ N(0, diag σ_i²), loss |f - y|² without 1/2. The data
-are so many that no network of this page learns noise: the minimum over them is the teacher. Covariances are exact: inputs and
+are so many that no network here learns noise: the minimum over them is the teacher. Covariances are exact: inputs and
 noise of a data set are turned until their second moments are those asked for, so a closed form has no sampling error.
 
 A neuron's weights are u, the row of W₁ with its bias, and w, its column of W₂: a ReLU neuron computes the same when u is
-multiplied by c and w divided by c, so each SGD step changes |u|² - |w|² by η²(|g_u|² - |g_w|²) (page 00).
+multiplied by c and w divided by c, so each SGD step changes |u|² - |w|² by η²(|g_u|² - |g_w|²) (notebook 00).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The panel of notebook 01: entropy beside its closed form, and gauges that leave no trace."""
+"""The panel of notebook 01: entropy beside its closed form, and observables that leave no trace."""
 
 import dataclasses
 import math
@@ -56,7 +56,7 @@ def test_the_measurement_follows_theory():
     assert np.sqrt(np.mean((measured - theory) ** 2)) < 0.5
 
 
-def test_gauges_leave_no_trace():
+def test_observables_leave_no_trace():
     looked, blind = start(), start()
     for _ in looked.frames(7, until=70):
         pass

@@ -5,20 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import special
+from phenomena.ideal_gas.by_hand import finite_step, mean_cosine
 
 from thermolab import phenomena
+from thermolab.engine.scenario import scripted
 from thermolab.lab.live.views import Arm, read
-from thermolab.phenomena.cooling.live import IMAGES
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK, predict
-from thermolab.phenomena.irreversibility.live import LANDSCAPE, WALKER
-from thermolab.phenomena.neuron_balance.live import NETWORK as BALANCE
-from thermolab.phenomena.platonic_alignment.live import PAIR
-from thermolab.phenomena.progressive_sharpening.live import EDGE
-from thermolab.phenomena.progressive_sharpening.live import NETWORK as SWITCH
-from thermolab.phenomena.temperature_collapse.live import NETWORK as COLLAPSE
-from thermolab.phenomena.temperature_collapse.live import POINTS
 
 # the accuracy of the finite-step forms: what they neglect is of order η_eff (theory.isotropic_state)
 ACCURACY = {"r": 0.015, "p": 0.03, "U": 0.04, "T": 0.03}
@@ -128,18 +121,36 @@ def test_predictions_stand_everywhere_in_the_range_of_the_knobs(protocol):
             ISOTROPIC.start(**corner, protocol=protocol, replicas=8).advance(1)
 
 
+def test_a_scripted_gas_turns_knobs_and_follows_theory():
+    start = {"eta": 0.04, "lam": 0.1, "dim": 4, "replicas": 512}
+    frames, error = scripted.run(ISOTROPIC, [[500, {"eta": 0.1}]], every=50, steps=1000, seed=2, **start)
+    assert error is None
+    arm = Arm("gas", ISOTROPIC, ISOTROPIC.checked(start))
+    readings = [read(arm, frame) for frame in frames]
+    assert [r.step for r in readings] == list(range(50, 1001, 50))
+    np.testing.assert_allclose([r.knobs["eta"] for r in readings], [0.04] * 10 + [0.1] * 10, rtol=1e-6)
+    for late in (slice(5, 10), slice(15, 20)):  # 250 steps, several relaxation times, after each turn
+        part = readings[late]
+        r, _, t = finite_step("elr", part[0].knobs["eta"], 0.1, 4, 1.0)
+        means = {name: np.mean([x.means[name] for x in part], 0) for name in ("r", "p", "U", "S")}
+        for name, value in {"r": r, "p": 0.1, "U": 1 - mean_cosine(t, 4)}.items():
+            mean, error = means[name]  # of a frame, as if the frames were one
+            assert mean == pytest.approx(value, abs=0.015 * value + 4 * error)
+            assert part[0].theory[name] == pytest.approx(value, rel=0.005)
+        assert means["S"][0] == pytest.approx(part[0].theory["S"], abs=4 * means["S"][1])
+    assert np.mean([x.means["U"][0] for x in readings[15:]]) > 2 * np.mean([x.means["U"][0] for x in readings[5:10]])
+
+
 def test_predictions_are_the_closed_forms():
     found = predict("sphere", eta=0.05, lam=0.1, dim=4, sigma=1.0, radius=2.0)
     assert found["r"] == 2.0
     t = found["T"]
-    cosine = special.iv(2, 1 / t) / special.iv(1, 1 / t)
-    assert found["U"] == pytest.approx(1 - cosine, rel=1e-6)
-    moment = 3 * (1 + t * cosine)
+    assert found["U"] == pytest.approx(1 - mean_cosine(t, 4), rel=1e-6)
+    moment = 3 * (1 + t * mean_cosine(t, 4))
     assert found["p"] == pytest.approx((math.sqrt(1 + 0.05**2 * moment) - 1) / (0.05 * 4), rel=1e-6)
     assert t == pytest.approx((math.sqrt(1 + 0.05**2 * moment) - 1) / 0.05 / 3, rel=1e-6)
     free = predict("elr", eta=0.05, lam=0.1, dim=4, sigma=1.0, radius=2.0)
-    assert free["p"] == 0.1
-    assert free["r"] != 2.0
+    assert (free["r"], free["p"]) == (pytest.approx(finite_step("elr", 0.05, 0.1, 4, 1.0)[0], rel=1e-3), 0.1)
 
 
 # --- the network --------------------------------------------------------------------------------------------------------
@@ -171,12 +182,8 @@ def test_readings_of_the_network():
 
 
 # --- the table ------------------------------------------------------------------------------------------------------------
-def test_the_table_of_scenarios():
-    table = phenomena.scenarios()
-    known = (LANDSCAPE, WALKER, IMAGES, COLLAPSE, POINTS, ISOTROPIC, NETWORK, BALANCE, PAIR, SWITCH, EDGE)
-    assert table == {s.name: s for s in known}
-    for name, scenario in table.items():
-        assert scenario.name == name
+def test_every_scenario_of_the_table_reads_what_it_shows():
+    for scenario in {s.name: s for s in phenomena.scenarios().values()}.values():
         assert set(scenario.defaults) == set(scenario.settings)
         assert scenario.checked({}) == dict(scenario.defaults)
         settings = scenario.checked({"replicas": int(scenario.settings["replicas"].low)})

@@ -65,7 +65,7 @@ def test_a_dot_for_each_neuron_and_none_for_a_dead_one():
     assert np.isfinite(dead.means["log_ratio"][0])
 
 
-def test_gauges_leave_no_trace():
+def test_reading_neurons_leaves_no_trace():
     looked, blind = (NETWORK.start(seed=5, **NETWORK.checked({})) for _ in range(2))
     for _ in looked.frames(7, until=70):
         pass

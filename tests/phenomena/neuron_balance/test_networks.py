@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import neurons
-from thermolab.phenomena.neuron_balance import claims_networks as claims
-from thermolab.phenomena.neuron_balance import linear, networks, theory
-from thermolab.systems import regression, teacher_student
+from thermolab.phenomena.neuron_balance import networks, theory
+from thermolab.systems import teacher_student
 
 SHORT = {"span": 0.05, "logs": 4, "moments": 2, "batches": 4, "copies": 2, "n_seeds": 2}
 ARMS = ((0.02, 8), (0.01, 4))
@@ -18,21 +18,6 @@ ARMS = ((0.02, 8), (0.01, 4))
 @pytest.fixture(scope="module")
 def runs():
     return networks.relu.run(ARMS, **SHORT)
-
-
-# --- the setting ------------------------------------------------------------------------------------------------
-def test_samples_have_exact_moments():
-    x, e = regression.samples([1.0, 2.0], [0.5, 1.0, 3.0], n_data=500, seed=3)
-    z = np.concatenate([x, e], 1)
-    np.testing.assert_allclose(z.mean(0), 0, atol=1e-12)
-    np.testing.assert_allclose(z.T @ z / 500, np.diag([1, 4, 0.25, 1, 9]), atol=1e-12)
-
-
-def test_the_best_linear_network_is_the_target():
-    target = np.random.default_rng(0).normal(size=(3, 2))
-    net = teacher_student.student((2, 4, 3), lambda x: x @ target.T, "linear", [1.0, 2.0, 3.0], n_data=400)
-    found = torch.linalg.lstsq(net.data.x.double(), net.data.y.double())
-    np.testing.assert_allclose(found.solution.T, target, atol=1e-6)
 
 
 def test_a_start_off_balance_computes_what_the_teacher_does():
@@ -44,36 +29,6 @@ def test_a_start_off_balance_computes_what_the_teacher_does():
     assert np.ptp(neurons.neurons(first, second)[1]) > 1  # and each is scaled differently
 
 
-@pytest.mark.parametrize("activation", teacher_student.ACTIVATIONS)
-def test_gradients_of_neurons_against_autograd(activation):
-    """On the batches that the probe drew, one replica after the other."""
-    net, weights = networks.off_balance((4, 3, 2), activation, sigma=1.0, strength=1.0, spread=0.5, copies=2, seed=0)
-    run = Experiment(net, eta=0.1, batch_size=8, weights=weights, seed=5)
-    found = neurons.neurons(*neurons.probe(run, 3))
-    picked = net.batches(run.seed + 2**33, run.streams, 2**31, 3, 8)
-    for k, (x, y) in enumerate(picked):
-        for r in range(2):
-            first, second = (m[r].clone().requires_grad_() for m in teacher_student.weight_matrices(net, weights))
-            inputs = x[r].double() if activation == "linear" else torch.cat([x[r].double(), torch.ones(8, 1)], 1)
-            f = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda h: h}[activation](inputs @ first.T) @ second.T
-            a, b = torch.autograd.grad((f - y[r].double()).square().sum() / 8, (first, second))
-            np.testing.assert_allclose(found[0][k, r], a.square().sum(1), rtol=1e-4)
-            np.testing.assert_allclose(found[1][k, r], b.square().sum(0), rtol=1e-4)
-
-
-def test_probes_differ_from_moment_to_moment_and_leave_no_trace():
-    net, weights = networks.off_balance((4, 3, 2), "relu", sigma=1.0, strength=1.0, spread=0.5, copies=2, seed=0)
-    run, blind = (Experiment(net, eta=1e-9, batch_size=8, weights=weights, seed=5) for _ in range(2))
-    looks = []
-    for _ in range(2):
-        run.advance(3)
-        looks.append(neurons.probe(run, 2)[0])
-    blind.advance(6)
-    assert (run.state.weights == blind.state.weights).all()
-    assert not torch.allclose(*looks, rtol=0.01)
-
-
-# --- recipes ----------------------------------------------------------------------------------------------------
 def test_relu_against_a_plain_loop(runs):
     """Rescaling changes nothing but |u|² and |w|², by η²(|g_u|² - |g_w|²) at each step: in the mean over a run."""
     assert set(runs) == {"g2_in", "g2_out", "in2", "out2"}
@@ -98,79 +53,63 @@ def test_results_of_a_seed_do_not_depend_on_their_number(runs):
     xr.testing.assert_equal(one, runs.isel(seed=[0]))
 
 
+def test_weight_decays_come_with_all_arms():
+    found = networks.relu.run(ARMS, lams=(0.0, 0.1), **SHORT | {"logs": 1, "moments": 1, "n_seeds": 1})
+    cells = list(zip(*(found[name].values.tolist() for name in ("eta", "batch_size", "lam")), strict=True))
+    assert cells == [(0.02, 8, 0.0), (0.01, 4, 0.0), (0.02, 8, 0.1), (0.01, 4, 0.1)]
+
+
 def test_relu_comes_into_balance_and_tanh_does_not():
     short = {"span": 0.6, "logs": 6, "moments": 8, "n_seeds": 2}
     relu, tanh = (networks.relu.run(((0.03, 8),), activation=name, **short) for name in ("relu", "tanh"))
     first = networks.log_ratio(relu).isel(time=0)
     assert np.sqrt((first**2).mean()) > 1
-    assert claims.spread_of_ratios(relu).max() < 0.2 < claims.spread_of_ratios(tanh).max()
+    assert networks.spread_of_ratios(relu).max() < 0.2 < networks.spread_of_ratios(tanh).max()
 
 
 def test_weight_decay_shifts_the_balance_of_a_linear_network():
     found = networks.relu.run(
         ((0.05, 8),), activation="linear", lams=(0.0, 0.1), d_x=6, width=2, d_y=2, span=4.0, logs=8, n_seeds=2
     )
-    none, some = (claims.shift(found.isel(arm=[k]), np.ones(1)).mean() for k in (0, 1))
-    assert abs(none) < 0.5
+    none, some = (networks.shift(found.isel(arm=[k]), np.ones(1)).mean() for k in (0, 1))
+    assert abs(none) < 0.5  # an eighth of what decay shifts by, 2λ/η = 4
     assert some == pytest.approx(theory.decay_shift(0.05, 0.1), rel=0.15)
 
 
-@pytest.mark.parametrize(
-    ("profile", "inputs", "target"),
-    [((1.4, 1.0, 0.6), None, 1.0), ((1.5, 0.8), (1.2, 1.0, 0.7), [[1.0, 0.3, 0.0], [0.2, 0.8, -0.4]])],
-)
-def test_norms_of_other_profiles_and_dimensions(profile, inputs, target):
-    found = linear.linear.run(profile, inputs=inputs, target=target, width=4, window=10, n_seeds=2)
-    for name in ("norm_1", "norm_2"):
-        assert found[name].mean() == pytest.approx(float(found[f"{name}_theory"]), rel=0.03)
+def test_what_a_stationary_state_has():
+    """Of norms at rest: what a step adds is what decay takes away, whatever the gradients are."""
+    here, free = (networks.relu.run(((0.02, 8),), lams=(lam,), **SHORT) for lam in (0.05, 0.0))
+    known, a = networks.predicted(here), 0.02 * 0.05
+    added = 0.02**2 * known["gap"]
+    taken = (1 - (1 - a) ** 2) * (here["in2"] - here["out2"])
+    xr.testing.assert_allclose(added, taken.transpose(*added.dims))
+    inside = here["g2_in"] > known["gap"]
+    np.testing.assert_array_equal(np.isnan(known["log_ratio"]), ~inside.transpose(*known["log_ratio"].dims))
+    known = networks.predicted(free)
+    assert float(abs(known["gap"]).max()) == float(abs(known["log_ratio"]).max()) == 0
 
 
-def test_linear_reads_what_theory_defines():
-    found = linear.linear.run((1.0, 1.0), width=3, burn_in=2000, window=1000, decay=800, n_seeds=2, copies=2)
-    assert float(found["tau"]) == pytest.approx(0.02 / 16 * 2)
-    assert (found["start_lambda_max"] > 1.5 * found["start_flattest_lambda_max"]).all()
-    assert (found["lambda_max"] > found["flattest_lambda_max"]).all()
-    np.testing.assert_allclose(found["singular"], 1, atol=0.1)
-    assert found["singular"].shape == (2, 2)
-
-
-def test_matrix_moments_are_those_of_the_product():
-    """E[g_i g_iᵀ] is W_{i+1}ᵀ g_K g_Kᵀ W_{i+1}, and E[g_{i+1}ᵀ g_{i+1}] W_i g_Kᵀ g_K W_iᵀ, in a network of three layers."""
-    net = teacher_student.student((3, 4, 4, 2), lambda x: x[:, :2], "linear", [1.0, 1.0], n_data=100)
-    weights = net.start(torch.arange(1), 0)
-    g = [m[0, 0] for m in neurons.gradients(net, weights, 1, 8, 9, torch.arange(1))]
-    first, second, third = (m[0] for m in teacher_student.weight_matrices(net, weights))
-    ((x, y),) = [(x[0].double(), y[0].double()) for x, y in net.batches(9, torch.arange(1), 2**31, 1, 8)]
-    product = (second @ first).requires_grad_()
-    (g_k,) = torch.autograd.grad((x @ (third @ product).T - y).square().sum() / 8, product)
-    np.testing.assert_allclose(g[0] @ g[0].T, second.T @ g_k @ g_k.T @ second, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(g[1].T @ g[1], first @ g_k.T @ g_k @ first.T, rtol=1e-4, atol=1e-5)
-
-
-def test_deep_linear_networks_come_nearer_to_balance_at_large_eta():
-    found = linear.matrix.run((0.02, 0.001), steps=6000, logs=6, moments=5, n_seeds=2)
-    assert found["above"].shape == (2, 6, 2, 3, 6, 6)
-    large, small = linear.residual(claims.late(found)).mean(("seed", "pair")).values
-    assert large < 0.4 < 0.8 < small
+PAIRS = "a list of 1 or more, each a pair (η, B) of a positive number and a whole one"
 
 
 @pytest.mark.parametrize(
-    ("call", "text"),
+    ("name", "value", "allowed"),
     [
-        (lambda: networks.relu.run(activation="gelu"), "activation='gelu' is unknown; allowed: relu, tanh, linear"),
-        (lambda: networks.relu.run(((0.0, 8),)), "eta=0.0 is not allowed; allowed: a positive number"),
-        (lambda: networks.relu.run(copies=0), "copies=0 is not allowed; allowed: a whole number, 1 or more"),
-        (lambda: networks.relu.run(lams=(-0.1,)), "must not be negative"),
-        (lambda: linear.linear.run((1.0, -1.0)), "standard deviations must be positive"),
-        (lambda: linear.linear.run((1.0, 1.0), target=np.eye(3)), "does not fit"),
-        (lambda: linear.linear.run(width=2), "width=2 is too small; allowed: 5 or more, the rank of the target"),
-        (lambda: linear.matrix.run(depth=1), "depth=1 is too small; allowed: 2 or more layers"),
+        ("activation", "gelu", "relu, tanh, linear"),
+        ("copies", 0, "a whole number, 1 or more"),
+        ("lams", (-0.1,), "0 or a positive number"),
+        ("sigma", -1.0, "0 or a positive number"),
+        ("spread", -1.0, "0 or a positive number"),
+        ("span", 0.0, "a positive number"),
+        ("strength", 0.0, "a positive number"),
+        *(("arms", arms, PAIRS) for arms in ((), 3, (0.02,), ((0.02, 8, 1),), ((0.02, 8.5),), ((0.02, 0),), ((0.0, 8),))),
     ],
 )
-def test_bad_settings_get_one_line(call, text):
+def test_settings_out_of_range_are_refused_in_one_line(name, value, allowed):
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        call()
-    assert text in str(error.value)
+        networks.relu.run(**{name: value})
+    assert str(error.value).startswith(f"{name}={value!r} ")
+    assert allowed in str(error.value).partition("; allowed: ")[2]
 
 
 # --- claims on data made up by hand -----------------------------------------------------------------------------
@@ -188,48 +127,12 @@ def curves(rate, rng, arms=((0.02, 8), (0.02, 32), (0.01, 8)), noise=0.0, n_seed
 def test_relu_and_time_on_made_up_curves():
     rng = np.random.default_rng(0)
     good, stuck = curves(lambda eta, b: 8, rng), curves(lambda eta, b: 0.1, rng)
-    check, _, control = claims.relu({"relu": good, "tanh": stuck})
-    assert (check.verdict, control.verdict) == ("holds", "fails")
-    check, _, control = claims.time({"relu": good})
-    assert (check.verdict, control.verdict) == ("holds", "fails")
+    assert verdicts(networks.neurons_balance(good, stuck)) == HOLDS
+    assert verdicts(networks.one_clock(good)) == HOLDS
     # decays that depend on ηt alone: not a function of η²t/B, and the control would hold
-    other = curves(lambda eta, b: 4e-3 * b / eta, rng)
-    check, _, control = claims.time({"relu": other})
-    assert (check.verdict, control.verdict) == ("fails", "holds")
+    assert verdicts(networks.one_clock(curves(lambda eta, b: 4e-3 * b / eta, rng))) == FAILS
     noisy = curves(lambda eta, b: 8, rng, noise=0.25)
-    assert claims.relu({"relu": noisy, "tanh": stuck})[0].verdict != "holds"
-
-
-def profile(norms, forms, sharpness):
-    names = ("norm_1", "norm_2")
-    data = {k: ("seed", np.array(v)) for k, v in zip(names, norms, strict=True)}
-    data |= {f"{k}_theory": v for k, v in zip(names, forms, strict=True)}
-    ones = ("seed", np.ones(len(norms[0])))
-    return xr.Dataset(data | {"lambda_max": ("seed", np.array(sharpness)), "flattest_lambda_max": ones})
-
-
-def test_norms_and_sharpness_on_made_up_numbers():
-    three = np.array([0.99, 1.0, 1.01])
-    even = profile((three, three), (1.0, 1.0), 1.0 + three / 100)
-    uneven = profile((4 * three**0.1, 6 * three**0.1), (4.0, 6.0), 1.5 * three)
-    check, _, control = claims.linear_norms({(1.0, 1.0): even, (1.0, 2.0): uneven})
-    assert (check.verdict, control.verdict) == ("holds", "fails")
-    off = profile((4.4 * three**0.1, 6 * three**0.1), (4.0, 6.0), three)
-    assert claims.linear_norms({(1.0, 2.0): off})[0].verdict == "fails"
-    check, _, control = claims.sharp_flat({(1.0, 1.0): even, (1.0, 2.0): uneven})
-    assert (check.verdict, control.verdict) == ("holds", "fails")
-    assert claims.sharp_flat({(1.0, 1.0): uneven, (1.0, 2.0): even})[0].verdict == "fails"
-
-
-@pytest.mark.parametrize(("used", "noise", "verdicts"), [(0.1, 1e-3, ("holds", "fails")), (0.0, 1e-3, ("fails", "holds")),
-                                                         (0.1, 0.2, ("inconclusive", "fails"))])  # fmt: skip
-def test_soft_threshold_on_made_up_numbers(used, noise, verdicts):
-    target, rng = np.array([1.0, 0.5, 0.05]), np.random.default_rng(2)
-    learnt = theory.soft_threshold(target, used) + 0.1 * noise * rng.normal(size=(5, 3))
-    data = xr.Dataset({"singular": (("seed", "i"), learnt), "target": ("i", target), "tau": 0.1})
-    check, _, control = claims.linear_soft_threshold(data)
-    assert (check.verdict, control.verdict)[: 2 if noise < 0.1 else 0] == verdicts[: 2 if noise < 0.1 else 0]
-    assert noise < 0.1 or check.verdict != "fails"
+    assert networks.neurons_balance(noisy, stuck).check.verdict != "holds"
 
 
 def shifted(factor, lams=(0.0, 0.02, 0.06), eta=0.04, noise=0.0):
@@ -246,18 +149,6 @@ def shifted(factor, lams=(0.0, 0.02, 0.06), eta=0.04, noise=0.0):
 
 
 def test_weight_decay_on_made_up_numbers():
-    check, _, control = claims.weight_decay(shifted(1.0, noise=0.01))
-    assert (check.verdict, control.verdict) == ("holds", "fails")
-    assert claims.weight_decay(shifted(0.5, noise=0.01))[0].verdict == "fails"  # λ/η in place of 2λ/η
-    assert claims.weight_decay(shifted(1.0, noise=0.5))[0].verdict == "inconclusive"
-
-
-def test_matrix_on_made_up_numbers():
-    rng, dims = np.random.default_rng(0), ("eta", "time", "seed", "pair", "row", "column")
-    above = np.tile(np.eye(3), (2, 4, 5, 2, 1, 1))
-    below = above + np.array([0.5, 0.01])[:, None, None, None, None, None] * rng.normal(size=above.shape)
-    data = xr.Dataset({"above": (dims, above), "below": (dims, below)}, coords={"eta": [0.001, 0.02]})
-    check, _, control = claims.matrix(data)
-    assert (check.verdict, control.verdict) == ("holds", "fails")
-    doubled = data.assign(below=2 * data["above"])
-    np.testing.assert_allclose(linear.residual(doubled), 2 / 3)
+    assert verdicts(networks.decay_shifts(shifted(1.0, noise=0.01))) == HOLDS
+    assert networks.decay_shifts(shifted(0.5, noise=0.01)).check.verdict == "fails"  # λ/η in place of 2λ/η
+    assert networks.decay_shifts(shifted(1.0, noise=0.5)).check.verdict == "inconclusive"

@@ -164,7 +164,10 @@ def test_curvature_and_the_flattest_point_of_an_orbit():
 def test_balanced_layers_are_flattest_only_for_balanced_noise_and_equal_dimensions():
     def sharpness(d_x, d_y, noise):
         target = np.eye(d_y, d_x)
-        return linear_theory.hessian_top_and_trace(*linear_theory.optimal_layers(target, np.diag(noise) ** 2))[0] / linear_theory.flattest(target)[0]
+        return (
+            linear_theory.hessian_top_and_trace(*linear_theory.optimal_layers(target, np.diag(noise) ** 2))[0]
+            / linear_theory.flattest(target)[0]
+        )
 
     assert sharpness(4, 4, [1.0] * 4) == pytest.approx(1)
     assert sharpness(8, 2, [1.0] * 2) == pytest.approx((2 + 0.5) / 2)  # the trace is least there, λ_max is not

@@ -1,10 +1,10 @@
-"""The panel of notebook 05: two networks as one system, the map of their layers, noise that is turned, and replay."""
+"""The panel of notebook 05: the map of the layers of two networks, noise that is turned, and replay."""
 
 import numpy as np
 import pytest
 import torch
 
-from thermolab.engine.experiment import DivergenceError, Experiment, Frame
+from thermolab.engine.experiment import Frame
 from thermolab.instruments import alignment
 from thermolab.lab.live.views import Arm, Board, HeatMap, read
 from thermolab.phenomena.platonic_alignment import live
@@ -22,21 +22,6 @@ def late(found, name, of=10):
     return np.mean([r.means[name][0] for r in found[-of:]])
 
 
-def test_a_pair_is_two_networks_beside_each_other():
-    run = PAIR.start(seed=2, replicas=3, batch_size=8)
-    begin, net = run.state.weights, run.system
-    run.advance(30)
-    found = run.frame().gauges
-    for i, (one, first, last) in enumerate(zip(net.nets, net.parts(begin), net.parts(run.state.weights), strict=True)):
-        streams = 2 * np.arange(3) + i
-        assert (embedded_linear.start(one, torch.tensor(streams), 2, scale=live.START) == first).all()
-        alone = Experiment(one, eta=0.02, batch_size=8, seed=2, streams=streams, weights=first)
-        alone.advance(30)
-        assert (alone.state.weights == last).all()
-        np.testing.assert_array_equal(alone.frame().gauges["U"], found["U_" + "ab"[i]])
-    np.testing.assert_allclose(found["U"], (found["U_a"] + found["U_b"]) / 2)
-
-
 @pytest.mark.parametrize("settings", [{}, {"depth_a": 2, "depth_b": 5, "width_a": 5, "width_b": 7}])
 def test_the_map_is_that_of_the_features(settings):
     run = PAIR.start(seed=1, replicas=2, **settings)
@@ -47,7 +32,9 @@ def test_the_map_is_that_of_the_features(settings):
     v = embedded_linear.target(seed=1)
     root, turn = np.linalg.eigh(v.T @ np.diag(np.square(embedded_linear.NOISE)) @ v)
     known = x @ torch.tensor(turn * np.maximum(root, 0) ** 0.25)  # features of the kernel x' (V' Σ_ε V)^½ x
-    features = [f for net, w in zip(system.nets, system.parts(run.state.weights), strict=True) for f in embedded_linear.hidden(net, w, x)]
+    features = [
+        f for net, w in zip(system.nets, system.parts(run.state.weights), strict=True) for f in embedded_linear.hidden(net, w, x)
+    ]
     features.append(known.expand(2, *known.shape))
     expected = alignment.layer_cka(features, features)
     frame = run.frame()
@@ -92,21 +79,11 @@ def test_the_loss_is_that_of_theory(settings):
     floor = settings.get("noise", 1.0) ** 2 * np.square(embedded_linear.NOISE).sum()
     excess = found[-1].theory["U"] - floor
     assert excess > 0.01 * floor
+    # leading order in η: a direction of curvature λ has 1/(1 - ηλ/2) as much, 1.6 at λ_max = 36, in the mean 1.2; noise adds 0.07
     assert late(found, "U", 15) - floor == pytest.approx(excess, rel=0.35)
 
 
-def test_a_network_that_diverges_stops_the_pair():
-    run = PAIR.start(seed=1, replicas=2)
-    weights = run.state.weights
-    run.system.parts(weights)[1][1] *= 100
-    run.advance(20)
-    assert run.state.diverged[0] == -1
-    assert run.state.diverged[1] > 0
-    with pytest.raises(DivergenceError, match=r"try eta=0.005 or a larger batch"):
-        run.frame()
-
-
-def test_gauges_leave_no_trace():
+def test_looking_at_a_run_leaves_no_trace():
     looked, blind = (PAIR.start(seed=5) for _ in range(2))
     for _ in looked.frames(7, until=70):
         pass

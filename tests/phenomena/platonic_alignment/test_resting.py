@@ -60,11 +60,12 @@ def test_sgd_ends_where_predicted_and_stays_at_the_minimum_of_f_with_opposite_no
     assert dict(data.sizes) == {"law": 3, "seed": 1, "layer": 7, "other": 7}
     predicted, independent, opposite = worst.values
     assert 1 - opposite < 0.3 * (1 - predicted)
+    # of single runs: over six seeds this scatters by 0.16 of what it is, with mean 0.05
     assert independent - predicted == pytest.approx(0, abs=0.4 * (1 - predicted))
 
 
-def test_bad_settings():
-    with pytest.raises(ValueError, match="spectrum"):
+def test_settings_that_are_refused():
+    with pytest.raises(ValueError, match=r"spectrum=\(1.0, 0.0\) is not positive and finite; allowed: a list of 1 or more"):
         resting.resting.run(spectrum=(1.0, 0.0), noise=(1, 1))
-    with pytest.raises(ValueError, match="steps=0"):
+    with pytest.raises(ValueError, match="steps=0 is out of range; allowed: a whole number, 1 or more"):
         resting.resting.run(steps=0)

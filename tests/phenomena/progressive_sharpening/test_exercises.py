@@ -6,7 +6,7 @@ import pytest
 from thermolab.phenomena.progressive_sharpening import exercises
 
 
-def test_predictions():
+def test_predictions_pass_where_both_are_right():
     assert exercises.check_predictions("stay", "rise")
     assert not exercises.check_predictions("rise", "rise")
     assert not exercises.check_predictions("stay", "fall")
@@ -14,7 +14,7 @@ def test_predictions():
     assert "write" in exercises.check_predictions("stay", "up").message
 
 
-def test_sharpness():
+def test_the_closed_form_passes_and_4s_does_not():
     m = np.sqrt((4 + 1 + 0.25) / 3)
     assert exercises.check_sharpness(2 * 1.5 * (m / 0.5 + 2 / m))
     for wrong in (6.0, 2 * (m / 0.5 + 2 / m), None, float("nan")):
@@ -22,11 +22,11 @@ def test_sharpness():
 
 
 @pytest.mark.parametrize(("eta", "right"), [(0.05, True), (0.025, False), (20, False), (None, False)])
-def test_edge(eta, right):
+def test_eta_of_the_edge_passes_alone(eta, right):
     assert bool(exercises.check_edge(eta)) is right
 
 
-def test_profile():
+def test_a_profile_of_the_wanted_sharpness_passes_in_any_order_and_unit():
     ratios = np.linspace(1, 5, 4001)
     m = np.sqrt((ratios**2 + 1) / 2)
     best = ratios[np.argmin(abs(2 * (m + ratios / m) - 6))]

@@ -121,7 +121,7 @@ def test_descent_comes_to_the_edge_and_falls_to_the_next():
 
 # --- all ------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("scenario", [NETWORK, EDGE])
-def test_gauges_leave_no_trace(scenario):
+def test_observables_leave_no_trace(scenario):
     looked, blind = (scenario.start(seed=5) for _ in range(2))
     for _ in looked.frames(7, until=70):
         pass

@@ -30,7 +30,7 @@ def test_closed_form_against_the_dense_hessian_at_the_layers_of_least_noise(prof
     x = torch.tensor(samples(np.ones(d), [], n_data=50)[0])
     found = theory.lambda_max(profile, 1.7)
     assert found == pytest.approx(dense(first, second, x, 1.7 * x), rel=1e-10)
-    assert found == pytest.approx(theory.lambda_max_of(1.7 * np.eye(d), np.diag(np.square(profile))), rel=1e-10)
+    assert found == pytest.approx(linear_theory.hessian_top(first, second), rel=1e-10)
 
 
 def test_closed_form_of_another_target_and_other_inputs():
@@ -39,7 +39,7 @@ def test_closed_form_of_another_target_and_other_inputs():
     noise, inputs = np.diag([0.5, 1.0, 2.0]), root @ root.T
     first, second = linear_theory.optimal_layers(target, noise, inputs)
     x = torch.tensor(samples(np.ones(4), [], n_data=60)[0] @ np.linalg.cholesky(inputs).T)
-    assert theory.lambda_max_of(target, noise, inputs) == pytest.approx(dense(first, second, x, x @ torch.tensor(target).T))
+    assert linear_theory.hessian_top(first, second, inputs) == pytest.approx(dense(first, second, x, x @ torch.tensor(target).T))
 
 
 def test_balanced_noise_alone_is_flattest_and_its_scale_does_not_matter():

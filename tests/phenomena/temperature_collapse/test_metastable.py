@@ -134,7 +134,7 @@ def test_exits_are_arrhenius_and_the_entropy_is_flat_until_the_last_window(run):
     """Some 100 exits a rate, over three seeds: the slope to 15 %, well away from that of U over T."""
     assert (run["exits"] > 5).all()
     np.testing.assert_allclose(np.log(run["time"].mean("seed") / run["time_pred"]), 0, atol=0.35)
-    mean, error = few_seeds(metastable.barrier(run["time"]))
+    mean, error, _ = few_seeds(metastable.barrier(run["time"]))
     naive = np.polyfit(1 / run["eta"], np.log(run["time_naive"]), 1)[0]
     assert abs(mean - run["barrier"]) < max(0.06, 3 * error) < abs(mean - naive)
     assert (np.diff(run["T"].mean("seed")) > 0).all()
@@ -150,14 +150,3 @@ def test_docstring_lists_the_dataset(run):
     assert run["S_before"].dims == ("eta", "seed", "lag")
     alone = metastable.metastable.run(**FAST | {"rates": (0.08, 0.1)}, n_seeds=1)
     xr.testing.assert_equal(alone["time"], run["time"].sel(eta=[0.08, 0.1], seed=[0]))
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [({"rates": (0.1,)}, "two or more"), ({"rates": (0.1, 0.3)}, "up to 0.25"), ({"length": 40.0}, "48 or more"),
-     ({"replicas": 1}, "replicas=1"), ({"batch_size": 0}, "batch_size=0")],
-)  # fmt: skip
-def test_bad_settings(bad, message):
-    with pytest.raises(ValueError, match=message) as error:
-        metastable.metastable.run(**FAST | bad)
-    assert "\n" not in str(error.value)

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 import torch
+from claimed import HOLDS, verdicts
 
-from thermolab.phenomena.temperature_collapse import claims_extensions, plateau
+from thermolab.phenomena.temperature_collapse import plateau
 from thermolab.systems.replicas import Replicas
 
 FAST = {"rates": (0.125, 0.16, 0.25), "replicas": 12}
@@ -118,7 +119,7 @@ def test_free_energy_of_all_weights_falls_without_a_barrier(run):
 
 def test_entropy_of_all_weights_is_that_of_single_ones():
     """At units of 1e-12 the sum is -27.6 nats for each of 28 weights, and F differs from U by T times it."""
-    found = plateau._trajectories(arm="null", eta=0.16, batch_size=16, windows=4, replicas=6, seed=0, n_seeds=1, device="cpu")
+    found = plateau._trajectories(0.16, 16, 6, 4, [0], "cpu", null=True)
     spread = (found["U_t"] - found["F_t"]) / plateau.temperature(0.16, 16)
     warm = plateau.entropy_of(plateau.temperature(0.16, 16))
     assert spread.mean() == pytest.approx(warm - 28 * 27.6, rel=0.2)
@@ -136,17 +137,6 @@ def test_docstring_lists_the_dataset(run):
     assert len(np.unique(run["U"])) == 9
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [({"rates": (0.1, 0.2)}, "three or more"), ({"windows": 3}, "windows=3"), ({"batch_size": 1}, r"diverges.*lower eta"),
-     ({"replicas": 1}, "replicas=1"), ({"rates": (0.1, 0.2, 0.3)}, "up to 0.25")],
-)  # fmt: skip
-def test_bad_settings(bad, message):
-    with pytest.raises(ValueError, match=message) as error:
-        plateau.plateau.run(**FAST | bad)
-    assert "\n" not in str(error.value)
-
-
 # --- the claims -------------------------------------------------------------------------------------------------------
 def exact(run, factor=1.0):
     """The dataset with U and S of the closed form at a multiple of its temperature, and a seed's scatter of 0.1 %."""
@@ -155,17 +145,16 @@ def exact(run, factor=1.0):
 
 
 def test_plateau_temperature_tells_a_wrong_temperature(run):
-    check, _, control = claims_extensions.plateau_temperature(exact(run))
-    assert (check.verdict, control.verdict) == ("holds", "fails")
+    assert verdicts(plateau.has_temperature(exact(run))) == HOLDS
     # 8 % leaves each state at its own minimum of F, a fifth does not
     good = exact(run)
     for wrong in (exact(run, 1.08), exact(run, 1.2), good.assign(S=good["S"] + 0.3), good.assign(U=good["U"] * 1.01)):
-        assert claims_extensions.plateau_temperature(wrong)[0].verdict == "fails"
+        assert plateau.has_temperature(wrong).check.verdict == "fails"
 
 
 def test_early_warning_counts_windows(run):
     ahead = run.assign(S_exit=run["U_exit"] - 2, frozen_exit=run["U_exit"] + 0.5)
-    check, _, control = claims_extensions.early_warning(ahead)
-    assert (check.measured, check.verdict, control.verdict) == (pytest.approx(2), "holds", "fails")
+    assert verdicts(plateau.early_warning(ahead)) == HOLDS
+    assert plateau.early_warning(ahead).check.measured == pytest.approx(2)
     never = run.assign(U_exit=0 * run["S_t"].isel(window=0) + 9, S_exit=np.nan * run["S_t"].isel(window=0))
-    assert claims_extensions.early_warning(never)[0].measured == pytest.approx(9 - 14)
+    assert plateau.early_warning(never).check.measured == pytest.approx(9 - 14)

@@ -1,4 +1,4 @@
-"""The toy of notebook 02 at points that the notebook does not use, against forms written out here, and its claims."""
+"""The stationary toy of notebook 02 at points that it does not use, and its claims."""
 
 import math
 import re
@@ -6,166 +6,20 @@ import re
 import numpy as np
 import pytest
 import xarray as xr
+from claimed import HOLDS, verdicts
+from phenomena.temperature_collapse.made_up import FAST, FOUR, UNEVEN
 
-from thermolab.claims import register
-from thermolab.phenomena.temperature_collapse import claims_toy, theory, toy
+from thermolab.phenomena.temperature_collapse import falling, theory, toy
 
 # the accuracy that the finite-step state is held to, in U - U_min and in the signal-to-noise ratio
 TEMPERATURE, SNR = 0.03, 0.02
-UNEVEN = np.array([[1.0, 0.2, 0.3], [-0.4, 1.0, 0.2], [-0.5, -0.9, 0.5], [0.3, -0.8, -0.1]])
-FOUR = np.array([[1, 0, 0, 0.3], [0, 1, 0, 0.2], [0, 0, 1, 0.1], [1, 1, 1, -0.2], [1, -1, 0.5, 0.3]])
 
 
-def unit(points):
-    return np.asarray(points, float) / np.linalg.norm(points, axis=1, keepdims=True)
+@pytest.fixture(scope="module")
+def run():
+    return toy.stationary.run(eta=(0.01, 0.02, 0.04, 0.08), replicas=256, snapshots=32)
 
 
-def loss(points, w):
-    return float(np.mean((unit(points) @ w) ** 2) / (w @ w))
-
-
-# --- theory ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("height", "n"), [(0.1, 3), (0.196, 3), (0.4, 5), (0.3, 8)])
-def test_leading_order_of_points_at_one_height(height, n):
-    """T = η d_z² (1 - d_z²), H = 1 - 3 d_z², S = log(2πeT/H), SNR² = 2TH/(4 d_z² (1 - d_z²)), as the source prints them."""
-    eta, z2 = 0.03, height**2
-    at, state = theory.minimum(theory.around(height, n)), theory.leading_state(theory.around(height, n), eta)
-    t = eta * z2 * (1 - z2)
-    np.testing.assert_allclose(at.hessian, 1 - 3 * z2, rtol=1e-12)
-    assert at.loss == pytest.approx(z2, rel=1e-12)
-    assert state.temperature == pytest.approx(t, rel=1e-12)
-    assert state.energy == pytest.approx(z2 + t, rel=1e-12)
-    assert state.entropy == pytest.approx(math.log(2 * math.pi * math.e * t / (1 - 3 * z2)), rel=1e-12)
-    assert state.snr == pytest.approx(math.sqrt(2 * t * (1 - 3 * z2) / (4 * z2 * (1 - z2))), rel=1e-12)
-
-
-@pytest.mark.parametrize("points", [UNEVEN, FOUR])
-def test_hessian_and_noise_against_differences(points):
-    at, h = theory.minimum(points), 1e-4
-    v, axes = at.frame[-1], at.frame[:-1]
-
-    def along(t, rows=points):
-        return loss(rows, v * math.sqrt(1 - t @ t) + t @ axes)
-
-    steps = np.eye(len(axes)) * h
-    assert along(0 * steps[0]) == pytest.approx(at.loss, rel=1e-12)
-    second = [[(along(a + b) - along(a - b) - along(b - a) + along(-a - b)) / (4 * h * h) for a in steps] for b in steps]
-    np.testing.assert_allclose(second, np.diag(at.hessian), atol=1e-6)
-    each = np.array([[(along(a, row[None]) - along(-a, row[None])) / (2 * h) for a in steps] for row in points])
-    np.testing.assert_allclose(each.mean(0), 0, atol=1e-7)
-    np.testing.assert_allclose(each.T @ each / len(points), at.noise, atol=1e-7)
-
-
-@pytest.mark.parametrize("points", [UNEVEN, FOUR])
-def test_covariance_solves_the_lyapunov_equation(points):
-    at, state = theory.minimum(points), theory.leading_state(points, 0.02, batch=2)
-    h = np.diag(at.hessian)
-    np.testing.assert_allclose(h @ state.covariance + state.covariance @ h, 0.01 * at.noise, atol=1e-15)
-    assert np.trace(h @ state.covariance) == pytest.approx(state.temperature * len(h), rel=1e-12)
-
-
-@pytest.mark.parametrize("points", [theory.UNDER, UNEVEN, FOUR])
-def test_the_finite_step_state_tends_to_the_leading_order(points):
-    """Its relative distance is of order η: a tenth of the rate, a tenth of the distance."""
-    gaps = [
-        theory.stationary_state(points, h).temperature / theory.leading_state(points, h).temperature - 1 for h in (1e-3, 1e-4)
-    ]
-    assert abs(gaps[0]) < 5e-3
-    assert gaps[0] / gaps[1] == pytest.approx(10, rel=0.02)
-    cold, lead = theory.stationary_state(points, 1e-5), theory.leading_state(points, 1e-5)
-    assert cold.entropy == pytest.approx(lead.entropy, abs=1e-4)
-    assert cold.snr == pytest.approx(lead.snr, rel=1e-4)
-
-
-def test_predictions_do_not_depend_on_the_frame():
-    q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))
-    for form in (theory.leading_state, theory.stationary_state):
-        a, b = form(FOUR, 0.05), form(-3 * FOUR @ q.T, 0.05)
-        for name in ("temperature", "energy", "entropy", "snr"):
-            assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-8), name
-    turned = theory.aligned(FOUR @ q.T)
-    np.testing.assert_allclose((turned @ turned.T) ** 2, (unit(FOUR) @ unit(FOUR).T) ** 2, atol=1e-12)
-    assert (theory.aligned(theory.OVER @ np.linalg.qr(q[:3, :3])[0])[:, -1] == 0).all()
-
-
-def test_batches_are_all_there_and_their_shares_are_multinomial():
-    picks, share = theory.batches(3, 4)
-    assert len(picks) == math.comb(6, 4)
-    assert share.sum() == pytest.approx(1)
-    mean = np.einsum("n,nb->", share, (picks == 1).astype(float)) / 4
-    assert mean == pytest.approx(1 / 3)
-    assert share[(picks == [0, 0, 1, 2]).all(1)] == pytest.approx(12 / 81)
-
-
-def test_tangent_maps_are_the_derivative_of_the_step():
-    eta, picks, h = 0.3, np.array([[0, 2], [1, 1], [3, 0]]), 1e-6
-    at = theory.minimum(UNEVEN)
-    d, v, axes = unit(UNEVEN), at.frame[-1], at.frame[:-1]
-
-    def step(y, pick):
-        w = v + y @ axes
-        w /= np.linalg.norm(w)
-        a = d[pick] @ w
-        new = w - eta * 2 * np.mean(a[:, None] * (d[pick] - a[:, None] * w), 0)
-        return axes @ new / (v @ new)
-
-    for pick, found in zip(picks, theory.tangent_maps(UNEVEN, eta, picks), strict=True):
-        expected = np.stack([(step(e, pick) - step(-e, pick)) / (2 * h) for e in np.eye(2) * h], 1)
-        np.testing.assert_allclose(found, expected, atol=1e-8)
-
-
-def test_lyapunov_exponent_of_one_coordinate_is_the_mean_logarithm():
-    """In the plane the maps are numbers."""
-    points, eta = np.array([[1.0, 0.0], [1.0, 0.3], [1.0, -0.5]]), 0.7
-    logs = np.log(np.abs(theory.tangent_maps(points, eta, np.arange(3)[:, None]).ravel()))
-    value, error = theory.lyapunov(points, eta)
-    assert abs(value - logs.mean()) < 4 * error
-    assert error == pytest.approx(logs.std() / math.sqrt(256 * 1000), rel=0.2)
-    assert theory.lyapunov([[1.0, 0.0]], 0.3)[0] == pytest.approx(math.log(0.4), rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    "points",
-    [theory.OVER, theory.fan(0.2), [[1, 0, 0], [0.5, 0.8, 0], [-0.5, 0.6, 0]], np.eye(5)[:4] + 0.1 * np.eye(5)[[1, 2, 3, 0]]],
-)
-def test_the_critical_rate_of_interpolated_points_is_one(points):
-    """Below, each map 1 - 2η d dᵀ shortens no less than it keeps; at 1 it reflects; above it lengthens."""
-    found, error = theory.critical_rate(points, numerical=True)
-    assert abs(found - 1) < 0.002 + 3 * error
-    assert theory.critical_rate(points) == (1.0, 0.0)
-    assert theory.mean_square_critical_rate(points) == pytest.approx(1, rel=1e-6)
-    assert theory.lyapunov(points, 1.0)[0] == pytest.approx(0, abs=1e-10)
-
-
-def test_larger_batches_are_stable_up_to_larger_rates():
-    """A batch of all points is gradient descent, stable up to 2/max H: approached from below as B grows."""
-    limit = 2 / theory.minimum(theory.OVER).hessian.max()
-    rates = [theory.mean_square_critical_rate(theory.OVER, b) for b in (1, 2, 8, 64)]
-    assert rates == sorted(rates)
-    assert rates[-1] < limit
-    assert rates[-1] == pytest.approx(limit, rel=0.03)
-    found, error = theory.critical_rate(theory.OVER, 2, accuracy=0.05)
-    assert rates[1] < found < limit
-    assert error < 0.01
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: theory.minimum([[1.0, 0.0, 0.0]]), "not simple.*valley"),
-        (lambda: theory.around(1.0), "height=1.0; allowed"),
-        (lambda: theory.around(0.1, 1), "n=1"),
-        (lambda: toy.stationary.run(theory.OVER), r"use converging\(\)"),
-        (lambda: toy.stationary.run(eta=(1e-9,)), "steps to relax"),
-        (lambda: toy.converging.run(records=4), "8 or more"),
-    ],
-)
-def test_errors_say_what_and_what_else(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-# --- the stationary state ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("points", "eta", "batch"),
     [(theory.UNDER, (0.03, 0.1), 1), (theory.around(0.4, 4), (0.02, 0.06), 1), (UNEVEN, (0.02, 0.06), 1), (UNEVEN, (0.06,), 3),
@@ -179,8 +33,8 @@ def test_the_stationary_state_of_other_points(points, eta, batch):
     np.testing.assert_allclose(mean["snr"] / d["snr_pred"], 1, atol=SNR)
     np.testing.assert_allclose(mean["U"] - d["U_min"], mean["T"] * (d.attrs["dim"] - 1) / 2, rtol=1e-9)
     coordinates = d.attrs["dim"] - 1
-    np.testing.assert_allclose(mean["S"], d["S_pred"], atol=claims_toy.ENTROPY_PER_COORDINATE * coordinates)
-    np.testing.assert_allclose(mean["S_gauss"], d["S_pred"], atol=claims_toy.ENTROPY_PER_COORDINATE * coordinates)
+    np.testing.assert_allclose(mean["S"], d["S_pred"], atol=toy.ENTROPY_PER_COORDINATE * coordinates)
+    np.testing.assert_allclose(mean["S_gauss"], d["S_pred"], atol=toy.ENTROPY_PER_COORDINATE * coordinates)
     np.testing.assert_allclose(mean["gap"], 0, atol=0.06)
     np.testing.assert_allclose(d["T_lead"], [theory.leading_state(points, h, batch).temperature for h in eta], rtol=1e-9)
 
@@ -202,91 +56,30 @@ def test_replicas_that_hop_between_the_two_minima_are_seen_from_one():
     assert (d["S"] < math.log(2 * math.pi)).all()  # of half a sphere
 
 
-# --- convergence --------------------------------------------------------------------------------------------------------
-TURNED = theory.fan(0.5) @ np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))[0].T
+# --- claims -----------------------------------------------------------------------------------------------------------
+def test_the_claims_hold_and_their_controls_fail(run):
+    assert verdicts(toy.temperature(run)) == HOLDS
+    assert verdicts(toy.signal_to_noise(run, falling.converging.run(**FAST))) == HOLDS
 
 
-@pytest.mark.parametrize("points", [TURNED, np.array([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [-0.5, 0.6, 0.0]])])
-def test_the_fall_of_interpolated_points(points):
-    d = toy.converging.run(points, (0.05, 0.2, 0.95, 1.1), replicas=64, steps=2000, n_seeds=2)
-    below, above = d.isel(eta=slice(3)).mean("seed"), d.isel(eta=3)
-    # the products in the simulation are the predicted ones, over half as many steps
-    np.testing.assert_allclose(below["lyapunov"], below["lyapunov_pred"], rtol=0.02)
-    np.testing.assert_allclose(below["power"], 1, atol=0.02)
-    np.testing.assert_allclose(below["snr_power"], 0, atol=0.02)
-    assert (below["U_final"] < 1e-20).all()
-    assert (above["U_final"] > 1e-4).all()
-    np.testing.assert_allclose(above["drift"], 0, atol=2e-4)
-    assert d["critical"] == 1
+def test_a_wrong_temperature_entropy_or_exponent_fails(run):
+    assert toy.temperature(run.assign(T=1.15 * run["T"])).check.verdict == "fails"
+    assert toy.temperature(run.assign(S=run["S"] + 0.25)).check.verdict == "fails"
+    steeper = run.assign(snr=run["snr"] * run["eta"] ** 0.1)
+    assert toy.signal_to_noise(steeper, falling.converging.run(**FAST)).check.verdict == "fails"
 
 
-def test_at_the_critical_rate_it_neither_falls_nor_rises():
-    """Reflections: linear steps keep the distance, and what is left falls as a power of the time."""
-    d = toy.converging.run(eta=(0.97, 1.0), replicas=64, steps=2000, n_seeds=2).mean("seed")
-    assert float(d["drift"][1]) > -0.002
-    assert float(d["drift"][0]) == pytest.approx(2 * float(d["lyapunov_pred"][0]), rel=0.05)
+def test_the_control_of_the_temperature_is_a_state_twice_as_hot(run):
+    hot = run.assign(T=2 * run["T"], S=run["S"] + math.log(2))  # (D - 1)/2 = 1
+    assert verdicts(toy.temperature(hot)) == ("fails", "holds")
 
 
-def test_underparameterised_points_do_not_fall():
-    d = toy.converging.run(UNEVEN, (0.05, 0.3), replicas=64, steps=1600, n_seeds=2)
-    assert (d["U"] > d["U_min"]).all()
-    np.testing.assert_allclose(d["lyapunov"], 0, atol=1e-4)
-    assert np.isnan(d["critical"])
-
-
-# --- claims ---------------------------------------------------------------------------------------------------------------
-SMOKE = {"eta": (0.03, 0.1, 0.94, 0.97, 1.03, 1.1), "replicas": 64, "steps": 1600}
-
-
-@pytest.fixture(scope="module")
-def measured():
-    return (
-        toy.stationary.run(eta=(0.01, 0.02, 0.04, 0.08), replicas=256, snapshots=32),
-        toy.converging.run(**SMOKE),
-        toy.converging.run(theory.UNDER, **SMOKE),
-    )
-
-
-def test_the_claims_and_their_controls(measured):
-    checks = claims_toy.decide(*measured)
-    assert set(checks) == {name for name in register() if name.startswith("collapse.toy-")}
-    for name, (check, control_name, control) in checks.items():
-        assert check.verdict == register()[name].expected, name
-        assert control.verdict == "fails", name
-        assert control_name
-
-
-def test_claims_fail_on_wrong_data(measured):
-    up, op, other = measured
-    assert claims_toy.toy_temperature(up.assign(T=1.15 * up["T"]))[0].verdict == "fails"
-    assert claims_toy.toy_temperature(up.assign(S=up["S"] + 0.25))[0].verdict == "fails"
-    assert claims_toy.toy_snr(up.assign(snr=up["snr"] * up["eta"] ** 0.1), op)[0].verdict == "fails"
-    # steps 4 % longer than they are said to be, so that the loss stops falling at 0.96
-    longer = toy.converging.run(**SMOKE | {"eta": tuple(1.04 * h for h in SMOKE["eta"])})
-    longer = longer.assign_coords(eta=op["eta"]).assign(lyapunov_pred=op["lyapunov_pred"])
-    assert claims_toy.toy_critical(longer, other)[0].verdict == "fails"
-    assert claims_toy.toy_critical(op.assign(lyapunov=op["lyapunov"] / 2), other)[0].verdict == "fails"  # below alone
-    assert claims_toy.toy_critical(op.assign(U=op["U"] + 0.02), other)[0].verdict == "fails"  # above alone
-    assert claims_toy.toy_power_law(op.assign(power=op["power"] + 0.1), other)[0].verdict == "fails"
-    assert claims_toy.toy_power_law(op.assign(snr_power=op["snr_power"] - 0.1), other)[0].verdict == "fails"
-    with pytest.raises(ValueError, match="different learning rates"):
-        claims_toy.decide(up, op, other.isel(eta=slice(2)))
-    with pytest.raises(ValueError, match="needed: 1 and 2"):
-        claims_toy.toy_critical(op.isel(eta=slice(2)), other.isel(eta=slice(2)))
+def test_a_single_cold_rate_decides_nothing(run):
     with pytest.raises(ValueError, match="needed: 2 or more"):
-        claims_toy.toy_temperature(up.isel(eta=slice(3, 4)))
+        toy.temperature(run.isel(eta=slice(3, 4)))
 
 
-def test_the_control_of_the_temperature_is_a_state_twice_as_hot(measured):
-    up = measured[0]
-    hot = up.assign(T=2 * up["T"], S=up["S"] + math.log(2))  # (D - 1)/2 = 1
-    check, _, control = claims_toy.toy_temperature(hot)
-    assert check.verdict == "fails"
-    assert control.verdict == "holds"
-
-
-def test_docstrings_list_what_the_datasets_hold(measured):
-    for recipe, data in ((toy.stationary, measured[0]), (toy.converging, measured[1])):
-        listed = recipe.__doc__.split("Returns a Dataset")[1]
-        for name in data.data_vars:
-            assert re.search(rf"\b{name}\b", listed), f"{recipe.__name__} does not document {name}"
+def test_docstring_lists_the_dataset(run):
+    listed = toy.stationary.__doc__.split("Returns a Dataset")[1]
+    for name in run.data_vars:
+        assert re.search(rf"\b{name}\b", listed), name

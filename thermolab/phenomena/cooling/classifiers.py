@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from thermolab.engine.rules import Rule, number, power_of_two, refuse
+from thermolab.engine.rules import Rule, integer, number, power_of_two, refuse
 from thermolab.systems import models
-from thermolab.systems.data import DIFFICULTIES, Dataset, redraw_labels, synthetic_images
+from thermolab.systems.data import Dataset, redraw_labels, synthetic_images
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.replicas import Replicas
 
@@ -21,9 +21,10 @@ PIXELS = 16 * 16
 EASIER = {"easy": "easy", "mid": "easy", "hard": "mid"}  # what the transformer can still learn
 
 # what recipes allow for their settings
+MULTIPLE_OF_8 = Rule("a multiple of 8", lambda x: x if integer(8).convert(x) % 8 == 0 else refuse("is not divisible by 8"))
 Model = Literal["mlp", "cnn", "transformer"]
 Difficulty = Literal["easy", "mid", "hard"]
-Width = Annotated[int, Rule("a multiple of 8", lambda x: x if x > 0 and not x % 8 else refuse("is not allowed"))]
+Width = Annotated[int, MULTIPLE_OF_8]
 Share = Annotated[float, number(0, 1)]
 BatchSize = Annotated[int, power_of_two(1, 64)]  # an epoch then has a whole number of steps between its 16 snapshots
 
@@ -36,17 +37,15 @@ WIDTH = 32
 
 
 @functools.lru_cache(4)
-def images(difficulty: str = "mid", label_noise: float = 0.0, data_seed: int = 0) -> tuple[Dataset, Dataset]:
+def images(difficulty: str = "mid", label_noise: float = 0.0) -> tuple[Dataset, Dataset]:
     """1024 images to train on and 1000 others to validate on, [N, 256] each, of ten classes.
 
     label_noise: the share of the labels to train on that are drawn anew; those of the validation are right.
     Raises ValueError for a difficulty that is unknown or a share outside 0 … 1.
     """
-    if difficulty not in DIFFICULTIES:
-        raise ValueError(f"difficulty={difficulty!r} is unknown; allowed: {', '.join(DIFFICULTIES)}")
-    both = synthetic_images(N_TRAIN + N_VALIDATION, difficulty=difficulty, seed=data_seed)
+    both = synthetic_images(N_TRAIN + N_VALIDATION, difficulty=difficulty, seed=0)
     x, y = both.x.flatten(1), both.y
-    noisy = redraw_labels(y[:N_TRAIN].numpy(), label_noise, np.random.default_rng([data_seed, 2]))
+    noisy = redraw_labels(y[:N_TRAIN].numpy(), label_noise, np.random.default_rng([0, 2]))
     return Dataset(x[:N_TRAIN], torch.from_numpy(noisy)), Dataset(x[N_TRAIN:], y[N_TRAIN:])
 
 
@@ -57,18 +56,15 @@ def system(
     difficulty: str = "mid",
     label_noise: float = 0.0,
     optimiser: str = "sgd",
-    data_seed: int = 0,
 ) -> NetworkOnData:
     """A model of MODELS on the images to train on.
 
     width: h of the perceptron 256-h-h-10; the CNN has h/4 and h/2 channels, the transformer tokens of h/2.
-    Raises ValueError for an unknown model or a width that is no multiple of 8.
+    Raises ValueError for a width that is no multiple of 8.
     """
-    if model not in MODELS:
-        raise ValueError(f"model={model!r} is unknown; allowed: {', '.join(MODELS)}")
-    if width < 8 or width % 8:
-        raise ValueError(f"width={width} is not allowed; allowed: a multiple of 8")
-    return NetworkOnData(MODELS[model](width), images(difficulty, label_noise, data_seed)[0], "lr", optimiser=optimiser)
+    return NetworkOnData(
+        MODELS[model](MULTIPLE_OF_8("width", width)), images(difficulty, label_noise)[0], "lr", optimiser=optimiser
+    )
 
 
 def evaluate(replicas: Replicas, weights: torch.Tensor, data: Dataset) -> tuple[np.ndarray, np.ndarray]:

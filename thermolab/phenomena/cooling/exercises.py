@@ -1,4 +1,4 @@
-"""Checks of the exercises of notebook 01. Each says what is wrong without giving the answer away."""
+"""Feedback on the answers to notebook 01. Each says what is wrong without giving the answer away."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import xarray as xr
 
 from thermolab import plots
-from thermolab.phenomena.cooling import detection as detectors
-from thermolab.phenomena.cooling.training import MODELS
+from thermolab.phenomena.cooling import transitions as detectors
+from thermolab.phenomena.cooling.classifiers import MODELS
 
 
 def by_epoch(values: Mapping[str, xr.DataArray]) -> dict:

@@ -88,7 +88,7 @@ def flatness(
         for suffix, data in (("", train), ("_validation", validation)):
             row["U" + suffix], row["accuracy" + suffix] = (v[0] for v in evaluate(net.replicas, run.state.weights, data))
         rows.append(row)
-    sharpest = int(np.argmax([row["lambda_max"] for row in rows])) if arm == "sgd" else moments
+    sharpest = int(np.argmax([row["lambda_max"] for row in rows])) if arm == "sgd" else moments  # no moment: nothing is matched
     for k, (row, weights) in enumerate(zip(rows, path, strict=True)):
         moved = brought_to(net, weights, rows[sharpest]["U"]) if k >= sharpest else None
         found = {} if moved is None else _curvature(RelativeProducts, net, moved, probes, seed + k)

@@ -116,7 +116,7 @@ IMAGES = Scenario(
         "lam": scenario.LAM,
         "batch_size": Knob("batch size B", 4, 256, "powers of two"),
         "width": Knob("width h", 8, 128, "whole", shown=False),
-        "difficulty": Knob("difficulty", scale="choice", options=tuple(classifiers.DIFFICULTIES), shown=False),
+        "difficulty": Knob("difficulty", scale="choice", options=tuple(classifiers.EASIER), shown=False),
         "label_noise": Knob("label noise", 0.0, 1.0, "linear", shown=False),
         "replicas": Knob("replicas R", 1, 16, "whole", shown=False),
     },

@@ -12,16 +12,15 @@ from thermolab.phenomena.common import presets
 from thermolab.phenomena.cooling import (
     adaptive,
     batch_ratio,
-    curvature,
-    detection,
     entropic,
     flatness,
     matched,
     plateau,
     schedules,
+    transitions,
 )
-from thermolab.phenomena.cooling.classifiers import EASIER
-from thermolab.phenomena.cooling.training import MODELS, training
+from thermolab.phenomena.cooling.classifiers import EASIER, MODELS
+from thermolab.phenomena.cooling.training import training
 
 RECIPES = {
     "matched": matched.matched,
@@ -31,9 +30,9 @@ RECIPES = {
     "ratio": batch_ratio.ratio,
     "flatness": flatness.flatness,
     "entropic": entropic.entropic,
-    "detection": detection.detection,
+    "detection": transitions.detection,
     "plateau": plateau.plateau,
-    "curvature": curvature.curvature,
+    "curvature": transitions.curvature,
     "adaptive": adaptive.adaptive,
 }
 # what preset smoke measures less of; at lab all is the recipes' default

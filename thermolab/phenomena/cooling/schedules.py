@@ -147,9 +147,9 @@ def windows(run: Experiment, events, at, until: int, held_out) -> list[dict]:
 # --- ends ---------------------------------------------------------------------------------------------------------------
 @recipe("ends of logarithms", dims=("reading", "alpha", "seed"), over={"readings": "reading", "alphas": "alpha"})
 def logarithms(
-    task: Task,
-    *,
     alphas: Annotated[Sequence[float], several(not_negative())] = (0.1, 0.3, 1.0, 3.0, 10.0),
+    *,
+    task: Task,
     readings: Annotated[Sequence[str], several(choice(*READINGS))] = READINGS,
     copies: Count = 8,
     seed: int = 0,

@@ -31,7 +31,7 @@ from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, Rule, not_negative, number, refuse, several
 from thermolab.instruments import curvature, noise, spread
 from thermolab.phenomena.cooling import classifiers
-from thermolab.phenomena.cooling.classifiers import BatchSize, Difficulty, Model, Share
+from thermolab.phenomena.cooling.classifiers import MODELS, BatchSize, Difficulty, Model, Share
 from thermolab.phenomena.cooling.curves import FALLING, all_fall, arm, free_energy, path_fall, rise, settled, weakest
 from thermolab.systems.network import NetworkOnData
 
@@ -40,7 +40,6 @@ MOMENTS = 8  # of the first epoch at which the accuracy is taken as well
 PROBES = 8  # fresh batches an epoch that measure the noise of the gradient
 CURVED = 128  # images that measure the Fisher diagonal
 COLUMNS = ("U", "U_val", "accuracy", "S_path", "S_entries", "S_laplace", "trace", "T")
-MODELS = ("mlp", "cnn", "transformer")
 READS = ("lams", "epochs")  # what a check of these claims may turn in all runs at once
 
 Runs = Mapping[str, xr.Dataset]

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from thermolab.claims import Estimate, extreme
 from thermolab.phenomena.ideal_gas import theory
 
 
 def seeds_first(*arrays: xr.DataArray) -> np.ndarray:
     """Several arrays with a dim "seed" as one matrix [seed, …]."""
     return np.concatenate([a.transpose("seed", ...).values.reshape(a.sizes["seed"], -1) for a in arrays], 1)
+
+
+def worst(*arrays: xr.DataArray) -> Estimate:
+    """The largest |mean over seeds| of several arrays with a dim "seed"."""
+    return extreme(seeds_first(*arrays))
 
 
 def plane(data: xr.Dataset, name: str = "S_full") -> np.ndarray:
@@ -82,11 +88,6 @@ def nonsense_entropy(data: xr.Dataset) -> np.ndarray:
     """A function [cell] of η λ alone, on which the temperature depends, that has nothing to do with an entropy."""
     product = (data["eta"] * data["lam"]).transpose("eta", "lam").values.ravel()
     return data.attrs["dim"] / 10 * np.log(product) ** 2
-
-
-def as_cells(values: np.ndarray) -> xr.DataArray:
-    """[seed, cell] with its dims named, for a figure."""
-    return xr.DataArray(values, dims=("seed", "cell"))
 
 
 def entropy_rise(where: xr.DataArray, entropy: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -98,7 +98,7 @@ def maxwell_relation(net: Grids):
     nonsense, cells = compare.nonsense_entropy(d) + 0 * log_r, np.arange(log_r.shape[1])
     arms = {"measured entropy": (directions, log_r), "nonsense entropy": (nonsense, log_r)}
     arms["nonsense radius 1/r"] = nonsense, -log_r
-    relation = {k: (cells, compare.as_cells(1 + compare.maxwell(d, *arm)[0])) for k, arm in arms.items()}
+    relation = {k: (cells, xr.DataArray(1 + compare.maxwell(d, *arm)[0], dims=("seed", "cell"))) for k, arm in arms.items()}
     line = {"theory": (cells, 1 + 0 * cells)}
     figure = plots.panel(None, relation, line, x="cell of the (η, λ) grid", y="Maxwell relation / ((D − 1)/2)")
     return plots.show(figure, "The relation is met in every cell with measured and nonsense entropy, not with a nonsense radius.")

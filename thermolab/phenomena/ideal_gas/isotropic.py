@@ -20,7 +20,7 @@ from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, NotNegative, Positive, Positives, Rule, integer, positive, refuse, several
 from thermolab.instruments import entropy
 from thermolab.phenomena.ideal_gas import compare, theory
-from thermolab.phenomena.ideal_gas.compare import seeds_first
+from thermolab.phenomena.ideal_gas.compare import seeds_first, worst
 from thermolab.systems.isotropic import IsotropicNoise
 
 START_SPREAD = 0.25  # half of the replicas start this much (in log r) inside r*, half outside
@@ -103,13 +103,14 @@ def stationary(
     burn_in = np.minimum(np.ceil(np.maximum(DIRECTION_TIMES * direction, relaxations * tau)), MAX_STEPS)
     spacing = np.ceil(SPACING * direction)
     steps = burn_in + snapshots * spacing
+    side = np.where(np.arange(replicas) % 2, 1.0, -1.0)  # outside and inside r*, by turns
     found = {name: np.full(steps.shape, np.nan) for name in CELL}
     size = np.log2(steps).round()
     for group in np.unique(size)[::-1]:  # cells that need about as many steps run as one batch; the slowest ones are few
         i, j = np.nonzero(size == group)
-        run = _started(system, eta[i], lam[j], sigma, state["r"][i, j], i * len(lam) + j, replicas, seed, device)
+        run = _started(system, eta[i], lam[j], sigma, state["r"][i, j], i * len(lam) + j, side, seed, device)
         try:
-            part = _window(run, replicas, snapshots, int(burn_in[i, j].max()), int(spacing[i, j].max()))
+            part = _window(run, side, snapshots, int(burn_in[i, j].max()), int(spacing[i, j].max()))
         except DivergenceError:
             if size.size == 1:
                 raise
@@ -129,11 +130,12 @@ def stationary(
     return out.assign(steps=(("eta", "lam"), steps), relaxed=(("eta", "lam"), burn_in >= 3 * tau))
 
 
-def _started(system, eta, lam, sigma, radius, cells, replicas, seed, device) -> Experiment:
-    """`replicas` for each of some cells, in random directions, by turns outside and inside the predicted radius."""
+def _started(system, eta, lam, sigma, radius, cells, side, seed, device) -> Experiment:
+    """Replicas of some cells in random directions, at the sides of the predicted radius where each is to start."""
+    replicas = len(side)
     streams = (cells[:, None] * replicas + np.arange(replicas)).ravel()
     spread = 0.0 if system.protocol == "sphere" else START_SPREAD
-    radius = (np.nan_to_num(radius, nan=1.0)[:, None] * np.exp(spread * _side(replicas))).ravel()
+    radius = (np.nan_to_num(radius, nan=1.0)[:, None] * np.exp(spread * side)).ravel()
     direction = system.start(torch.as_tensor(streams), seed)
     return Experiment(
         system, eta=np.repeat(eta, replicas), lam=np.repeat(lam, replicas), sigma=sigma, seed=seed, streams=streams,
@@ -141,23 +143,18 @@ def _started(system, eta, lam, sigma, radius, cells, replicas, seed, device) -> 
     )  # fmt: skip
 
 
-def _side(replicas: int) -> np.ndarray:
-    """Which replicas start outside (1) and which inside (-1) the predicted radius."""
-    return np.where(np.arange(replicas) % 2, 1.0, -1.0)
-
-
-def _window(run: Experiment, replicas: int, snapshots: int, burn_in: int, spacing: int) -> dict[str, np.ndarray]:
+def _window(run: Experiment, side: np.ndarray, snapshots: int, burn_in: int, spacing: int) -> dict[str, np.ndarray]:
     """What is measured in the n cells of a batch of n x replicas: {name of CELL: [n]}."""
-    shape = (-1, replicas)
+    shape, dim = (-1, len(side)), run.system.n_parameters
     for _ in run.frames(max(1, burn_in // 50), until=burn_in):  # a frame is where divergence shows
         pass
     run.frame()  # the means of the window begin here
     samples, sums = [], {}
     for frame in run.frames(spacing, until=burn_in + snapshots * spacing):
-        samples.append(run.state.weights.cpu().numpy().reshape(*shape, run.system.n_parameters))
+        samples.append(run.state.weights.cpu().numpy().reshape(*shape, dim))
         for name, value in frame.gauges.items():
             sums[name] = sums.get(name, 0) + value.reshape(shape) / snapshots
-    alive, side = (run.state.diverged.cpu().numpy() < 0).reshape(shape), _side(replicas)
+    alive = (run.state.diverged.cpu().numpy() < 0).reshape(shape)
     out = {k: _mean(v, alive) for k, v in sums.items()}
     out["r"] = np.sqrt(out.pop("r2"))
     r = np.log(np.linalg.norm(samples[-1], axis=-1))
@@ -165,10 +162,8 @@ def _window(run: Experiment, replicas: int, snapshots: int, burn_in: int, spacin
     out["diverged"] = 1 - alive.mean(1)
     out["S"], out["S_error"] = np.full((2, len(alive)), np.nan)
     for i in np.flatnonzero(alive.any(1)):
-        w = np.stack([s[i, alive[i]] for s in samples]).reshape(-1, run.system.n_parameters).astype(float)
-        s = entropy.kozachenko_leonenko(
-            w / np.linalg.norm(w, axis=1, keepdims=True), dim=run.system.n_parameters - 1, sphere=True
-        )
+        w = np.stack([s[i, alive[i]] for s in samples]).reshape(-1, dim).astype(float)
+        s = entropy.kozachenko_leonenko(w / np.linalg.norm(w, axis=1, keepdims=True), dim=dim - 1, sphere=True)
         out["S"][i], out["S_error"][i] = s.value - s.bias, s.standard_error
     return out
 
@@ -226,38 +221,38 @@ GAS = ("eta", "lam", "dim", "sigma")
 def energies(iso: Grids) -> Decision:
     """U against the von Mises-Fisher mean, a mean over λ at each η; the worst decides."""
     other = {"elr": "lr", "lr": "sphere", "sphere": "lr"}
-
-    def off(whose: Mapping[str, str]):
-        predicted = {k: _vmf(theory.energy_vmf, iso[whose[k]]["T_step"], iso[k].attrs["dim"]) for k in iso}
-        return extreme(seeds_first(*((d["U"] / predicted[k] - 1).mean("lam") for k, d in iso.items())))
-
-    return with_control(off({k: k for k in iso}), off(other), ENERGY, "temperature of another protocol")
+    right, wrong = (
+        worst(
+            *((d["U"] / _vmf(theory.energy_vmf, iso[whose[k]]["T_step"], d.attrs["dim"]) - 1).mean("lam") for k, d in iso.items())
+        )
+        for whose in ({k: k for k in iso}, other)
+    )
+    return with_control(right, wrong, ENERGY, "temperature of another protocol")
 
 
 @decides("ideal-gas.iso.entropy", reads=GAS)
 def entropies(iso: Grids) -> Decision:
     """S of the direction against the von Mises-Fisher entropy, a mean over λ at each η; the worst decides."""
-    dim = next(iter(iso.values())).attrs["dim"]
-
-    def off(factor: float):
-        gaps = ((d["S"] - _vmf(theory.entropy_vmf, factor * d["T_step"], dim)).mean("lam") for d in iso.values())
-        return extreme(seeds_first(*gaps))
-
-    return with_control(off(1), off(2), ENTROPY_PER_COORDINATE * (dim - 1), "temperature doubled")
+    dim = iso["elr"].attrs["dim"]
+    right, wrong = (
+        worst(*((d["S"] - _vmf(theory.entropy_vmf, factor * d["T_step"], dim)).mean("lam") for d in iso.values()))
+        for factor in (1, 2)
+    )
+    return with_control(right, wrong, ENTROPY_PER_COORDINATE * (dim - 1), "temperature doubled")
 
 
 @decides("ideal-gas.iso.radius", reads=GAS)
 def radii(iso: Grids) -> Decision:
     """Each relaxed cell of the free protocols; the worst decides."""
     free = [iso["elr"], iso["lr"]]
-    right = extreme(seeds_first(*((d["r"] / d["r_pred"] - 1).where(d["relaxed"]) for d in free)))
-    wrong = extreme(seeds_first(*(d["r"] / _radius(d, 2.0)[..., None] - 1 for d in free)))
+    right = worst(*((d["r"] / d["r_pred"] - 1).where(d["relaxed"]) for d in free))
+    wrong = worst(*(d["r"] / _radius_at_twice_the_decay(d)[..., None] - 1 for d in free))
     return with_control(right, wrong, RADIUS, "weight decay doubled in the prediction")
 
 
-def _radius(data: xr.Dataset, factor: float) -> np.ndarray:
-    """The predicted radius [eta, lam] at `factor` times the weight decay."""
-    a, eta, lam = data.attrs, data["eta"].values[:, None], factor * data["lam"].values
+def _radius_at_twice_the_decay(data: xr.Dataset) -> np.ndarray:
+    """r_pred [eta, lam] for 2λ."""
+    a, eta, lam = data.attrs, data["eta"].values[:, None], 2 * data["lam"].values
     return theory.isotropic_state(a["protocol"], eta, lam, a["dim"], a["sigma"])["r"]
 
 
@@ -266,7 +261,7 @@ def pressures(iso: Grids) -> Decision:
     """Each cell of the fixed sphere; the worst decides."""
     d, dim = iso["sphere"], iso["sphere"].attrs["dim"]
     ratio = d["p"] / d["p_pred"]
-    right, wrong = (extreme(seeds_first(x - 1)) for x in (ratio, ratio * (dim - 1) / dim))
+    right, wrong = (worst(x - 1) for x in (ratio, ratio * (dim - 1) / dim))
     return with_control(right, wrong, PRESSURE, "D instead of D - 1")
 
 
@@ -295,7 +290,7 @@ def minima(iso: Grids) -> Decision:
 @decides("ideal-gas.iso.vmf", reads=["temperatures", "dim", "eta"])
 def hot_energies(hot: xr.Dataset) -> Decision:
     """U at each temperature, within the 3 % of pressures; the worst decides."""
-    right, wrong = (extreme(seeds_first(hot["U"] / hot[name] - 1)) for name in ("U_vmf", "U_small"))
+    right, wrong = (worst(hot["U"] / hot[name] - 1) for name in ("U_vmf", "U_small"))
     return with_control(right, wrong, PRESSURE, "small-temperature form")
 
 

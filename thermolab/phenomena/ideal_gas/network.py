@@ -25,7 +25,7 @@ from thermolab.engine.rules import Count, Positives, integer, number
 from thermolab.instruments import noise
 from thermolab.instruments.windows import FRAME, fresh_gradients, graph_entropy, probe, slow_windows
 from thermolab.phenomena.ideal_gas import compare, theory
-from thermolab.phenomena.ideal_gas.compare import seeds_first
+from thermolab.phenomena.ideal_gas.compare import seeds_first, worst
 from thermolab.phenomena.ideal_gas.isotropic import AXIS, grid
 from thermolab.systems import data, models, random
 from thermolab.systems.isotropic import IsotropicNoise
@@ -284,7 +284,7 @@ GAS = "isotropic gas in the same D, same estimator"
 def radii(net: Grids) -> Decision:
     """A mean over λ at each η, under both protocols; the worst decides."""
     right, wrong = (
-        extreme(seeds_first(*((d["r"] / d[name] - 1).where(d["relaxed"]).mean("lam") for d in net.values())))
+        worst(*((d["r"] / d[name] - 1).where(d["relaxed"]).mean("lam") for d in net.values()))
         for name in ("r_pred", "r_pred_without")
     )
     return with_control(right, wrong, RADIUS, "prediction without |∇L|²")

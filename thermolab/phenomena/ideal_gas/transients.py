@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.claims import Decision, decides, extreme, with_control
+from thermolab.claims import Decision, decides, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, Positives, integer
 from thermolab.phenomena.ideal_gas import theory
-from thermolab.phenomena.ideal_gas.compare import seeds_first
+from thermolab.phenomena.ideal_gas.compare import worst
 from thermolab.systems.isotropic import IsotropicNoise
 
 RELAXATION = 0.05  # of the radius along its way: the laws are of leading order in η
@@ -73,5 +73,5 @@ def relaxation(
 @decides("ideal-gas.iso.relaxation", reads=["eta", "lam", "dim", "sigma", "starts"], by_protocol="relaxation")
 def laws(by_protocol: Mapping[str, xr.Dataset]) -> Decision:
     """Every point of every curve; the worst decides."""
-    right, wrong = (extreme(seeds_first(*(d["r"] / d[name] - 1 for d in by_protocol.values()))) for name in ("r_pred", "r_other"))
+    right, wrong = (worst(*(d["r"] / d[name] - 1 for d in by_protocol.values())) for name in ("r_pred", "r_other"))
     return with_control(right, wrong, RELAXATION, "law of the other protocol")

@@ -58,7 +58,7 @@ class Symmetry:
         """Weights θ [P], normal with variance 1/2."""
         return normals(generator, sum(math.prod(shape) for shape in self.weights.values())) / math.sqrt(2)
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raises ValueError, the complaint alone, for a loss or an action that does not do what a row's should."""
         generator = torch.Generator().manual_seed(0)
         x, y = self.data(generator)

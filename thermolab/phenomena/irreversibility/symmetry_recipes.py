@@ -45,8 +45,8 @@ def _rows(kind: str = "", fits: Callable[[Symmetry], bool] = lambda row: True) -
         if not names or len(set(names)) < len(rows):
             raise ValueError("is no table")
         for row in rows:
-            row.check()
-        return tuple(rows) if all(map(fits, rows)) else refuse(f"has a row that is not {kind}")
+            row.validate()
+        return tuple(rows) if all(map(fits, rows)) else refuse("has a row of another kind")
 
     allowed = " ".join(["one Symmetry or more", *[kind] * bool(kind)])
     return Rule(f"{allowed}, each with a name of its own, the loss of one sample and an action on its weights", convert)

@@ -2,7 +2,8 @@
 
 theory: closed forms. networks, linear, deep, architectures, twins: the recipes that measure, each with the claims it decides;
 learners: what the architectures are and what they learn. presets: what the notebook measures. figures: what it shows (not
-imported here: processes that measure need no plots). live: what runs in its panel. exercises: the checks of its exercises.
+imported here: processes that measure need no plots). live: what runs in its panel. exercises: what is said about
+answers to them.
 """
 
 from thermolab.phenomena.neuron_balance import (  # noqa: F401

@@ -11,8 +11,8 @@ three tenths of the time count as the end. Of several pairs the one furthest off
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ END = 0.3  # share of the time
 
 @recipe("{arm} on its way to balance", dims=("pair", "time", "seed"))
 def train(
-    arm: Literal["mlp", "cnn", "cnn_tanh", "resnet", "transformer"] = "mlp",
+    arm: learners.Arm = "mlp",
     *,
     eta: Positive = None,
     batch_size: Count = None,
@@ -107,33 +107,27 @@ def mean_squares(run: Experiment, n: int, eta: float) -> torch.Tensor:
     return total.cpu() / (n * eta**2)
 
 
-def log_ratios(data: xr.Dataset, first: float = 1 - END, last: float = 1.0) -> xr.DataArray:
-    """log(E|g_w|²/E|g_u|²) (pair, seed) over the windows between two shares of the time, at least one window."""
+def log_ratios(data: xr.Dataset) -> xr.DataArray:
+    """log(E|g_w|²/E|g_u|²) (pair, seed) at the end, of one window at least."""
     n = data.sizes["time"]
-    begin = min(round(first * n), n - 1)
-    part = data.isel(time=slice(begin, max(round(last * n), begin + 1))).mean("time")
-    return np.log(part["w2"] / part["u2"]).transpose("pair", "seed")
+    late = data[["u2", "w2"]].isel(time=slice(min(round((1 - END) * n), n - 1), None)).mean("time")
+    return np.log(late["w2"] / late["u2"]).transpose("pair", "seed")
+
+
+def chosen(data: xr.Dataset, choose: Callable[[str, str], bool]) -> xr.Dataset:
+    """Those rows of a dataset for which choose(name, reason) is true; a pair has no reason, ""."""
+    rows = enumerate(zip(data["pair"].values, data["reason"].values, strict=True))
+    return data.isel(pair=[i for i, (name, reason) in rows if choose(str(name), str(reason))])
 
 
 def rescalable(data: xr.Dataset) -> xr.Dataset:
     """The pairs among the rows of a dataset."""
-    return data.isel(pair=np.flatnonzero(data["reason"].values == ""))
+    return chosen(data, lambda _, reason: not reason)
 
 
-def rejected(data: xr.Dataset, reason: str = "") -> xr.Dataset:
+def rejected(data: xr.Dataset, why: str = "") -> xr.Dataset:
     """The neighbours that are no pairs, all or those for a reason."""
-    return data.isel(pair=[i for i, r in enumerate(data["reason"].values) if r and reason in str(r)])
-
-
-def named(data: xr.Dataset, *ends: str) -> xr.Dataset:
-    """Rows whose names end in one of `ends`."""
-    return data.isel(pair=[i for i, name in enumerate(data["pair"].values) if str(name).endswith(ends)])
-
-
-def inside(data: xr.Dataset) -> xr.Dataset:
-    """Pairs inside residual blocks, which no skip connection has joined with others."""
-    pairs = rescalable(data)
-    return pairs.isel(pair=[i for i, name in enumerate(pairs["pair"].values) if "+" not in str(name)])
+    return chosen(data, lambda _, reason: bool(reason) and why in reason)
 
 
 def furthest(*parts: xr.Dataset, choose=max) -> Estimate:
@@ -142,53 +136,49 @@ def furthest(*parts: xr.Dataset, choose=max) -> Estimate:
     return found._replace(value=abs(found.value))
 
 
-SETTINGS = ("eta", "batch_size", "noise_std", "steps")
-
-
-@decides("balance.mlp", reads=SETTINGS)
+@decides("balance.mlp", reads=["steps"])
 def perceptron(mlp: xr.Dataset) -> Decision:
     """Distance from balance of the pair that is furthest off; control: the same pairs without the incoming bias."""
     bare = rejected(mlp, symmetry.BIAS)
     return with_control(furthest(rescalable(mlp)), furthest(bare), BALANCE, "pairs that leave out the incoming bias")
 
 
-@decides("balance.cnn", reads=SETTINGS)
+@decides("balance.cnn", reads=["steps"])
 def convnet(cnn: xr.Dataset, cnn_tanh: xr.Dataset) -> Decision:
     """The same of the ConvNet; control: the same layers with tanh between them in place of pooling."""
     right, wrong = furthest(rescalable(cnn)), furthest(rejected(cnn_tanh))
     return with_control(right, wrong, BALANCE, "a CNN in which tanh takes the place of max and average pooling")
 
 
-@decides("balance.resnet", reads=SETTINGS)
+@decides("balance.resnet", reads=["steps"])
 def residual_blocks(resnet: xr.Dataset) -> Decision:
-    """The same of the pairs inside residual blocks; control: of the pairs across blocks."""
-    return with_control(furthest(inside(resnet)), furthest(rejected(resnet, symmetry.SKIP)), BALANCE, "pairs across blocks")
+    """The same of the pairs inside residual blocks, which no skip connection joins with others; control: of those across."""
+    inside = chosen(resnet, lambda name, reason: not reason and "+" not in name)
+    return with_control(furthest(inside), furthest(rejected(resnet, symmetry.SKIP)), BALANCE, "pairs across blocks")
 
 
-@decides("balance.transformer", reads=SETTINGS)
+@decides("balance.transformer", reads=["steps"])
 def attention(transformer: xr.Dataset) -> Decision:
     """Query to key and value to output map, whichever is further off; control: output map/first layer and query/value."""
-    right = furthest(named(rescalable(transformer), "query -> 1.attention.key", "value -> 1.attention.out"))
-    wrong = named(transformer, "out -> 1.perceptron.0", "query -> 1.attention.value")
+    paired = ("query -> 1.attention.key", "value -> 1.attention.out")
+    right = chosen(transformer, lambda name, reason: not reason and name.endswith(paired))
+    wrong = chosen(transformer, lambda name, _: name.endswith(("out -> 1.perceptron.0", "query -> 1.attention.value")))
     nearest = furthest(wrong, choose=min)  # both must be off
-    return with_control(right, nearest, BALANCE, "the pairs O/W₁ and Q/V, which share no rescaling symmetry")
+    return with_control(furthest(right), nearest, BALANCE, "the pairs O/W₁ and Q/V, which share no rescaling symmetry")
 
 
-@decides("balance.adjacent-layers", reads=SETTINGS)
+@decides("balance.adjacent-layers", reads=["steps"])
 def adjacent_layers(mlp: xr.Dataset, resnet: xr.Dataset) -> Decision:
     """Distance from balance of the neighbour that is furthest off, of those without a bias or across a block boundary."""
     others = furthest(rejected(mlp, symmetry.BIAS), rejected(resnet, symmetry.SKIP))
     return with_control(others, furthest(rescalable(mlp)), BALANCE, "adjacent layers that form a rescalable pair")
 
 
-@decides("balance.identity", reads=SETTINGS)
+@decides("balance.identity", reads=["steps"])
 def identity(mlp: xr.Dataset, cnn: xr.Dataset, resnet: xr.Dataset, transformer: xr.Dataset) -> Decision:
     """Largest error of the identity over all pairs; control: the smallest over all neighbours that are none."""
-
-    def errors(part: Iterable[xr.Dataset]) -> np.ndarray:
-        return np.concatenate([data["error"].values.ravel() for data in part])
-
     runs = (mlp, cnn, resnet, transformer)
-    largest, smallest = errors(map(rescalable, runs)).max(), errors(map(rejected, runs)).min()
-    measured = Estimate(float(largest), 0.0, mlp.sizes["seed"])
-    return with_control(measured, (float(smallest), 0.0), IDENTITY, "pairs of layers that are not rescalable")
+    largest = max(float(rescalable(data)["error"].max()) for data in runs)
+    smallest = min(float(rejected(data)["error"].min()) for data in runs)
+    measured = Estimate(largest, 0.0, mlp.sizes["seed"])
+    return with_control(measured, (smallest, 0.0), IDENTITY, "pairs of layers that are not rescalable")

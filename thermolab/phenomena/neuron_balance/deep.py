@@ -82,7 +82,7 @@ def residual(data: xr.Dataset) -> xr.DataArray:
     return size(data["above"] - data["below"]) / (size(data["above"]) + size(data["below"])) * 2
 
 
-@decides("balance.matrix", reads=["rates", "d", "width", "depth", "batch_size", "sigma", "steps"])
+@decides("balance.matrix", reads=["rates", "d", "width", "depth", "sigma", "steps"])
 def matrices_balance(matrix: xr.Dataset) -> Decision:
     """At the largest rate; control: at the smallest."""
     found = residual(late(matrix)).mean("pair")

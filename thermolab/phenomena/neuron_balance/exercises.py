@@ -1,4 +1,4 @@
-"""Checks of the exercises of notebook 04. Each says what is wrong without giving the answer away."""
+"""What is said about answers to the exercises of notebook 04: what is wrong, without giving the answer away."""
 
 from __future__ import annotations
 

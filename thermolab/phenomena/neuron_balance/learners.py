@@ -6,6 +6,8 @@ balance can be waited for.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,7 +18,8 @@ from thermolab.systems.network import NetworkOnData
 from thermolab.systems.regression import Answers
 from thermolab.systems.replicas import Replicas
 
-ARMS = ("mlp", "cnn", "cnn_tanh", "resnet", "transformer")
+Arm = Literal["transformer", "cnn", "cnn_tanh", "resnet", "mlp"]
+ARMS = get_args(Arm)  # those first that take longest, so that no worker waits for the last one
 INPUTS, OUTPUTS, SIZE, TOKENS = 4, 6, 8, 3  # inputs of a vector or token, outputs, side of an image, tokens of a sequence
 N_DATA = 20_000
 BIAS = 0.3  # standard deviation of the teacher's biases

@@ -118,7 +118,7 @@ def _shape(prefix: str, first, second) -> dict[str, float]:
     return {prefix + k: v for k, v in zip(names, np.mean(rows, 0), strict=True)}
 
 
-SETTINGS = ("profile", "target", "inputs", "width", "eta", "batch_size", "burn_in", "window", "decay", "tilt")
+SETTINGS = ("profile", "target", "inputs", "width", "burn_in", "window", "decay", "tilt")
 
 
 def even(runs: Mapping[str, xr.Dataset], same: bool = True) -> list[xr.Dataset]:

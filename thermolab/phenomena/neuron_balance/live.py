@@ -30,8 +30,7 @@ def _look(system, state, knobs) -> dict[str, np.ndarray]:
     w = state.weights
     streams = torch.arange(len(w), device=w.device)
     g = neurons.gradients(system, w, BATCHES, int(knobs["batch_size"]), 2**33 * (1 + state.step), streams)
-    found = [*(m.mean(0) for m in neurons.neurons(*g)), *neurons.neurons(*teacher_student.weight_matrices(system, w))]
-    return dict(zip(("g2_in", "g2_out", "in2", "out2"), found, strict=True))
+    return neurons.moments(system, w, g)
 
 
 def _build(*, seed, device, eta, lam, batch_size, activation, width, noise_std, tilt, spread, replicas) -> Experiment:

@@ -91,15 +91,15 @@ def relu(
     for eta, batch_size, lam in cells:
         run = Experiment(net, eta=eta, lam=lam, batch_size=batch_size, weights=weights, seed=seed, device=device)
         every = max(1, round(span * batch_size / eta**2 / readings.logs / readings.moments))
-        rows.append([_look(run, readings.batches)])
+        rows.append([_look(run, readings)])
         for _ in range(readings.logs):
             seen = []
             for _ in range(readings.moments):
                 run.advance(every)
-                seen.append(_look(run, readings.batches))
+                seen.append(_look(run, readings))
             run.raise_if_diverged()
             rows[-1].append(np.mean(seen, 0))
-    found = zip(("g2_in", "g2_out", "in2", "out2"), np.moveaxis(np.array(rows), 2, 0), strict=True)
+    found = zip(neurons.MOMENTS, np.moveaxis(np.array(rows), 2, 0), strict=True)
     coords = {name: ("arm", [cell[k] for cell in cells]) for k, name in enumerate(("eta", "batch_size", "lam"))}
     return xr.Dataset(
         {name: (("arm", "time", "copy", "neuron"), values) for name, values in found},
@@ -107,15 +107,14 @@ def relu(
     )
 
 
-def _look(run: Experiment, batches: int) -> np.ndarray:
-    """E|g_u|², E|g_w|², |u|², |w|² of each neuron, [4, R, h]."""
-    g = neurons.neurons(*neurons.probe(run, batches))
-    return np.stack([*(m.mean(0) for m in g), *neurons.neurons(*teacher_student.weight_matrices(run.system, run.state.weights))])
+def _look(run: Experiment, readings: Readings) -> list[np.ndarray]:
+    return list(neurons.moments(run.system, run.state.weights, neurons.probe(run, readings.batches)).values())
 
 
 def off_balance(
-    sizes, activation: str, *, sigma: float, strength: float, spread: float, copies: int, seed: int, tilt: float = 1.0
-):
+    sizes, activation: str, *, sigma: float = 1.0, strength: float = 2.0, spread: float = 0.7, tilt: float = 1.0,
+    copies: int = 1, seed: int = 0,
+):  # fmt: skip
     """The student of a random teacher, and weights [copies, P] that compute the same (if ReLU), each neuron rescaled.
 
     |w| is multiplied by tilt e^s and |u| divided by it, s = ±spread, with a random sign for each neuron.
@@ -124,8 +123,7 @@ def off_balance(
     master = teacher_student.teacher(d_x, width, d_y, activation, strength=strength, seed=seed)
 
     def answer(x):
-        with torch.no_grad():
-            return master(torch.tensor(x, dtype=torch.float32)).double().numpy()
+        return master(torch.tensor(x).float()).detach().double().numpy()
 
     net = teacher_student.student(sizes, answer, activation, [sigma] * d_y, seed=seed)
     weights = torch.cat([p.detach().flatten() for p in master.parameters()]).repeat(copies, 1)

@@ -10,10 +10,9 @@ import xarray as xr
 from thermolab.engine.schedules import STAGES
 from thermolab.engine.traces import prefixed
 from thermolab.phenomena.common import presets
-from thermolab.phenomena.neuron_balance import architectures, deep, linear, networks, twins
+from thermolab.phenomena.neuron_balance import architectures, deep, learners, linear, networks, twins
 
 POINT_STEPS = {"lab": 20_000, "smoke": 4000}  # at the working point
-LONGEST_FIRST = ("transformer", "cnn", "cnn_tanh", "resnet", "mlp")  # so that no worker waits for the last one
 
 
 def datasets(setup) -> dict:
@@ -39,7 +38,7 @@ def datasets(setup) -> dict:
         "tanh": measured(networks.relu, few | {"span": 0.2}, arms=networks.ARMS[:1], activation="tanh"),
         "decayed": measured(networks.relu, few | {"span": 0.5}, **wide, **long),
         "here": measured(networks.relu, few, **here),
-        **{arm: measured(architectures.train, {"steps": 200, "logs": 4, "copies": 1}, arm=arm) for arm in LONGEST_FIRST},
+        **{arm: measured(architectures.train, {"steps": 200, "logs": 4, "copies": 1}, arm=arm) for arm in learners.ARMS},
         "thresholded": measured(linear.linear, {"burn_in": 1000, "window": 2000, "copies": 1}, target=linear.SPECTRUM, **noisy),
         "linear": {name: measured(linear.linear, brief, profile=profile) for name, profile in linear.PROFILES.items()},
         "matrix": measured(deep.matrix, {"steps": 2000, "logs": 5, "moments": 4}),
@@ -53,7 +52,7 @@ def traces(found: Mapping) -> xr.Dataset:
     Of that log_ratio, log_ratio_pred (see `networks.predicted`), g2_in, g2_out and what remains of the imbalance, over time in
     units of η² t/B, stand there under these names.
     """
-    names = ("relu", "tanh", "decayed", "thresholded", "twins", *LONGEST_FIRST)
+    names = ("relu", "tanh", "decayed", "thresholded", "twins", *learners.ARMS)
     data = {name: found[name].reset_coords() for name in names}
     data["linear"] = xr.concat(found["linear"].values(), "profile")
     data["matrix"] = deep.residual(found["matrix"]).to_dataset(name="residual")

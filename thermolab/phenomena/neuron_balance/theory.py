@@ -1,6 +1,6 @@
 """Closed forms of balance: where SGD with a finite step stops on a symmetry orbit, and how long that takes.
 
-To leading order SGD follows the gradient of F_η = L + (η/4) E|g|² (page 00). On the orbit of a minimum L is constant, so it
+To leading order SGD follows the gradient of F_η = L + (η/4) E|g|² (notebook 00). On the orbit of a minimum L is constant, so it
 stops where E|g|² is least. For a linear network W₂W₁ = V with the loss |W₂W₁x - y|², inputs of covariance Σ_x and residuals
 of covariance Σ_ε that do not depend on them, batches of size B and small η,
 

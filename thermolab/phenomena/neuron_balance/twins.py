@@ -54,26 +54,24 @@ def twins(
     orders = [torch.from_numpy(rng.permutation(len(pair.incoming))) for pair in pairs]
     factors = [torch.from_numpy(np.exp(rng.uniform(0.1, 0.4, len(pair.incoming)))) for pair in pairs]
 
-    def permuted(weights, back=False):
-        for pair, order in list(zip(pairs, orders, strict=True))[:: -1 if back else 1]:
-            weights = symmetry.permute(pair, weights, torch.argsort(order) if back else order)
+    there = {symmetry.permute: orders, symmetry.rescale: factors}
+    back = {symmetry.permute: [torch.argsort(order) for order in orders], symmetry.rescale: [1 / factor for factor in factors]}
+
+    def turned(act, by, weights):
+        for pair, amount in zip(pairs, by, strict=True):
+            weights = act(pair, weights, amount)
         return weights
 
-    def rescaled(weights, back=False):
-        for pair, factor in zip(pairs, factors, strict=True):
-            weights = symmetry.rescale(pair, weights, 1 / factor if back else factor)
-        return weights
-
-    # a twin has the streams of its original, hence its batches
-    begins, streams = torch.cat([start, permuted(start), rescaled(start)]), np.tile(np.arange(len(seeds)), 3)
+    begins = torch.cat([start, *(turned(act, by, start) for act, by in there.items())])
+    streams = np.tile(np.arange(len(seeds)), 3)  # a twin has those of its original, hence its batches
     run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, streams=streams, weights=begins, device=device)
     apart = []
     for _ in range(logs):
         run.advance(every)
         plain, *others = run.state.weights.cpu().chunk(3)
         travelled = torch.linalg.vector_norm(plain - start, dim=1)
-        back = [undo(other, back=True) for undo, other in zip((permuted, rescaled), others, strict=True)]
-        apart.append([(torch.linalg.vector_norm(b - plain, dim=1) / travelled).numpy() for b in back])
+        others = [turned(act, by, other) for (act, by), other in zip(back.items(), others, strict=True)]
+        apart.append([(torch.linalg.vector_norm(other - plain, dim=1) / travelled).numpy() for other in others])
     run.raise_if_diverged()
     return xr.Dataset(
         {"apart": (("time", "arm", "seed"), np.array(apart))},
@@ -81,7 +79,7 @@ def twins(
     )
 
 
-@decides("balance.permutation", reads=["eta", "batch_size", "noise_std", "steps"])
+@decides("balance.permutation", reads=["steps"])
 def permutation(twins: xr.Dataset) -> Decision:
     """Relative distance at the end between a trajectory and its transformed twin, brought back."""
     apart = twins["apart"].isel(time=-1)

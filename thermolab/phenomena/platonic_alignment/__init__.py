@@ -4,14 +4,14 @@ theory: the kernel at the minimum of F. networks: the settings, views and traini
 linear, pace, minimum: what SGD, its clock, and F itself do, each with the claims that it decides; tables: of CKA, what these
 compare. descent: what descent without noise does. resting: where fluctuations hold SGD off the minimum of F. digits: nonlinear
 networks. breaking, neural_collapse: what breaks alignment, and class labels.
-presets: what the notebook measures and keeps. figures: its pictures. live: what runs in the panel. exercises: their checks.
+presets: what the notebook measures and keeps. figures: what it shows (not imported here: processes that measure need no plots).
+live: what runs in its panel. exercises: the checks of its exercises.
 """
 
-from thermolab.phenomena.platonic_alignment import (
+from thermolab.phenomena.platonic_alignment import (  # noqa: F401
     breaking,
     digits,
     exercises,
-    figures,
     linear,
     live,
     minimum,
@@ -20,7 +20,3 @@ from thermolab.phenomena.platonic_alignment import (
     presets,
     resting,
 )
-
-__all__ = [
-    "breaking", "digits", "exercises", "figures", "linear", "live", "minimum", "neural_collapse", "pace", "presets", "resting",
-]  # fmt: skip

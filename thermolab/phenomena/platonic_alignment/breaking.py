@@ -63,6 +63,9 @@ class Changes:
     def __post_init__(self):
         rules.checked(rules.rules_of(Changes), vars(self))
 
+    def __str__(self) -> str:
+        return ", ".join(f"{k}={v}" for k, v in vars(self).items() if v != getattr(Changes, k))
+
 
 def both(**changes) -> tuple[Changes, Changes]:
     """A case that changes the same in A and in B."""
@@ -118,9 +121,10 @@ def pairs(
     excess (…, net): mean |f(x) - Vx|² on those, with V as the case has it. Layers are counted from 1.
     Raises ValueError for settings that are out of range. Source: arXiv:2507.01098.
     """
-    if not len(spectrum) == len(noise) <= d_x:
-        wanted = f"as many numbers as spectrum has, {len(spectrum)}, and d_x={d_x} at the most"
-        raise ValueError(f"noise={list(noise)} has another length; allowed: {wanted}")
+    if len(noise) != len(spectrum):
+        raise ValueError(f"noise={list(noise)} has another length; allowed: {len(spectrum)} numbers, as spectrum has")
+    if d_x < len(spectrum):
+        raise ValueError(f"d_x={d_x} is too small; allowed: {len(spectrum)} or more, as spectrum has")
     for changes in (changes for case in cases.values() for changes in case):
         if (changes.answers or 1) > len(spectrum):
             raise ValueError(f"answers={changes.answers} are too many; allowed: {len(spectrum)} at the most, as spectrum has")

@@ -42,22 +42,17 @@ def descend(
     w = kept = [np.array(m, float) for m in matrices]
     found = math.inf
     for _ in range(most):
-        before = [m_in]
-        for m in w:
-            before.append(m @ before[-1])
+        before = embedded_linear.products(w, m_in)
         miss = m_out @ before[-1] - goal
         now = float(np.square(miss).sum())
         if not now <= found:  # nor if it is no number
             w, eta = kept, eta / 2
             continue
-        kept, found, back = w, now, 2 * m_out.T @ miss
+        kept, found = w, now
         if found <= excess:
             break
-        slopes = []
-        for m, h in zip(reversed(w), reversed(before[:-1]), strict=True):
-            slopes.append(back @ h.T)
-            back = m.T @ back
-        slopes.reverse()
+        back = embedded_linear.products([m.T for m in reversed(w[1:])], 2 * m_out.T @ miss)
+        slopes = [b @ h.T for b, h in zip(reversed(back), before[:-1], strict=True)]
         eta = min(GROW * eta, LIMIT * _length(w) / _length(slopes))
         w = [m - eta * slope for m, slope in zip(w, slopes, strict=True)]
     return kept, found
@@ -69,10 +64,7 @@ def _length(matrices) -> float:
 
 def features(view: View, matrices, x: np.ndarray) -> list[np.ndarray]:
     """Input view, hidden layers, output of W_L, for inputs x [n, d_x]: as `embedded_linear.hidden` with ends, of one replica."""
-    found = [x @ view.inputs.T]
-    for m in matrices:
-        found.append(found[-1] @ m.T)
-    return found
+    return list(itertools.accumulate(matrices, lambda h, w: h @ w.T, initial=x @ view.inputs.T))
 
 
 def inserted(matrices, seed: int, spread: float) -> list[np.ndarray]:

@@ -8,7 +8,6 @@ the profile of the noise but not on its strength. Without noise nothing pulls th
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -61,7 +60,7 @@ def _look(system: Pair, state, knobs, *, views, kernel) -> torch.Tensor:
     layers = []
     for net, weights, see in zip(system.nets, system.parts(state.weights), views, strict=True):
         first, *others, _ = embedded_linear.matrices(net, weights)
-        layers += itertools.accumulate([first @ torch.tensor(see.inputs).to(first), *others], lambda h, w: w @ h)
+        layers += embedded_linear.products(others, first @ torch.tensor(see.inputs).to(first))
     layers.append(torch.tensor(kernel).to(layers[0]).expand(len(state.weights), *kernel.shape))
     every = torch.cat(layers, 1)
     whose = torch.repeat_interleave(torch.tensor([h.shape[1] for h in layers]))

@@ -15,6 +15,8 @@ Source: arXiv:2110.06914 for the slow motion; the term η H Σ H, of discrete st
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 import xarray as xr
@@ -108,9 +110,7 @@ def moved(view, begin, v, noise, time: float, *, inputs=None, eta: float = 0.0) 
 
 def _jacobian(matrices, first, last) -> torch.Tensor:
     """Of M_out W_L … W_1 `first`, flattened, by the weights, flattened."""
-    before, parts = [first], []
-    for w in matrices[:-1]:
-        before.append(w @ before[-1])
+    before, parts = embedded_linear.products(matrices[:-1], first), []
     for w, c in zip(reversed(matrices), reversed(before), strict=True):
         parts.append(torch.kron(last, c.T.contiguous()))
         last = last @ w
@@ -129,10 +129,8 @@ def trained(view, begin, v, noise, eta, *, batch_size, steps, seed, inputs=None,
         sign = -1.0 if opposite and step % 2 else 1.0
         if sign > 0:
             rows = rng.integers(0, len(x), batch_size)
-        h = [seen[rows]]
-        for w in matrices:
-            h.append(h[-1] @ w.T)
-        back = 2 / batch_size * (h.pop() @ view.answers.T - clean[rows] - sign * e[rows]) @ view.answers
+        *h, out = itertools.accumulate(matrices, lambda h, w: h @ w.T, initial=seen[rows])
+        back = 2 / batch_size * (out @ view.answers.T - clean[rows] - sign * e[rows]) @ view.answers
         for i in reversed(range(len(matrices))):
             slope, back = back.T @ h[i], back @ matrices[i]
             matrices[i] = matrices[i] - eta * fallen(step, steps) * slope

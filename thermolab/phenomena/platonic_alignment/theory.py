@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 
 import numpy as np
 
@@ -57,12 +58,8 @@ def free_energy(view: View, matrices, v, noise, eta: float, inputs=None, batch_s
     whose square does not fall with B, is -2 Aᵀ Cov(e, x̃) Cᵀ.
     """
     scale, depth, rate, mean = _inputs(v, inputs), len(matrices), eta / batch_size, batch_size + 1
-    before, after = [view.inputs * scale], [view.answers]  # C_0 … C_L, on inputs of covariance 1, and A_L … A_0
-    for w in matrices:
-        before.append(w @ before[-1])
-    for w in reversed(matrices):
-        after.append(after[-1] @ w)
-    after.reverse()
+    before = embedded_linear.products(matrices, view.inputs * scale)  # C_0 … C_L, on inputs of covariance 1
+    after = list(itertools.accumulate(reversed(matrices), operator.matmul, initial=view.answers))[::-1]  # A_0 … A_L
     miss = v * scale - view.answers @ before[-1]
     residual = np.diag(np.square(noise)) + miss @ miss.T
     g2, back = 0.0, 2 * miss
@@ -89,9 +86,7 @@ def free_energy(view: View, matrices, v, noise, eta: float, inputs=None, batch_s
 
 def sharpness(view: View, matrices, inputs=None) -> float:
     """λ_max of the Hessian of L at weights W_1 … W_L that are a minimum of L: twice that of Σ_i A_iA_iᵀ ⊗ C_{i-1}ᵀC_{i-1}."""
-    before = [view.inputs * _inputs(view.inputs, inputs)]
-    for w in matrices[:-1]:
-        before.append(w @ before[-1])
+    before = embedded_linear.products(matrices[:-1], view.inputs * _inputs(view.inputs, inputs))
     after, total = view.answers, 0.0
     for w, c in zip(reversed(matrices), reversed(before), strict=True):
         total = total + np.kron(after @ after.T, c.T @ c)

@@ -2,8 +2,8 @@
 
 theory: closed forms. two_layers: networks that learn noisy answers. Recipes, each with the checks of its claims: settled, switch,
 starts and orbit for two layers; cause for two networks with views of their own; edge, descent at the edge of stability;
-language, on the words of next_words. presets: what the notebook measures. exercises: the checks of its exercises. Imported by
-themselves: figures, what it shows, and live, what runs in its panels.
+language, on the words of next_words. presets: what the notebook measures. live: what runs in its panels. exercises: the checks of
+its exercises. figures: what it shows, imported by itself, for processes that measure do not draw.
 """
 
 from thermolab.phenomena.progressive_sharpening import (
@@ -11,6 +11,7 @@ from thermolab.phenomena.progressive_sharpening import (
     edge,
     exercises,
     language,
+    live,
     orbit,
     presets,
     settled,
@@ -19,4 +20,4 @@ from thermolab.phenomena.progressive_sharpening import (
     theory,
 )
 
-__all__ = ["cause", "edge", "exercises", "language", "orbit", "presets", "settled", "starts", "switch", "theory"]
+__all__ = ["cause", "edge", "exercises", "language", "live", "orbit", "presets", "settled", "starts", "switch", "theory"]

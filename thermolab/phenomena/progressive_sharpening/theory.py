@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermolab.phenomena.common import linear_theory
-
 
 def lambda_max(profile, strength: float = 1.0) -> float:
     """The closed form 2 s (m/σ_min + σ_max/m) of V = s 1 and Σ_x = 1.
@@ -29,11 +27,6 @@ def lambda_max(profile, strength: float = 1.0) -> float:
     profile = np.asarray(profile, float)
     m = np.sqrt((profile**2).mean())
     return float(2 * strength * (m / profile.min() + profile.max() / m))
-
-
-def lambda_max_of(target, noise, inputs=None) -> float:
-    """The same for any target V [d_y, d_x], covariances Σ_ε [d_y, d_y] and Σ_x [d_x, d_x], default 1: from the layers."""
-    return linear_theory.hessian_top(*linear_theory.optimal_layers(target, noise, inputs), inputs)
 
 
 def relaxation_steps(profile, eta: float, batch_size: int) -> np.ndarray:

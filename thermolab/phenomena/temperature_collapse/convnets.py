@@ -53,10 +53,10 @@ def convnets(
         n, k = len(digits), digits.n_classes
         digits = Dataset(digits.x.repeat_interleave(k, 0), torch.arange(k).repeat(n), k)
     net = NetworkOnData(models.scale_invariant_cnn(channels), digits, "sphere")
-    eta, every = np.repeat(rates, len(seeds)), max(1, steps // logs // probes)
-    weights = net.start(torch.arange(len(eta)), seeds[0])
+    eta, every, seed = np.repeat(rates, len(seeds)), max(1, steps // logs // probes), seeds[0] // 1000
+    weights = net.start(torch.arange(len(eta)), seed)
     weights /= torch.linalg.vector_norm(weights, dim=1, keepdim=True)
-    run, rows = Experiment(net, eta=eta, batch_size=batch_size, seed=seeds[0], weights=weights, device=device), []
+    run, rows = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device), []
     for _ in range(logs):
         full, right = [], []
         for _ in range(probes):

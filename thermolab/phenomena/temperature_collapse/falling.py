@@ -118,7 +118,7 @@ def _slope(x, y) -> float:
 
 
 # --- its claims -------------------------------------------------------------------------------------------------------
-@decides("collapse.toy-op.critical", reads=["eta", "batch", "replicas", "steps", "records"], op="toy_two", up="toy_three")
+@decides("collapse.toy-op.critical", reads=["batch", "replicas", "steps", "records"], op="toy_two", up="toy_three")
 def critical_rate(op: xr.Dataset, up: xr.Dataset) -> Decision:
     """Relative distance, from the critical η, of where the decay below it and the stationary loss above it vanish; the worst.
 
@@ -144,7 +144,7 @@ def critical_rate(op: xr.Dataset, up: xr.Dataset) -> Decision:
     return with_control(off(op), off(up), CRITICAL, "the under-parameterised toy at the same learning rates")
 
 
-@decides("collapse.toy-op.power-law", reads=["eta", "batch", "replicas", "steps", "records"], op="toy_two", up="toy_three")
+@decides("collapse.toy-op.power-law", reads=["batch", "replicas", "steps", "records"], op="toy_two", up="toy_three")
 def power_law(op: xr.Dataset, up: xr.Dataset) -> Decision:
     """Worst deviation from exponent 1 of √E|g|² and from exponent 0 of the SNR in |∇L| along training, below the critical η."""
     below = op["eta"].values < op["critical"].item()

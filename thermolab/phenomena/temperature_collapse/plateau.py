@@ -187,29 +187,25 @@ def _trajectories(eta, batch_size, replicas, windows, seeds, device, *, null: bo
     run = Experiment(
         net, eta=eta, batch_size=batch_size, seed=seeds[0], weights=start(net, n, seeds[0], full=full), device=device
     )
-    stride = max(1, round(SPACING / eta))
-    columns = {k: [] for k in ("U_t", "S_t", "F_t", "frozen_t")}
-    warm, energy = [], []
-    for window in range(windows):
+    stride, linear, rows = max(1, round(SPACING / eta)), [], []
+    for _ in range(windows):
         path, losses = [], []
         for _ in range(SAMPLES):
             run.advance(stride)
             path.append(run.state.weights.double().cpu().numpy())
             losses.append(population_loss(net, run.state.weights, null))
-        path, losses = np.stack(path, 1), np.mean(losses, 0)  # [replica, sample, weight], [replica]
-        linear, units = path[..., :INPUTS], path[..., INPUTS:]
-        columns["U_t"].append(losses)
-        columns["S_t"].append(gaussian_entropy(linear))
+        path, energy = np.stack(path, 1), np.mean(losses, 0)  # [replica, sample, weight], [replica]
+        linear.append(path[..., :INPUTS])
         spread = np.log(2 * np.pi * np.e * path.var(1, ddof=1)).sum(-1) / 2
-        columns["F_t"].append(losses - temperature(eta, batch_size) * spread)
-        columns["frozen_t"].append(np.log(units.var(1).mean(1)))
-        if PLATEAU[0] <= window < PLATEAU[1]:
-            warm.append(linear)
-            energy.append(losses)
-    cloud = np.concatenate(warm, 1).reshape(len(seeds), -1, INPUTS)
-    out = {k: (("seed", "replica", "window"), np.stack(v, -1).reshape(len(seeds), replicas, -1)) for k, v in columns.items()}
-    mean = np.mean(energy, 0).reshape(len(seeds), replicas).mean(1)
-    return xr.Dataset(out | {"U": ("seed", mean), "S": ("seed", gaussian_entropy(cloud))})
+        free = energy - temperature(eta, batch_size) * spread
+        frozen = np.log(path[..., INPUTS:].var(1).mean(1))
+        rows.append({"U_t": energy, "S_t": gaussian_entropy(linear[-1]), "F_t": free, "frozen_t": frozen})
+    moving = {k: np.stack([row[k] for row in rows], -1).reshape(len(seeds), replicas, -1) for k in rows[0]}
+    warm = slice(*PLATEAU)
+    mean = np.mean([row["U_t"] for row in rows[warm]], 0).reshape(len(seeds), replicas).mean(1)
+    cloud = np.concatenate(linear[warm], 1).reshape(len(seeds), -1, INPUTS)
+    still = {"U": ("seed", mean), "S": ("seed", gaussian_entropy(cloud))}
+    return xr.Dataset(still | {k: (("seed", "replica", "window"), v) for k, v in moving.items()})
 
 
 def start(net: NetworkOnData, n: int, seed: int, *, full: bool = False) -> torch.Tensor:

@@ -73,8 +73,9 @@ def datasets(setup) -> dict:
 
 def grids(found: Mapping) -> str:
     """One line: the learning rates and the number of seeds of each dataset."""
-    lines = {name: (data["eta"].values, data.sizes["seed"]) for name, data in flattened(found).items()}
-    return "; ".join(f"{name}: η {eta.min():.2g} to {eta.max():.2g} ({len(eta)} x {n} seeds)" for name, (eta, n) in lines.items())
+    rates = {name: (data.sizes["seed"], data["eta"].values) for name, data in flattened(found).items()}
+    return "; ".join(f"{name} η {' to '.join(f'{e:.2g}' for e in eta[[0, -1][: len(eta)]])} ({len(eta)} × {n} seeds)"
+                     for name, (n, eta) in rates.items())  # fmt: skip
 
 
 def traces(found: Mapping) -> xr.Dataset:

@@ -1,8 +1,8 @@
 """The toy of temperature collapse (arXiv:2505.23489) for any points in any D: minimum, stationary state, critical learning rate.
 
 The loss is L(w) = mean (d_i·w)²/|w|² = wᵀM w/|w|² with M = mean d_i d_iᵀ (`systems.sphere_quadric.QuadricPoints`), SGD is
-projected onto the unit sphere. Its minimum v is the eigenvector of the smallest eigenvalue U_min of M. With the other eigenvectors as
-the axes of the tangent plane, t the coordinates of w there and d_i = (q_i, z_i) in the frame (tangent, v),
+projected onto the unit sphere. Its minimum v is the eigenvector of the smallest eigenvalue U_min of M. With the other
+eigenvectors as axes of the tangent plane, t the coordinates of w there and d_i = (q_i, z_i) in the frame (tangent, v),
 
     L = U_min + tᵀH t/2 exactly,  H = 2 (m_k - U_min) diagonal,  Σ = 4 mean z_i² q_i q_iᵀ  (noise of one point at v).
 

@@ -152,7 +152,7 @@ def _gaussian_entropies(w: np.ndarray) -> np.ndarray:
 
 
 # --- its claims -------------------------------------------------------------------------------------------------------
-@decides("collapse.toy-up.temperature", reads=["eta", "batch", "replicas", "relaxations", "snapshots"])
+@decides("collapse.toy-up.temperature", reads=["batch", "replicas", "relaxations", "snapshots"])
 def temperature(toy: xr.Dataset) -> Decision:
     """Worst of T and S over bands of learning rates, each in units of its tolerance."""
     cold, dim = _cold(toy), toy.attrs["dim"]

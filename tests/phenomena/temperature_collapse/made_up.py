@@ -1,0 +1,89 @@
+"""Datasets made up by hand, whose claims are known."""
+
+import math
+
+import numpy as np
+import torch
+import xarray as xr
+
+from thermolab.engine.experiment import Experiment
+from thermolab.phenomena.temperature_collapse import networks, stationary
+
+OP_RATES = tuple(np.geomspace(1e-3, 0.1, 11))
+FAST = {"eta": (0.03, 0.1, 0.94, 0.97, 1.03, 1.1), "replicas": 64, "steps": 1600}  # of the toy's fall
+UNEVEN = np.array([[1.0, 0.2, 0.3], [-0.4, 1.0, 0.2], [-0.5, -0.9, 0.5], [0.3, -0.8, -0.1]])
+FOUR = np.array([[1, 0, 0, 0.3], [0, 1, 0, 0.2], [0, 0, 1, 0.1], [1, 1, 1, -0.2], [1, -1, 0.5, 0.3]])
+ENTROPY = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+
+
+def begin(width, norm, seed, rates, batch_size=32, n_data=64):
+    """The run behind a recipe of networks, started by hand."""
+    net = networks.system(width, norm=norm, n_data=n_data)
+    w = net.start(torch.arange(len(rates)), seed)
+    return Experiment(net, eta=rates, batch_size=batch_size, seed=seed, weights=w / w.norm(dim=1, keepdim=True))
+
+
+def curve(energy, entropy, **more):
+    n = len(energy)
+    variables = {"U": energy, "S": entropy, **more}
+    data = xr.Dataset({k: ("eta", np.asarray(v, float)) for k, v in variables.items()}, {"eta": np.geomspace(0.01, 0.1, n)})
+    return data
+
+
+def noisy(mean, n=3, size=1e-4):
+    """n seeds that scatter by a share `size` about a mean."""
+    rng = np.random.default_rng(1)
+    return xr.Dataset(
+        {k: ((*v.dims, "seed"), v.values[..., None] * (1 + size * rng.normal(size=(*v.shape, n)))) for k, v in mean.items()},
+        {**mean.coords, "seed": np.arange(n)},
+    )
+
+
+def states(n=8, c=20.0, gas=1.0, snr=0.5, start=2e-3):
+    """Stationary states with T = c η: S = log η · a, dU = T dS; snr ~ η^snr."""
+    eta, a = np.geomspace(start, 25 * start, n), 0.05
+    more = {"S": a * np.log(eta), "T_gas": gas * c * eta, "snr": eta**snr}
+    return noisy(curve(0.5 + c * a * eta, more.pop("S"), **more).assign_coords(eta=eta), size=1e-5)
+
+
+def trained(collapses, power=1.0, snr=0.0, n_time=20, rates=OP_RATES):
+    """Training: where it collapses (η below 5e-3) T and U fall by decades in time, elsewhere they stay."""
+    eta, time = np.array(rates), np.arange(1, n_time + 1) * 10
+    decades = np.where((eta < 5e-3)[:, None] & collapses, -8.0, -0.2) * np.linspace(0, 1, n_time)
+    signal = 10.0 ** (decades / 2) * (1 + 0 * eta[:, None])
+    entropy = decades * 50 * math.log(10)
+    temperature = eta[:, None] * 10.0**decades
+    energy = np.cumsum(np.concatenate([np.full((len(eta), 1), 1.0), np.diff(10.0**decades)], 1), 1)
+    power = np.where((eta < 5e-3)[:, None] & collapses, power, 0.3)  # the other rates tell nothing of it
+    known = np.where((eta < 5e-3)[:, None] & collapses, 1.0, 0.6) + 0 * decades
+    variables = {"U": energy, "S": entropy, "T_gas": temperature, "accuracy": known, "gradient_squared": signal**2,
+                 "g2": signal ** (2 * power), "snr": eta[:, None] ** snr + 0 * decades}  # fmt: skip
+    mean = xr.Dataset({k: (("eta", "time"), v) for k, v in variables.items()}, {"eta": eta, "time": time})
+    data = noisy(mean, size=1e-6)
+    return data.assign(accuracy=data["accuracy"].clip(max=1))
+
+
+def batches(small=0.0, large=0.0, slope=10.0):
+    """U at equal η/B for B = 8, 32, 128: those of 8 off by a share `small`, those of 128 by `large` at high η."""
+    rates, found = np.array(stationary.BATCH_RATES), {}
+    for b in (8, 32, 128):
+        u = 0.5 + slope * rates
+        u = u * (1 + small) if b == 8 else u * (1 + np.array([0.5, 0.5, large, large])) if b == 128 else u
+        found[b] = noisy(curve(u, rates).assign_coords(eta=rates * b / 32))
+    return found
+
+
+def widths(low=1e-4, high=1.0, narrow=0.7, wide=1.0):
+    """Training at widths 8 and 32 and two rates: T of the wide one is lower by these factors."""
+    found = {}
+    for h, power, factor in ((8, narrow, (1.0, 1.0)), (16, 0.1, (9.0, 9.0)), (32, wide, (low, high))):
+        data = trained(collapses=True, power=power, rates=(4e-3, 1.6e-2))
+        found[h] = data.assign(T_gas=1e-3 * xr.DataArray([*factor], dims="eta") * (1 + 0 * data["T_gas"]))
+    return found
+
+
+def two_points(depth=-20.0, power=1.0):
+    """The fall of two points: decades of U at the end and the exponent below η = 0.5, with a scatter of 1 % over three seeds."""
+    scatter = xr.DataArray([-0.01, 0.0, 0.01], dims="seed")
+    values = {"U_final": 10 ** (depth + scatter), "power": power + scatter}
+    return xr.Dataset({k: v.expand_dims(eta=[0.1, 0.3, 0.9]) for k, v in values.items()})
