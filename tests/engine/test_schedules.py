@@ -167,7 +167,7 @@ def test_an_experiment_follows_a_schedule():
         (lambda: values(constant(0.1), 10, "lam"), "lam is not set at step 0"),
     ],
 )
-def test_what_is_refused(call, message):
+def test_a_schedule_that_cannot_be_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)

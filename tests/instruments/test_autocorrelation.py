@@ -72,6 +72,17 @@ def test_error_of_a_mean_of_correlated_samples():
     assert np.isnan(unordered.autocorrelation_time).all()
 
 
+def test_an_average_over_fewer_than_fifty_correlation_times_says_so():
+    """AR(1) with τ = 19: ten τ are too short, two hundred long enough; independent samples always are."""
+    samples = ar1(0.9, (8, 19 * 200))
+    for length, short in ((19 * 200, False), (19 * 10, True)):
+        found = sample_mean(samples[:, :length], time_ordered=True)
+        assert found.short.tolist() == [short] * 8
+        assert integrated_autocorrelation_time(samples[0, :length]).short is short
+        assert sample_mean(samples[0, :length]).short is False
+    assert found.autocorrelation_time.mean() < 0.9 * 19  # what it tells of: τ of so short a series is too small
+
+
 def test_mean_of_one_and_of_constant_samples():
     one = sample_mean(2.0 * np.ones(1))
     assert one.value == 2
@@ -80,7 +91,7 @@ def test_mean_of_one_and_of_constant_samples():
     assert sample_mean(np.ones(10), time_ordered=True).standard_error == 0
 
 
-def test_what_is_refused():
+def test_a_series_too_short_or_broken_has_no_time():
     for bad, message in ((np.ones(1), "T=1"), (3.0, "no series"), ([1.0, np.nan, 2.0], "nan or inf")):
         with pytest.raises(ValueError, match=message):
             integrated_autocorrelation_time(bad)

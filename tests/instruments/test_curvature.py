@@ -355,7 +355,7 @@ def test_the_gauge_starts_warm_and_looks_again(monkeypatch):
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------------
-def test_what_is_refused():
+def test_weights_data_and_vectors_must_fit_each_other():
     system, w, learn = case("relu", replicas=2, dtype=torch.float32)
     x, y = learn.x, learn.y
     with pytest.raises(ValueError, match=r"weights have shape \(2, 385\): expected \[P\] = \(385,\)"):

@@ -110,7 +110,7 @@ def test_centre_and_gram():
     np.testing.assert_allclose(gram(x, slice(3, 9)), (x @ x.T)[3:9], atol=1e-12)
 
 
-def test_what_is_refused():
+def test_neighbours_that_are_not_there_are_refused():
     samples = window(10, 3)
     for k in (0, 10):
         with pytest.raises(ValueError, match=f"k={k} neighbours among N=10"):

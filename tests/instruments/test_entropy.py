@@ -241,7 +241,7 @@ def test_coincident_replicas_are_refused(d):
         kozachenko_leonenko(cloud)
 
 
-def test_what_is_refused():
+def test_a_cloud_without_an_entropy_is_refused():
     cloud = normal((20, 3))
     for arguments, message in (
         ({"k": 19}, "k=19 with N=20"),

@@ -149,7 +149,7 @@ def test_without_noise():
         assert math.isnan(found.effective_dimension)
 
 
-def test_what_is_refused():
+def test_too_few_gradients_or_broken_ones_give_no_noise():
     g = np.ones((6, 3))
     for arguments, message in (
         ({"kind": "batch"}, "kind='batch'"),

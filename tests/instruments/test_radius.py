@@ -55,9 +55,11 @@ def test_time_order_widens_the_error():
     plain, ordered = pressure_on_sphere(slow, 1.0, 0.1), pressure_on_sphere(slow, 1.0, 0.1, time_ordered=True)
     assert ordered.value == plain.value
     assert ordered.standard_error / plain.standard_error == pytest.approx(np.sqrt(10), rel=0.25)
+    assert not ordered.short  # 200 independent values
+    assert pressure_on_sphere(slow[:400], 1.0, 0.1, time_ordered=True).short
 
 
-def test_what_is_refused():
+def test_radius_and_rate_are_positive():
     for r, eta in ((0.0, 0.1), (1.0, -0.1)):
         with pytest.raises(ValueError, match="must be positive"):
             pressure_on_sphere(1.0, r, eta)

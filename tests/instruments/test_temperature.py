@@ -105,7 +105,7 @@ def test_slope_is_nan_where_entropy_stands_still():
     assert np.isfinite(found.value[2:]).all()
 
 
-def test_what_is_refused():
+def test_curves_that_hold_no_temperature_are_refused():
     with pytest.raises(ValueError, match="same shape"):
         free_energy_temperature(U, S[:-1])
     with pytest.raises(ValueError, match="too few"):

@@ -174,6 +174,6 @@ def test_steepest():
         (lambda: steepest(np.arange(4.0), lag=4), "lag=4 .*1 to 3"),
     ],
 )
-def test_what_is_refused(call, message):
+def test_a_series_without_a_transition_to_find_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

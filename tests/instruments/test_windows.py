@@ -12,6 +12,7 @@ from thermolab.engine.experiment import Experiment
 from thermolab.instruments import noise, windows
 from thermolab.systems import data, models
 from thermolab.systems.network import NetworkOnData
+from thermolab.systems.system import Base
 
 RATES = (0.02, 0.05, 0.1)
 BATCH = 8
@@ -114,15 +115,15 @@ def test_directions_have_norm_one_and_none_where_a_replica_diverged():
 
 
 # --- windows -----------------------------------------------------------------------------------------------------------
-class Given:
+class Given(Base):
     """A system whose weights follow a table [step, R, D]: after n steps they are its n-th row."""
 
-    name, gauges, has_batches, knobs, less_noise = "given", ("U",), False, {}, "less"
+    name, gauges, knobs = "given", ("U",), {}
 
     def __init__(self, table, lost=()):
         self.table, self.lost, self.n_parameters = torch.as_tensor(table, dtype=torch.float32), list(lost), table.shape[-1]
 
-    def advance(self, weights, first_step, n, knobs, seed, streams, radius):
+    def advance(self, weights, first_step, n, knobs, seed, streams, radius, memory=()):
         weights.copy_(self.table[first_step + n])
         diverged = torch.full((len(weights),), -1)
         diverged[self.lost] = first_step + n

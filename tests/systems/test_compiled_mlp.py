@@ -77,20 +77,6 @@ def test_against_the_batched_passes(name, protocol, loss):
     assert (diverged == -1).all()
 
 
-@pytest.mark.parametrize("protocol", ["elr", "lr", "sphere"])
-@pytest.mark.parametrize("name", ["batch norm", "layer norm", "relu"])
-def test_slices_of_any_length_give_the_same_bits(name, protocol):
-    network, k = system(name, protocol), knobs(5)
-    w = start(network)
-    whole, gauges, _ = advance(network, w, 120, k)
-    parts, mean, first, radius = w.clone(), 0, 0, torch.linalg.vector_norm(w, dim=1)
-    for n in (1, 1, 50, 7, 61):
-        part, _ = network.advance(parts, first, n, k, SEED, torch.arange(5), radius)
-        mean, first = mean + part["U"] * n / 120, first + n
-    assert torch.equal(parts, whole)
-    np.testing.assert_allclose(mean, gauges["U"], rtol=1e-12)
-
-
 def test_the_same_bits_wherever_the_memory_lies():
     """One step from one state, its buffers at ever other addresses: a loop that asks where they lie rounds in two ways."""
     module = models.scale_invariant_mlp((64, 32, 32), norm="layer")
@@ -104,16 +90,6 @@ def test_the_same_bits_wherever_the_memory_lies():
         net.advance(weights, 0, 1, rates, 0, torch.arange(2), radius)
         found.add(weights.numpy().tobytes())
     assert len(found) == 1
-
-
-def test_a_path_depends_on_no_neighbour():
-    network, k = system("batch norm", "elr"), knobs(5)
-    w = start(network)
-    whole, gauges, _ = advance(network, w, 50, k)
-    pick = [4, 1]
-    some, part, _ = advance(network, w[pick], 50, k | {n: k[n][pick] for n in ("eta", "lam")}, streams=torch.tensor(pick))
-    assert torch.equal(some, whole[pick])
-    assert torch.equal(part["g2"], gauges["g2"][pick])
 
 
 def test_the_sphere_keeps_its_radius():

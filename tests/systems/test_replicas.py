@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
+from thermolab.engine.experiment import Experiment
 from thermolab.systems import models, random
 from thermolab.systems import replicas as engine_replicas
 from thermolab.systems.data import Dataset
@@ -188,6 +189,26 @@ def test_batches_are_rows_of_the_data_with_their_labels():
     (late,) = (y.clone() for _, y in system.batches(0, torch.arange(3), 8, 1, 7))
     assert torch.equal(late, found[4][1])  # a batch belongs to its step, whatever came before
     assert not torch.equal(found[0][1][0], found[0][1][1])
+
+
+def test_a_network_learns_the_data_that_it_is_told_to_use():
+    """As one that was made with them, from the next step on; inputs of another shape are refused."""
+    generator = torch.Generator().manual_seed(0)
+    one, other = (Dataset(torch.randn(30, 4, generator=generator), torch.randint(3, (30,), generator=generator), 3) for _ in "ab")
+    torch.manual_seed(0)
+    module = models.mlp((4, 3))
+    runs = [Experiment(NetworkOnData(module, data), eta=0.1, batch_size=8, seed=1) for data in (one, other)]
+    runs[0].system.use(other)
+    for run in runs:
+        run.advance(5)
+    assert torch.equal(runs[0].state.weights, runs[1].state.weights)
+    runs[0].system.use(one)
+    for run in runs:
+        run.advance(1)
+    assert not torch.equal(runs[0].state.weights, runs[1].state.weights)
+    with pytest.raises(ValueError, match=r"^inputs have shape \(5,\); allowed: \(4,\), as those so far$"):
+        runs[0].system.use(Dataset(torch.ones(2, 5), torch.zeros(2, dtype=torch.int64)))
+    assert runs[0].system.data is one
 
 
 def test_fresh_batches_are_none_of_the_run():

@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from thermolab.engine.experiment import Experiment, Frame
+from thermolab.engine.state import Frame, State
 
 SLICE_SECONDS = 0.01  # how long the async driver computes before the event loop gets its turn
 
 
+class Run(Protocol):
+    """What a driver asks of an `Experiment`."""
+
+    state: State
+    steps_summed: int
+    seconds_per_step: float | None
+
+    def advance(self, n: int) -> None:
+        """Take n steps."""
+
+    def frame(self) -> Frame:
+        """What the gauges read now."""
+
+
 def slices(
-    runs: Sequence[Experiment], every: int, until: int | None = None, seconds: float | None = None, before=lambda: True
+    runs: Sequence[Run], every: int, until: int | None = None, seconds: float | None = None, before=lambda: True
 ) -> Iterator[None]:
     """Advance the runs side by side, up to the next frame at most, in slices of about `seconds` where that is given."""
     first = runs[0]
@@ -32,7 +45,7 @@ def slices(
 
 
 async def lockstep(
-    runs: Sequence[Experiment], every: int, until: int | None = None, before: Callable[[], bool] = lambda: True
+    runs: Sequence[Run], every: int, until: int | None = None, before: Callable[[], bool] = lambda: True
 ) -> AsyncIterator[tuple[Frame, ...]]:
     """The frames of runs that go side by side, giving way to the event loop every ~10 ms.
 

@@ -7,10 +7,11 @@ on the same backend, device and number of threads, because every random number i
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 import xarray as xr
 
 from thermolab.engine.drivers import frame_steps, lockstep, slices
+from thermolab.engine.state import Frame, State
+from thermolab.systems.system import System
 
 LAST_STEP = 2**31  # steps have one number each; those above belong to probes that are never trained on
 
@@ -44,37 +47,6 @@ def _subnormal_is_zero() -> Iterator[None]:
         torch.set_flush_denormal(was)
 
 
-@dataclass(frozen=True)
-class State:
-    """What a run is at a step. weights: [R, P]; diverged: [R], the step of divergence or -1; radius: [R] of the fixed sphere.
-
-    memory: {name: [R, P]}, what the optimiser keeps from step to step, read only; empty for plain SGD.
-    """
-
-    weights: torch.Tensor
-    step: int
-    diverged: torch.Tensor
-    radius: torch.Tensor
-    memory: Mapping[str, torch.Tensor] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What the gauges read at `step`: {name: [R] array}. Means since the last frame, NaN where a replica diverged.
-
-    knobs: {name: [R] array, or the text of a choice}.
-    """
-
-    step: int
-    knobs: dict[str, np.ndarray | str]
-    gauges: dict[str, np.ndarray]
-
-    def knob(self, name: str) -> float | str:
-        """The value of a knob that is the same for all replicas."""
-        value = self.knobs[name]
-        return value if isinstance(value, str) else float(np.ravel(value)[0])
-
-
 class Experiment:
     """R replicas of a system under knobs.
 
@@ -86,7 +58,7 @@ class Experiment:
 
     def __init__(
         self,
-        system,
+        system: System,
         *,
         eta,
         lam=0.0,
@@ -110,15 +82,14 @@ class Experiment:
             raise ValueError(f"seed={seed} is out of range; allowed: 0 to 2^64 - 1")
         self.n_replicas = sizes.pop() if sizes else 1
         self.system, self.seed, self.device, self.gauges = system, int(seed), str(device), dict(gauges or {})
-        if hasattr(system, "to"):
-            system.to(device)
+        system.to(device)
         streams = np.arange(self.n_replicas) if streams is None else np.asarray(streams)
         self.streams = torch.as_tensor(streams, dtype=torch.int64, device=device)
         if weights is None:
             weights = system.start(self.streams, self.seed)
         weights = torch.as_tensor(weights, device=device).detach().clone()
         nobody = torch.full((self.n_replicas,), -1, dtype=torch.int64, device=device)
-        memory = {name: torch.zeros_like(weights) for name in getattr(system, "memory", ())}
+        memory = {name: torch.zeros_like(weights) for name in system.memory}
         self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1), MappingProxyType(memory))
         self.start, self.first_device = self.state, self.device
         self.events: list[list] = []
@@ -146,11 +117,29 @@ class Experiment:
         if "protocol" in knobs and self.state.step:
             self.state = replace(self.state, radius=torch.linalg.vector_norm(self.state.weights, dim=1))
 
+    def put(self, weights: torch.Tensor) -> None:
+        """Go on from other weights [R, P]; logged with all their bytes. A frame of the same step comes first in a replay.
+
+        Memory, the radius of the sphere and what is known of divergence stay as they are.
+        """
+        now = self.state.weights
+        weights = torch.as_tensor(weights).detach().to(now, copy=True)
+        if weights.shape != now.shape:
+            raise ValueError(f"weights have shape {list(weights.shape)}; allowed: {list(now.shape)}")
+        written = base64.b64encode(weights.cpu().numpy().tobytes()).decode()
+        self.events.append([self.state.step, {"weights": written}])  # an event of its own: what was turned before acted before
+        self.state = replace(self.state, weights=weights)
+
+    def _put_written(self, text: str) -> None:
+        """`put` the weights of a log."""
+        now = self.state.weights
+        read = np.frombuffer(base64.b64decode(text), now.cpu().numpy().dtype)
+        self.put(torch.from_numpy(read.reshape(now.shape).copy()))
+
     def move(self, device: str) -> None:
         """Go on on another device, with the weights as they are; logged like a knob."""
         self.device = str(device)
-        if hasattr(self.system, "to"):
-            self.system.to(device)
+        self.system.to(device)
         self.knobs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in self.knobs.items()}
         self._sums = {k: v.to(device) for k, v in self._sums.items()}
         self.streams = self.streams.to(device)
@@ -176,7 +165,7 @@ class Experiment:
                 raise ValueError(f"{name}={value!r} is unknown; allowed: {', '.join(options)}")
             return str(value)
         value = np.asarray(value, float)
-        low, high = getattr(self.system, "limits", {}).get(name, (None, None))  # of a knob that may be negative, say
+        low, high = self.system.limits.get(name, (None, None))
         if low is not None:
             if not (np.isfinite(value) & (low <= value) & (value < high)).all():
                 raise ValueError(f"{name}={value} must be finite, at least {low:g} and below {high:g}")
@@ -200,10 +189,9 @@ class Experiment:
             raise ValueError(f"step {LAST_STEP} is the last one, from there on random numbers would repeat: start a new run")
         weights = state.weights.clone()  # a State, once handed out, never changes
         memory = {name: kept.clone() for name, kept in state.memory.items()}
-        more = {"memory": memory} if memory else {}
         with _subnormal_is_zero():
             sums, diverged = self.system.advance(
-                weights, state.step, n, self.knobs, self.seed, self.streams, state.radius, **more
+                weights, state.step, n, self.knobs, self.seed, self.streams, state.radius, memory
             )
         for name, mean in sums.items():
             self._sums[name] = self._sums.get(name, 0) + mean * n
@@ -263,7 +251,7 @@ class Experiment:
             how = f" ({self.knobs['protocol']})" if "protocol" in self.knobs else ""
             raise DivergenceError(
                 f"eta={eta:.3g}, lam={lam:.3g}{how}: |w| grew past 1e12 at step {diverged[first]} in "
-                f"{(diverged >= 0).sum()} of {len(diverged)} replicas; try eta={eta / 4:.3g} or {self.system.less_noise}"
+                f"{(diverged >= 0).sum()} of {len(diverged)} replicas; try eta={eta / 4:.3g} or {self.system.divergence_hint}"
             )
         return diverged < 0
 
@@ -300,7 +288,7 @@ class Experiment:
     def drive(self, events, frames: Iterable[int], until: int) -> Iterator[Frame]:
         """Up to step `until`, with a frame at each of the steps `frames` (ascending) and knobs turned at theirs.
 
-        Where both fall on one step the frame comes first, as in a live run. The knob "device" moves the run.
+        Where both fall on one step the frame comes first, as in a live run. "device" moves the run, "weights" is `put`.
         """
         frames = iter(frames)
         due = next(frames, until + 1)
@@ -313,6 +301,8 @@ class Experiment:
             change = dict(change)
             if "device" in change:
                 self.move(change.pop("device"))
+            if "weights" in change:
+                self._put_written(change.pop("weights"))
             if change:
                 self.set(**change)
 

@@ -5,7 +5,8 @@ The integrated autocorrelation time is
 the mean of n samples has the variance of n/τ independent ones. The sum stops at the smallest W ≥ 5 τ(W), and
 the error is that of the truncated sum (Madras & Sokal 1988; Sokal 1997, "Monte Carlo methods in statistical
 mechanics", section 3). Limit of validity: the series must be stationary and some fifty τ long; a shorter one
-yields a τ that is too small. Anticorrelated series, whose true τ is below 1, are given the safe value 1.
+yields a τ that is too small, and says so: it is `short`. Anticorrelated series, whose true τ is below 1, are given the
+safe value 1.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.fft import irfft, next_fast_len, rfft
+
+ENOUGH = 50  # autocorrelation times that a series should last, as in emcee (arXiv:1202.3665)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class AutocorrelationTime:
     window: np.ndarray | int
     n: int
 
+    @property
+    def short(self) -> np.ndarray | bool:
+        """Whether the series lasts fewer than `ENOUGH` τ, so that τ may be too small; a constant one has none to be short of."""
+        return is_short(self.n, self.value)
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -35,6 +43,11 @@ class Mean:
     standard_error: np.ndarray | float
     n: int
     autocorrelation_time: np.ndarray | float
+
+    @property
+    def short(self) -> np.ndarray | bool:
+        """Whether the samples last fewer than `ENOUGH` autocorrelation times, so that the error may be too small."""
+        return is_short(self.n, self.autocorrelation_time)
 
 
 def integrated_autocorrelation_time(series, *, window_factor: float = 5.0) -> AutocorrelationTime:
@@ -78,6 +91,17 @@ def sample_mean(samples, *, time_ordered: bool = False) -> Mean:
         tau = np.asarray(integrated_autocorrelation_time(samples).value)
         error = error * np.sqrt(np.where(np.isnan(tau), 1.0, tau))
     return Mean(unwrap(value), unwrap(error), n, unwrap(tau))
+
+
+def is_short(n: int, tau) -> np.ndarray | bool:
+    """Whether n samples are fewer than `ENOUGH` autocorrelation times; False where tau is nan, of independent samples.
+
+    By the estimated τ, which is too small just then: of series about as long as that, some pass.
+
+    >>> is_short(1000, 30.0), is_short(1000, 10.0), is_short(3, float("nan"))
+    (True, False, False)
+    """
+    return unwrap(n < ENOUGH * np.asarray(tau))
 
 
 def jackknife_error(left_out: np.ndarray) -> float:

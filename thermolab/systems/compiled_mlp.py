@@ -8,21 +8,41 @@ The same steps must give the same bits in every process, whatever the addresses,
   process that compiles runs the first, one that loads numba's cache the second. Hence forceinline.
 * An index that might be negative wraps around for all numba knows: the reach of the array is then a guess, and where a
   neighbour in memory lies within it the loop runs unvectorised, rounded differently. Hence tables, indexed from 0.
-After a change of `kernels.philox` delete __pycache__: numba's cache on disk does not see it from here.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import float32, int32, uint32, uint64
 
+from thermolab.systems.codes import BIAS, FROZEN, KIND, N_IN, N_OUT, WEIGHT, LayerKind, ProtocolCode
+from thermolab.systems.jit import cached_njit
 from thermolab.systems.kernels import BATCH, DIVERGED, FASTMATH, philox
 
-LINEAR, RELU, TANH, BATCH_NORM, LAYER_NORM = range(5)  # kinds of layers
-KIND, N_IN, N_OUT, WEIGHT, BIAS, FROZEN = range(6)  # columns of a plan; offsets are -1 where there is none
+
+class Chain(NamedTuple):
+    """A chain of layers: plan [layers, columns of `codes`], eps [layers] of the norms, the frozen weights, flat.
+
+    squared: the loss is |f - y|², else cross-entropy.
+    """
+
+    plan: np.ndarray
+    eps: np.ndarray
+    frozen: np.ndarray
+    squared: bool
+
+
+class Samples(NamedTuple):
+    """Data: x [N, D]; classes y [N] for cross-entropy, targets [N, K] for the squared loss; batch: how many a step draws."""
+
+    x: np.ndarray
+    y: np.ndarray
+    targets: np.ndarray
+    batch: int
 
 
 @numba.njit(inline="always")
@@ -41,15 +61,17 @@ def _exp(x):
     return y * np.int32((int32(n) + int32(127)) << 23).view(np.float32)
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
-def advance_chain(
-    w, plan, eps, frozen, squared, x, y, targets, batch, first_step, n, eta, lam, protocol, radius, seed, streams, sums, diverged
-):
+@cached_njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
+def advance_chain(w, chain, samples, span, rates, found):
     """The steps of `network.NetworkOnData.advance` for a chain of layers, one replica after the other, in its cache.
 
-    plan [layers, 6], eps [layers]: see `replicas.plan`; frozen: the frozen weights, flat; squared: the loss is |f - y|²
-    with `targets` [N, K], else cross-entropy with classes `y` [N]. The products are BLAS calls.
+    w [R, P] float32; span, rates, found: as in `kernels`. The products are BLAS calls.
     """
+    plan, eps, frozen, squared = chain
+    x, y, targets, batch = samples
+    first_step, n, seed, streams = span
+    eta, lam, radius, protocol = rates
+    sums, diverged = found
     n_replicas, size = w.shape
     layers, width, last = len(plan), x.shape[1], plan[-1, N_OUT]
     widest = max(width, plan[:, N_OUT].max())
@@ -93,11 +115,11 @@ def advance_chain(
                 g2 += g[k] * g[k]
                 along += weights[k] * g[k]
             step, keep, pressure, scale = eta[r], np.float32(1), lam[r], np.float32(1)
-            if protocol == 1:
+            if protocol == ProtocolCode.LR:
                 keep -= step * lam[r]
             else:
                 step *= r2
-                if protocol == 0:
+                if protocol == ProtocolCode.ELR:
                     keep -= step * lam[r]
                 else:
                     stretch = step * step * g2 / r2
@@ -123,7 +145,7 @@ def _forward(layer, eps, weights, frozen, h, out, scale, batch):
     # an integer divisor would turn these loops into float64
     inverse_batch, inverse_width = float32(1) / float32(batch), float32(1) / float32(n_out)
     u, z = _table(h, batch, n_in), _table(out, batch, n_out)
-    if kind == LINEAR:
+    if kind == LayerKind.LINEAR:
         source, o = (frozen, layer[FROZEN]) if layer[WEIGHT] < 0 else (weights, layer[WEIGHT])
         np.dot(u, _table(source[o:], n_out, n_in).T, z)
         if layer[BIAS] >= 0:
@@ -131,13 +153,13 @@ def _forward(layer, eps, weights, frozen, h, out, scale, batch):
             for j in range(batch):
                 for k in range(n_out):
                     z[j, k] += bias[k]
-    elif kind == RELU:
+    elif kind == LayerKind.RELU:
         for k in range(batch * n_out):
             out[k] = max(h[k], float32(0))
-    elif kind == TANH:
+    elif kind == LayerKind.TANH:
         for k in range(batch * n_out):
             out[k] = float32(1) - float32(2) / (_exp(float32(2) * h[k]) + float32(1))
-    elif kind == BATCH_NORM:
+    elif kind == LayerKind.BATCH_NORM:
         mean = np.zeros(n_out, np.float32)
         scale[:n_out] = 0
         for j in range(batch):
@@ -174,7 +196,7 @@ def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on
     # an integer divisor would turn these loops into float64
     inverse_batch, inverse_width = float32(1) / float32(batch), float32(1) / float32(n_out)
     z, error, passed = _table(out, batch, n_out), _table(d, batch, n_out), _table(below, batch, n_in)
-    if kind == LINEAR:
+    if kind == LayerKind.LINEAR:
         source, o = (frozen, layer[FROZEN]) if layer[WEIGHT] < 0 else (weights, layer[WEIGHT])
         if layer[WEIGHT] >= 0:
             np.dot(error.T, _table(h, batch, n_in), _table(g[o:], n_out, n_in))
@@ -186,13 +208,13 @@ def _backward(layer, weights, g, frozen, h, out, scale, d, below, batch, pass_on
                         bias[k] += error[j, k]
         if pass_on:
             np.dot(error, _table(source[o:], n_out, n_in), passed)
-    elif kind == RELU:
+    elif kind == LayerKind.RELU:
         for k in range(batch * n_out):
             below[k] = d[k] if out[k] > 0 else float32(0)
-    elif kind == TANH:
+    elif kind == LayerKind.TANH:
         for k in range(batch * n_out):
             below[k] = d[k] * (float32(1) - out[k] * out[k])
-    elif kind == BATCH_NORM:
+    elif kind == LayerKind.BATCH_NORM:
         mean, along = np.zeros(n_out, np.float32), np.zeros(n_out, np.float32)
         for j in range(batch):
             for k in range(n_out):

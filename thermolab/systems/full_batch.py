@@ -12,7 +12,7 @@ class FullBatch(NetworkOnData):
 
     name = "full batch"
     has_batches = False
-    less_noise = "another start"  # what helps against divergence
+    divergence_hint = "another start"
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """Never the compiled one, which draws its batches itself."""

@@ -13,7 +13,9 @@ from typing import ClassVar
 
 import torch
 
+from thermolab.systems import random
 from thermolab.systems.kernels import DIVERGED
+from thermolab.systems.system import Base
 
 RULES = ("descent", "descent, undone on F", "flow of L", "flow of F")
 WAYS = ("forward", "backward")
@@ -32,7 +34,7 @@ def force(place: torch.Tensor, constant) -> torch.Tensor:
     return 2 * off * (1 + 4 * constant * square) * place.flip(1) + 8 * constant * off * off * place
 
 
-class Hyperbola:
+class Hyperbola(Base):
     """System of (x, y) on L = (xy − 1)² under one of the rules; weights (x, y, time) [R, 3], float64.
 
     rule: one of `RULES`. Knobs: eta, way ("forward" until the time is 2, or "backward" until it is 0). λ has no effect.
@@ -41,9 +43,7 @@ class Hyperbola:
 
     name = "hyperbola"
     gauges = ()
-    has_batches = False
     choices: ClassVar = {"way": WAYS}
-    less_noise = "another start"  # what helps against divergence
     n_parameters = 3
 
     def __init__(self, rule: str = "descent"):
@@ -55,12 +55,13 @@ class Hyperbola:
         """Plain values that rebuild this system."""
         return {"rule": self.rule}
 
-    def choose_backend(self, weights: torch.Tensor) -> str:
-        """The only one."""
-        return "tensor"
+    def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
+        """Places [R, 3] drawn from a Gaussian of variance 1, at time 0, float64."""
+        place = random.normals(seed, streams, 0, 1, 2, torch.float64, purpose=random.START)[0]
+        return torch.nn.functional.pad(place, (0, 1))
 
-    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
-        """n steps, in place. weights [R, 3]; knobs [R]. Returns no observables, and the step [R] of divergence, -1 where none."""
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
+        """As in `System`, without gauges."""
         eta, back = knobs["eta"].to(weights)[:, None], knobs["way"] == "backward"
         diverged = torch.full((len(weights),), -1, dtype=torch.int64, device=weights.device)
         for i in range(first_step, first_step + n):

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from thermolab.systems import kernels, random, updates
-from thermolab.systems.kernels import DIVERGED
+from thermolab.systems.codes import protocol_code
+from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
+from thermolab.systems.system import GAUGES, CompiledOrTensor
 from thermolab.systems.updates import PROTOCOLS
 
-GAUGES = ("U", "r2", "p", "g2")
 
-
-class IsotropicNoise:
+class IsotropicNoise(CompiledOrTensor):
     """System of the isotropic noise model in any D >= 3.
 
     dim: D; protocol: the one to start with; spectrum: D - 1 noise variances s_i across μ, mean 1 (default: ones).
@@ -32,17 +32,14 @@ class IsotropicNoise:
     """
 
     name = "isotropic"
-    gauges = GAUGES
-    has_batches = False
     choices: ClassVar = {"protocol": PROTOCOLS}
-    less_noise = "a smaller sigma"  # what helps against divergence
+    divergence_hint = "a smaller sigma"
 
     def __init__(self, dim: int = 3, protocol: str = "elr", spectrum=None, backend: str = "auto"):
         if dim < 3:
             raise ValueError(f"dim={dim} is too small; allowed: 3 or more (on a circle the gas has one coordinate only)")
-        if backend not in ("auto", "compiled", "tensor"):
-            raise ValueError(f"backend={backend!r} is unknown; allowed: auto, compiled, tensor")
-        self.n_parameters, self.protocol, self.backend = dim, updates.check_protocol(protocol), backend
+        super().__init__(backend)
+        self.n_parameters, self.protocol = dim, updates.check_protocol(protocol)
         spectrum = np.ones(dim - 1) if spectrum is None else np.asarray(spectrum, float)
         if spectrum.shape != (dim - 1,) or not (spectrum > 0).all() or abs(spectrum.mean() - 1) > 1e-6:
             raise ValueError(f"spectrum must be {dim - 1} positive variances of mean 1")
@@ -57,36 +54,17 @@ class IsotropicNoise:
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, D] uniform on the unit sphere."""
-        w = random.normals(seed, streams, 0, 1, self.n_parameters, purpose=random.START)[0]
-        return w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
+        return random.directions(seed, streams, self.n_parameters)
 
-    def choose_backend(self, weights: torch.Tensor) -> str:
-        """The backend that `advance` takes for these weights."""
-        fits = weights.device.type == "cpu" and weights.dtype == torch.float32
-        if self.backend == "compiled" and not fits:
-            raise ValueError(
-                f"backend='compiled' takes float32 on the CPU, not {weights.dtype} on {weights.device}; allowed: auto, tensor"
-            )
-        return ("compiled" if fits else "tensor") if self.backend == "auto" else self.backend
-
-    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
-        """n steps, in place. weights [R, D]; knobs, streams and radius (of the fixed sphere) [R].
-
-        Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step:
-        U = 1 + μ·w/|w|, r2 = |w|², p = pressure, g2 = |g|² at |w| = 1, and
-        the step [R] at which a replica diverged, -1 where none did.
-        """
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
+        """As in `System`. Gauges before each step: U = 1 + μ·w/|w|, r2 = |w|², p = pressure, g2 = |g|² at |w| = 1."""
         if self.choose_backend(weights) == "tensor":
             return self._advance_tensor(weights, first_step, n, knobs, seed, streams, radius)
-        sums = np.zeros((len(GAUGES), len(weights)))
-        diverged = np.full(len(weights), -1, np.int64)
-        protocol = knobs.get("protocol", self.protocol)
-        knob = [np.ascontiguousarray(knobs[k].numpy(), np.float32) for k in ("eta", "lam", "sigma")]
-        kernels.advance_isotropic(
-            weights.numpy(), first_step, n, *knob, self.amplitude.astype(np.float32), PROTOCOLS.index(protocol),
-            radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
-        )  # fmt: skip
-        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, sums, strict=True)}, torch.from_numpy(diverged)
+        eta, lam, sigma = (np.ascontiguousarray(knobs[k].numpy(), np.float32) for k in ("eta", "lam", "sigma"))
+        rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
+        span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
+        kernels.advance_isotropic(weights.numpy(), sigma, self.amplitude.astype(np.float32), span, rates, found)
+        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, found.sums, strict=True)}, torch.from_numpy(found.diverged)
 
     def _advance_tensor(self, weights, first_step, n, knobs, seed, streams, radius):
         device, dim, protocol = weights.device, self.n_parameters, knobs.get("protocol", self.protocol)

@@ -1,16 +1,16 @@
-"""The compiled loops, and all that is inlined into them: Philox, Box-Muller, the isotropic model's steps.
-
-They stand in one file because numba's cache on disk looks at the date of the file that holds a loop, not at
-those of the functions inlined into it.
-"""
+"""Compiled loops, and what is inlined into them: Philox, Box-Muller, the isotropic model's steps."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import float32, int32, uint32, uint64
+
+from thermolab.systems.codes import ProtocolCode
+from thermolab.systems.jit import cached_njit
 
 MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
@@ -20,6 +20,36 @@ LANES = 32  # replicas worked on side by side: two vector registers of 16 float3
 SEGMENT = 64  # steps summed in float32 before they join a float64 total
 DIVERGED = 1e24  # |w|² past which a replica counts as diverged, while float32 still holds its square
 FASTMATH = {"nsz", "arcp", "contract", "reassoc"}  # all but the promise that nothing is NaN: divergence must show
+
+
+class Span(NamedTuple):
+    """Which steps, n from first_step on, and what their random numbers are made of: seed, uint64, and streams [R] uint32."""
+
+    first_step: int
+    n: int
+    seed: np.uint64
+    streams: np.ndarray
+
+
+class Rates(NamedTuple):
+    """eta, lam and radius (of the fixed sphere), [R] float32 each; protocol: a `ProtocolCode`, as an int."""
+
+    eta: np.ndarray
+    lam: np.ndarray
+    radius: np.ndarray
+    protocol: int
+
+
+class Found(NamedTuple):
+    """What a loop fills in: sums over the steps of U, r2, p and g2, [4, R]; the step of divergence [R], or -1."""
+
+    sums: np.ndarray
+    diverged: np.ndarray
+
+    @classmethod
+    def nothing(cls, n_replicas: int) -> Found:
+        """Sums of no step, and nobody diverged."""
+        return cls(np.zeros((4, n_replicas)), np.full(n_replicas, -1, np.int64))
 
 
 @numba.njit(inline="always")
@@ -76,7 +106,7 @@ def box_muller(a, b):
     return radius * cosine, radius * sine
 
 
-@numba.njit(cache=True, nogil=True)
+@cached_njit(nogil=True)
 def fill_indices(out, seed, streams, first_step, high):
     """out [n, R, B]: uniform integers below high."""
     n, n_replicas, batch = out.shape
@@ -88,9 +118,15 @@ def fill_indices(out, seed, streams, first_step, high):
                     out[i, r, j + k] = np.int64((uint64(four[k]) * uint64(high)) >> uint64(32))
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy", nogil=True)
-def advance_isotropic(w, first_step, n, eta, lam, sigma, amplitude, protocol, radius, seed, streams, sums, diverged):
-    """The steps of `isotropic.IsotropicNoise.advance`, LANES replicas at a time, all of a block's steps before the next block."""
+@cached_njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
+def advance_isotropic(w, sigma, amplitude, span, rates, found):
+    """The steps of `isotropic.IsotropicNoise.advance`, LANES replicas at a time, all of a block's steps before the next block.
+
+    w [R, D], sigma [R], amplitude [D] of the noise, all float32.
+    """
+    first_step, n, seed, streams = span
+    eta, lam, radius, protocol = rates
+    sums, diverged = found
     n_replicas, dim = w.shape
     x, noise = np.empty((dim, LANES), np.float32), np.empty((dim + 3, LANES), np.float32)
     h, decay_rate, s = np.empty(LANES, np.float32), np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -135,10 +171,10 @@ def advance_isotropic(w, first_step, n, eta, lam, sigma, amplitude, protocol, ra
                     along[j] = dot[j] / r
                     g2 = squared[j] - along[j] * along[j]
                     decay, pressure, scale = float32(0), decay_rate[j], one
-                    if protocol == 0:
+                    if protocol == ProtocolCode.ELR:
                         push[j] = h[j] * r
                         decay = h[j] * r2[j] * decay_rate[j]
-                    elif protocol == 1:
+                    elif protocol == ProtocolCode.LR:
                         push[j] = h[j] / r
                         decay = h[j] * decay_rate[j]
                     else:
@@ -161,7 +197,7 @@ def advance_isotropic(w, first_step, n, eta, lam, sigma, amplitude, protocol, ra
                 for j in range(LANES):
                     escaped = not (r2[j] < float32(DIVERGED))
                     bad[j] = first_step + i + 1 if escaped and bad[j] < 0 else bad[j]
-            if protocol == 2 and (first_step + stop) % SEGMENT == 0:
+            if protocol == ProtocolCode.SPHERE and (first_step + stop) % SEGMENT == 0:
                 # rounding lets the radius wander by 1e-7 a step: put it back
                 for j in range(size):
                     if bad[j] < 0:

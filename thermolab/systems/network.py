@@ -12,12 +12,14 @@ from threadpoolctl import ThreadpoolController
 from torch import nn
 
 from thermolab.systems import compiled_mlp, random, updates
+from thermolab.systems.codes import protocol_code
+from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
-from thermolab.systems.kernels import DIVERGED
+from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
 from thermolab.systems.replicas import Replicas, plan
+from thermolab.systems.system import GAUGES, Base
 from thermolab.systems.updates import PROTOCOLS
 
-GAUGES = ("U", "r2", "p", "g2")
 INDEX_BLOCK = 2**18  # batch indices drawn at once
 
 
@@ -27,7 +29,7 @@ def _blas():
     return ThreadpoolController().select(user_api="blas")
 
 
-class NetworkOnData:
+class NetworkOnData(Base):
     """Replicas of a module that learn a data set under one of the protocols.
 
     Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam", "sam" or "eef"
@@ -36,7 +38,6 @@ class NetworkOnData:
     """
 
     name = "network"
-    gauges = GAUGES
     has_batches = True
     choices: ClassVar = {"protocol": PROTOCOLS}
 
@@ -53,7 +54,12 @@ class NetworkOnData:
         self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
         self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
         self.knobs = {"protocol": self.protocol, **self.rule.knobs}
-        self.limits, self.memory, self.less_noise = self.rule.limits, self.rule.memory, self.rule.remedy
+        self.limits, self.memory = self.rule.limits, self.rule.memory
+
+    @property
+    def divergence_hint(self) -> str:
+        """That of the optimiser."""
+        return self.rule.remedy
 
     def settings(self) -> dict:
         """Plain values that describe this system."""
@@ -70,6 +76,16 @@ class NetworkOnData:
         """Move data and frozen parameters."""
         self.data = self.data.to(device)
         self.replicas.to(device)
+
+    def use(self, data) -> None:
+        """Learn these data from the next step on, in place of those so far: inputs of the same shape, on the same device.
+
+        Of a run under way no log notes it, so such a run does not replay. Raises ValueError for inputs of another shape.
+        """
+        new, old = (tuple(d.x.shape[1:]) for d in (data, self.data))
+        if new != old:
+            raise ValueError(f"inputs have shape {new}; allowed: {old}, as those so far")
+        self.data = data
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
@@ -95,11 +111,7 @@ class NetworkOnData:
                 ]
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
-        """n steps, in place. weights [R, P], memory {name: [R, P]} of the optimiser; knobs, streams, radius (of the sphere) [R].
-
-        Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step: U = loss of the
-        batch, r2 = |w|², p = pressure, g2 = |g|² r², and the step [R] by which a replica diverged, -1 where none did.
-        """
+        """As in `System`. Gauges before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
         if self.choose_backend(weights) == "compiled":
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
@@ -121,17 +133,15 @@ class NetworkOnData:
         return {k: t / n for k, t in totals.items()}, diverged
 
     def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
-        sums, diverged = np.zeros((len(GAUGES), len(weights))), np.full(len(weights), -1, np.int64)
-        squared, protocol = self.replicas.loss == "squared", knobs.get("protocol", self.protocol)
-        y, nothing = self.data.y.numpy(), np.zeros((0, 0), np.float32)
-        rates = [knobs[k].numpy().astype(np.float32) for k in ("eta", "lam")]
+        squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
+        classes, targets = (np.zeros(0, np.int64), y) if squared else (y, np.zeros((0, 0), np.float32))
+        eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
+        rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
+        span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
+        chain, samples = Chain(*plan(self.replicas), squared), Samples(x, classes, targets, int(knobs["batch_size"]))
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
-            compiled_mlp.advance_chain(
-                weights.numpy(), *plan(self.replicas), squared, self.data.x.numpy(), np.zeros(0, np.int64) if squared else y,
-                y if squared else nothing, int(knobs["batch_size"]), first_step, n, *rates, PROTOCOLS.index(protocol),
-                radius.numpy(), np.uint64(seed), streams.numpy().astype(np.uint32), sums, diverged,
-            )  # fmt: skip
-        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, sums, strict=True)}, torch.from_numpy(diverged)
+            compiled_mlp.advance_chain(weights.numpy(), chain, samples, span, rates, found)
+        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, found.sums, strict=True)}, torch.from_numpy(found.diverged)
 
     def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
         """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""

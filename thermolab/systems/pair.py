@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
 
 from thermolab.systems import embedded_linear
 from thermolab.systems.regression import number
+from thermolab.systems.system import Base
 
 START = 0.6  # of the usual start: `embedded_linear.START` throws some deep networks out at the larger η of a live panel
 
 
-class Pair:
+class Pair(Base):
     """Two networks on the same `NoisyAnswers` as one system; weights [R, P_A + P_B], the batches of each its own.
 
     profile: σ [d_y] of the noise at the knob noise = 1. Knobs: eta, lam, noise (0 for none). batch_size is one for both.
@@ -23,8 +23,7 @@ class Pair:
     name = "pair"
     gauges = ("U", "U_a", "U_b")
     has_batches = True
-    choices: ClassVar = {}
-    less_noise = "a larger batch"  # what helps against divergence
+    divergence_hint = "a larger batch"
 
     def __init__(self, nets, profile):
         self.nets, self.profile, self.knobs = tuple(nets), np.asarray(profile, float), {"noise": 1.0}
@@ -40,7 +39,7 @@ class Pair:
         data = self.nets[0].data.to(device)
         for net in self.nets:
             net.to(device)
-            net.data = data
+            net.use(data)
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """That of both networks."""
@@ -55,12 +54,8 @@ class Pair:
         own = [embedded_linear.start(net, 2 * streams + i, seed, scale=START) for i, net in enumerate(self.nets)]
         return torch.cat(own, 1)
 
-    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
-        """n steps of both, in place. weights [R, P_A + P_B]; knobs and streams [R].
-
-        Returns the means over the steps of the losses before each, {name: [R] float64}: U_a of A, U_b of B, U their mean; and
-        the step [R] by which one of them diverged, -1 where none did.
-        """
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
+        """As in `System`. Gauges before each step: losses U_a of A, U_b of B and their mean U. One lost network is divergence."""
         self.nets[0].data.follow(lambda knobs: number(knobs, "noise") * self.profile, knobs, "noise")
         losses, diverged = [], []
         for i, (net, part) in enumerate(zip(self.nets, self.parts(weights), strict=True)):

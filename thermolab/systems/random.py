@@ -18,7 +18,7 @@ import torch
 from thermolab.systems import kernels
 from thermolab.systems.kernels import BATCH, MULTIPLIER_0, MULTIPLIER_1, NOISE, ROUNDS, START, WEYL_0, WEYL_1
 
-__all__ = ["NOISE", "START", "indices", "normals"]
+__all__ = ["NOISE", "START", "directions", "indices", "normals"]
 
 
 def _counters(seed: int, streams: torch.Tensor, first_step: int, n: int, blocks: int, purpose: int):
@@ -54,6 +54,12 @@ def indices(seed: int, streams: torch.Tensor, first_step: int, n: int, batch_siz
     words = torch.stack(_counters(seed, streams, first_step, n, -(-batch_size // 4), BATCH), -1)
     words = words.flatten(2)[..., :batch_size]
     return (words * high) >> 32
+
+
+def directions(seed: int, streams: torch.Tensor, count: int, dtype=torch.float32) -> torch.Tensor:
+    """Starts [R, count] uniform on the unit sphere, one for each of the `streams` [R]."""
+    w = normals(seed, streams, 0, 1, count, dtype, purpose=START)[0]
+    return w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
 
 
 def normals(

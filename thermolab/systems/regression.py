@@ -91,10 +91,10 @@ class NoisyNetwork(NetworkOnData):
         """Plain values that describe this system."""
         return {**super().settings(), "noise": self.shape}
 
-    def advance(self, weights, first_step, n, knobs: Mapping, *rest, **more):
+    def advance(self, weights, first_step, n, knobs: Mapping, seed: int, streams, radius, memory=()):
         """As in `NetworkOnData`, on answers with the noise of the knobs."""
         self.data.follow(self.sigma, knobs, *self.turned)
-        return super().advance(weights, first_step, n, knobs, *rest, **more)
+        return super().advance(weights, first_step, n, knobs, seed, streams, radius, memory)
 
 
 def number(knobs: Mapping, name: str) -> float:

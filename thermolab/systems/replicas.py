@@ -8,6 +8,8 @@ in `LAYERS`, 5 to 15 times faster at small sizes, and "autograd" (torch.func), f
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from thermolab.systems import codes
+from thermolab.systems.codes import LayerKind
 from thermolab.systems.models import start_mean, start_scale
 
 
@@ -126,13 +130,13 @@ class Replicas:
         parameters, gradients = self.views(weights), self.views(out)
         h, saved = x, []
         for name, layer in self.chain:
-            h, memory = LAYERS[type(layer)][0](layer, name, parameters, h)
+            h, memory = LAYERS[type(layer)].forward(layer, name, parameters, h)
             saved.append(memory)
         loss, d = _LOSS_GRADIENTS[self.loss](h, y)
         first = next(i for i, (name, _) in enumerate(self.chain) if f"{name}.weight" in self.trainable)
         for i in range(len(self.chain) - 1, first - 1, -1):
             name, layer = self.chain[i]
-            d = LAYERS[type(layer)][1](layer, name, parameters, gradients, saved[i], d, i > first)
+            d = LAYERS[type(layer)].backward(layer, name, parameters, gradients, saved[i], d, i > first)
         return loss
 
 
@@ -150,7 +154,7 @@ def _chain(module: nn.Module):
 
 
 def plan(replicas: Replicas) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `compiled_mlp.advance_chain` needs to know of a chain: its plan [layers, 6] and eps [layers], its frozen weights, flat."""
+    """What `compiled_mlp.Chain` holds of a chain: its plan [layers, columns] and eps [layers], and its frozen weights, flat."""
     offsets, begin = {}, 0
     for name, parameter in replicas.trainable.items():
         offsets[name], begin = begin, begin + parameter.numel()
@@ -164,7 +168,9 @@ def plan(replicas: Replicas) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             own = [layer.weight, *([] if layer.bias is None else [layer.bias])]
             frozen += [p.detach().cpu().numpy().astype(np.float32).ravel() for p in own]
             bias = -1 if layer.bias is None else start + layer.weight.numel()
-        rows.append([list(LAYERS).index(type(layer)), n_in, n_out, weight, bias, start])
+        row = {codes.KIND: LAYERS[type(layer)].kind, codes.N_IN: n_in, codes.N_OUT: n_out}
+        row |= {codes.WEIGHT: weight, codes.BIAS: bias, codes.FROZEN: start}
+        rows.append([row[column] for column in codes.COLUMNS])
     eps = [getattr(layer, "eps", 0.0) for _, layer in replicas.chain]
     return np.array(rows, np.int64), np.array(eps), np.concatenate(frozen)
 
@@ -189,8 +195,18 @@ def _squared_gradient(outputs, targets):
 _LOSS_GRADIENTS = {"cross-entropy": _cross_entropy_gradient, "squared": _squared_gradient}
 
 
-# A layer is a pair: forward(layer, name, parameters, h) -> (output, memory), and
-# backward(layer, name, parameters, gradients, memory, d, pass_on) -> d of its input, writing its own gradients.
+class Layer(NamedTuple):
+    """A kind of layer, and its two passes.
+
+    forward(layer, name, parameters, h) -> (output, memory);
+    backward(layer, name, parameters, gradients, memory, d, pass_on) -> d of its input, writing its own gradients.
+    """
+
+    kind: LayerKind
+    forward: Callable
+    backward: Callable
+
+
 def _linear(layer, name, parameters, h):
     weight = parameters.get(f"{name}.weight")
     if weight is None:
@@ -245,11 +261,10 @@ def _normalise(dim):
     return forward, backward
 
 
-# in the order of the kinds in `chain`
 LAYERS = {
-    nn.Linear: (_linear, _linear_back),
-    nn.ReLU: (_relu, _relu_back),
-    nn.Tanh: (_tanh, _tanh_back),
-    nn.BatchNorm1d: _normalise(1),
-    nn.LayerNorm: _normalise(2),
+    nn.Linear: Layer(LayerKind.LINEAR, _linear, _linear_back),
+    nn.ReLU: Layer(LayerKind.RELU, _relu, _relu_back),
+    nn.Tanh: Layer(LayerKind.TANH, _tanh, _tanh_back),
+    nn.BatchNorm1d: Layer(LayerKind.BATCH_NORM, *_normalise(1)),
+    nn.LayerNorm: Layer(LayerKind.LAYER_NORM, *_normalise(2)),
 }

@@ -15,19 +15,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numba
 import numpy as np
 import torch
 
 from thermolab.systems import random, updates
+from thermolab.systems.codes import ProtocolCode, protocol_code
+from thermolab.systems.jit import cached_njit
 from thermolab.systems.kernels import DIVERGED
+from thermolab.systems.system import GAUGES, CompiledOrTensor
 from thermolab.systems.updates import PROTOCOLS
 
-GAUGES = ("U", "r2", "p", "g2")
 CHUNK = 2**20  # batch indices drawn at a time
 
 
-class QuadricPoints:
+class QuadricPoints(CompiledOrTensor):
     """System of n data directions in D >= 2 dimensions.
 
     points: [n, D] directions, of any length (only their directions enter); batch: B points drawn with replacement at each
@@ -37,50 +38,35 @@ class QuadricPoints:
     """
 
     name = "points"
-    gauges = GAUGES
-    has_batches = False
     choices: ClassVar = {"protocol": PROTOCOLS}
-    less_noise = "a larger batch"  # what helps against divergence
+    divergence_hint = "a larger batch"
+    compiled_type = torch.float64
 
     def __init__(self, points, batch: int = 1, protocol: str = "sphere", backend: str = "auto"):
-        if backend not in ("auto", "compiled", "tensor"):
-            raise ValueError(f"backend={backend!r} is unknown; allowed: auto, compiled, tensor")
+        super().__init__(backend)
         if int(batch) != batch or batch < 1:
             raise ValueError(f"batch={batch} must be a whole number, 1 or more")
         self.directions = torch.from_numpy(unit_rows(points))
         self.n_parameters, self.batch = self.directions.shape[1], int(batch)
-        self.protocol, self.backend = updates.check_protocol(protocol), backend
+        self.protocol = updates.check_protocol(protocol)
         self.knobs = {"protocol": self.protocol}
 
     def settings(self) -> dict:
         """Plain values that rebuild this system."""
         return {"points": self.directions.tolist(), "batch": self.batch, "protocol": self.protocol}
 
-    def to(self, device) -> QuadricPoints:
+    def to(self, device) -> None:
         """Move the points to a device."""
         self.directions = self.directions.to(device)
-        return self
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, D] uniform on the unit sphere, float64."""
-        w = random.normals(seed, streams, 0, 1, self.n_parameters, torch.float64, purpose=random.START)[0]
-        return w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
+        return random.directions(seed, streams, self.n_parameters, torch.float64)
 
-    def choose_backend(self, weights: torch.Tensor) -> str:
-        """The backend that `advance` takes for these weights."""
-        fits = weights.device.type == "cpu" and weights.dtype == torch.float64
-        if self.backend == "compiled" and not fits:
-            raise ValueError(
-                f"backend='compiled' takes float64 on the CPU, not {weights.dtype} on {weights.device}; allowed: auto, tensor"
-            )
-        return ("compiled" if fits else "tensor") if self.backend == "auto" else self.backend
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
+        """As in `System`.
 
-    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
-        """n steps, in place. weights [R, D]; knobs, streams and radius (of the fixed sphere) [R].
-
-        Returns the means over the steps of each gauge, {name: [R] float64}, taken before each step: U = L(w), the loss over
-        all points, r2 = |w|², p = pressure, g2 = |g|² of the batch at |w| = 1, and the step [R] at which a replica
-        diverged, -1 where none did.
+        Gauges before each step: U = L(w), the loss over all points, r2 = |w|², p = pressure, g2 = |g|² of the batch at |w| = 1.
         """
         take = _steps if self.choose_backend(weights) == "compiled" else self._plain_steps
         protocol = knobs.get("protocol", self.protocol)
@@ -94,7 +80,7 @@ class QuadricPoints:
             tensors = (weights, self.directions, picks, eta, lam, radius, totals, diverged)
             if take is _steps:
                 tensors = [t.contiguous().numpy() for t in tensors]
-            take(*tensors, PROTOCOLS.index(protocol), begin)
+            take(*tensors, protocol_code(protocol), begin)
         return dict(zip(GAUGES, totals / n, strict=True)), diverged
 
     def _plain_steps(self, w, directions, picks, eta, lam, radius, totals, diverged, protocol, first_step):
@@ -146,8 +132,7 @@ def unit_rows(points) -> np.ndarray:
     return points / np.where(np.abs(length - 1) < 1e-14, 1, length)  # what is normalised keeps its bits: logs compare them
 
 
-# The batches come in as an array: were Philox inlined here, numba's cache would not notice a change of `compiled`.
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@cached_njit(error_model="numpy", nogil=True)
 def _steps(w, directions, picks, eta, lam, radius, sums, diverged, protocol, first_step):
     """As `_plain_steps`: w [R, D], directions [n, D], picks [steps, R, B], sums [4, R]."""
     steps, n_replicas, batch = picks.shape
@@ -178,9 +163,9 @@ def _steps(w, directions, picks, eta, lam, radius, sums, diverged, protocol, fir
             for k in range(dim):
                 g2 += g[k] * g[k]
             h, pressure, decay = eta[r], lam[r], 0.0
-            if protocol == 0:
+            if protocol == ProtocolCode.ELR:
                 push, decay = h * length, h * length2 * lam[r]
-            elif protocol == 1:
+            elif protocol == ProtocolCode.LR:
                 push, decay = h / length, h * lam[r]
             else:
                 push = h * length
@@ -190,7 +175,7 @@ def _steps(w, directions, picks, eta, lam, radius, sums, diverged, protocol, fir
             for k in range(dim):
                 w[r, k] = (1 - decay) * w[r, k] - push * g[k]
                 new2 += w[r, k] * w[r, k]
-            if protocol == 2:
+            if protocol == ProtocolCode.SPHERE:
                 back = radius[r] / np.sqrt(new2)
                 for k in range(dim):
                     w[r, k] *= back

@@ -28,7 +28,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-PROTOCOLS = ("elr", "lr", "sphere")
+from thermolab.systems.codes import ProtocolCode
+
+PROTOCOLS = tuple(code.name.lower() for code in ProtocolCode)
 
 
 def check_protocol(protocol: str) -> str:

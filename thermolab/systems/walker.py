@@ -11,15 +11,14 @@ Source: document 4, part 2. Limit: the noise of the targets does not depend on x
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
 
 from thermolab.systems import random, updates
 from thermolab.systems.kernels import DIVERGED
+from thermolab.systems.system import GAUGES, Base
 
-GAUGES = ("U", "r2", "p", "g2", "push")
 GRAIN = 2**31  # values of a uniform random number, from which the normal ones are made
 CHUNK = 2**20  # random numbers drawn at a time
 
@@ -34,17 +33,15 @@ def moment(cosine, dim: int, sigma):
     return 4 * ((np.square(sigma) + (1 - cosine) ** 2) * (dim - 1) + (1 - cosine**2) * (dim + 1))
 
 
-class ScaleInvariantWalker:
+class ScaleInvariantWalker(Base):
     """System of the walker in d >= 2 dimensions, one fresh sample at each step; weights float64.
 
     dim: d. Knobs: eta, lam, sigma (of the targets' noise). Raises ValueError for dim below 2.
     """
 
     name = "scale-invariant walker"
-    gauges = GAUGES
-    has_batches = False
-    choices: ClassVar = {}
-    less_noise = "a smaller sigma"  # what helps against divergence
+    gauges = (*GAUGES, "push")
+    divergence_hint = "a smaller sigma"
 
     def __init__(self, dim: int = 2):
         if int(dim) != dim or dim < 2:
@@ -58,21 +55,12 @@ class ScaleInvariantWalker:
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, d] uniform on the unit sphere, float64."""
-        w = random.normals(seed, streams, 0, 1, self.n_parameters, torch.float64, purpose=random.START)[0]
-        return w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
+        return random.directions(seed, streams, self.n_parameters, torch.float64)
 
-    def choose_backend(self, weights: torch.Tensor) -> str:
-        """The only one."""
-        return "tensor"
-
-    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius):
-        """n steps, in place. weights [R, d]; knobs and streams [R].
-
-        Returns the means over the steps of each observable, {name: [R] float64}, taken before each step: U = E|f − y|², exact,
-        r2 = |w|², p = λ, g2 = |g|² |w|² and push = |g|², and the step [R] at which a replica diverged, -1 where none did.
-        """
+    def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
+        """As in `System`. Gauges before each step: U = E|f − y|², exact, r2 = |w|², p = λ, g2 = |g|² |w|² and push = |g|²."""
         eta, lam, sigma = (knobs[k].to(weights.dtype) for k in ("eta", "lam", "sigma"))
-        totals = torch.zeros(len(GAUGES), len(weights), dtype=torch.float64, device=weights.device)
+        totals = torch.zeros(len(self.gauges), len(weights), dtype=torch.float64, device=weights.device)
         diverged = torch.full((len(weights),), -1, dtype=torch.int64, device=weights.device)
         dim, chunk = self.n_parameters, max(1, CHUNK // (len(weights) * (self.n_parameters + 1)))
         for begin in range(first_step, first_step + n, chunk):
@@ -88,7 +76,7 @@ class ScaleInvariantWalker:
                 updates.update("lr", weights, g / r2.sqrt()[:, None], eta, lam, radius)
                 bad = ~(r2 < DIVERGED)
                 diverged[bad & (diverged < 0)] = begin + i + 1
-        return dict(zip(GAUGES, totals / n, strict=True)), diverged
+        return dict(zip(self.gauges, totals / n, strict=True)), diverged
 
 
 def normals(seed: int, streams: torch.Tensor, first_step: int, n: int, count: int) -> torch.Tensor:

@@ -14,14 +14,15 @@ from thermolab.engine.scenario import Gauge, Knob, Scenario
 from thermolab.lab.live.driver import Listener
 from thermolab.lab.live.views import Arm
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC
+from thermolab.systems.system import Base
 
 PATIENCE = 10.0  # seconds that anything may take on a busy machine
 
 
-class Clock:
+class Clock(Base):
     """Weights add up η; gauge U is the mean step. slices: [(first step, n)]; hook(first step, n) is called in each."""
 
-    name, gauges, has_batches, n_parameters, less_noise = "clock", ("U",), False, 2, "a smaller one"
+    name, gauges, n_parameters = "clock", ("U",), 2
 
     def __init__(self, seconds=0.0, hook=lambda first, n: None):
         self.seconds, self.hook, self.knobs, self.slices = seconds, hook, {}, []
@@ -35,7 +36,7 @@ class Clock:
     def choose_backend(self, weights):
         return "clock"
 
-    def advance(self, weights, first_step, n, knobs, seed, streams, radius):
+    def advance(self, weights, first_step, n, knobs, seed, streams, radius, memory=()):
         self.slices.append((first_step, n))
         time.sleep(n * self.seconds)
         self.hook(first_step, n)
