@@ -83,7 +83,7 @@ def begin(scale: float, streams, difficulty: str, *, seed: int, redrawn: bool = 
     """The perceptron of the plateau at its start, one replica for each stream; more: of `Experiment`."""
     net = classifiers.system("mlp", width=WIDTH, difficulty=difficulty)
     if redrawn:
-        net.data = any_label(net.data)
+        net.use(any_label(net.data))
     weights = net.start(torch.as_tensor(streams), seed) * scale
     return Experiment(net, eta=ETA, seed=seed, streams=streams, weights=weights, **{"batch_size": BATCH, **more})
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -165,7 +164,7 @@ def perturbed(
         run.advance(time - run.state.step)
         weights = run.state.weights.clone()
         weights[1 + k * directions : 1 + (k + 1) * directions] += push
-        run.state = replace(run.state, weights=weights)
+        run.put(weights)
     run.advance(steps - run.state.step)
     run.raise_if_diverged()
     p = net.replicas.outputs(run.state.weights, unseen.x.to(device)).softmax(-1)
@@ -215,7 +214,7 @@ def tasks(
     settings = {"eta": eta, "batch_size": batch_size, "seed": seed, "device": device}
     run, rows = Experiment(net, replicas=replicas, **settings), []
     for _ in range(n_tasks):
-        net.data = Dataset(images.x[:, rng.permutation(64)], images.y)
+        net.use(Dataset(images.x[:, rng.permutation(64)], images.y))
         run.advance(steps)
         rows.append((dead_share(net, run.state.weights), accuracy(net, run.state.weights)))
     run.raise_if_diverged()

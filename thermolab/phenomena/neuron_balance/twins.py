@@ -47,7 +47,7 @@ def twins(
     """
     every, seed = integer(logs)("steps", steps) // logs, seeds[0] // 1000
     net, teacher = learners.learner("mlp", noise_std, n_data, seed)
-    net.data = Answers(net.data.x.double(), net.data.y.double())
+    net.use(Answers(net.data.x.double(), net.data.y.double()))
     pairs = symmetry.pairs(net.replicas.module)
     start = torch.stack([learners.skewed(pairs, teacher, s) for s in seeds]).double()
     rng = np.random.default_rng([seed, 1])

@@ -94,7 +94,7 @@ def cause(
         for number, (name, every) in enumerate(zip(PHASES, lengths, strict=True)):
             runs = []
             for k, (net, w) in enumerate(zip(nets, weights, strict=True)):
-                net.data = data[name if arm == "noise" else "none"]
+                net.use(data[name if arm == "noise" else "none"])
                 chance = {"streams": [k], "seed": seed + 2**32 * number, "device": device}
                 runs.append(Experiment(net, eta=eta, batch_size=batch_size, weights=w, **chance))
             for k in range(logs + 1):
