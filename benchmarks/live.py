@@ -2,7 +2,7 @@
 
 Each panel is that of its notebook but for its replicas: one core, float32, one thread, JupyterLab and Chromium beside it
 on the same machine. Steps per second are compared with those of the same run going on without the panel, with the same
-gauges read at the same steps, in the same kernel, in turn: in wall time, in which the browser takes its share of a
+observables read at the same steps, in the same kernel, in turn: in wall time, in which the browser takes its share of a
 machine with few cores, and for each second of processor time of the kernel, threads that send messages included.
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.scenario import Gauge, Knob, Scenario
-from thermolab.instruments import gauges, temperature
+from thermolab.engine.scenario import Knob, Observable, Scenario
+from thermolab.instruments import observables, temperature
 from thermolab.phenomena.cooling.live import IMAGES
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 from thermolab.phenomena.irreversibility.live import WALKER
@@ -26,12 +26,12 @@ LAYERS = names(3, 4)  # of the map of PAIR at its defaults
 
 def _mlp(*, seed, device, eta, lam, batch_size) -> Experiment:
     net = NetworkOnData(models.mlp((64, 64, 10)), data.digits(1024, label_noise=0.3))
-    read = {"S": gauges.PathEntropy(), "noise": gauges.MinibatchNoise()}
-    return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, replicas=1, seed=seed, device=device, gauges=read)
+    read = {"S": observables.PathEntropy(), "noise": observables.MinibatchNoise()}
+    return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, replicas=1, seed=seed, device=device, observables=read)
 
 
 def _read(frame, settings):
-    found = frame.gauges
+    found = frame.observables
     t = temperature.gas_temperature(frame.knobs["eta"] / found["r2"], found["trace"], 4810)
     return {**found, "r": np.sqrt(found["r2"]), "T": t}
 
@@ -41,7 +41,7 @@ MLP = Scenario(
     build=_mlp,
     settings={"eta": Knob("learning rate η", 1e-3, 1.0), "lam": scenario.LAM, "batch_size": scenario.BATCH_SIZE},
     defaults={"eta": 0.05, "lam": 1e-3, "batch_size": 32},
-    gauges={"U": Gauge("energy U (loss)", log=True), "snr": Gauge("signal/noise", log=True),
-            "T": Gauge("temperature T (loss)", log=True), "S": Gauge("entropy S (nats)")},
+    observables={"U": Observable("energy U (loss)", log=True), "snr": Observable("signal/noise", log=True),
+            "T": Observable("temperature T (loss)", log=True), "S": Observable("entropy S (nats)")},
     read=_read,
 )  # fmt: skip

@@ -7,21 +7,21 @@ E w² = ησ²/(k(2 - ηk)), k = 1 + λ; the continuous Ornstein-Uhlenbeck proce
 import numpy as np
 import torch
 import xarray as xr
-from thermolab.systems.system import Base
 
 from thermolab import plots
 from thermolab.claims import Claim, Decision, Result, extreme, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, Positives
-from thermolab.engine.scenario import ETA, LAM, Gauge, Knob, Scenario
+from thermolab.engine.scenario import ETA, LAM, Knob, Observable, Scenario
 from thermolab.systems import random
+from thermolab.systems.system import Base
 
 
 class Parabola(Base):
     """One weight, 0 at the start; knob sigma: the noise of a gradient."""
 
-    name, n_parameters, gauges, knobs = "parabola", 1, ("w2",), {"sigma": 1.0}
+    name, n_parameters, observables, knobs = "parabola", 1, ("w2",), {"sigma": 1.0}
 
     def settings(self):
         return {}
@@ -49,7 +49,7 @@ def variance(rates: Positives = (0.1, 0.5, 1.5), *, sigma: Positive = 1.0, steps
     """(eta, seed): w2, E w² over steps and replicas; (eta): exact and continuous, what theory has for it."""
     run, eta = Experiment(Parabola(), eta=np.repeat(rates, replicas), sigma=sigma, seed=seed), np.array(rates)
     _, frame = run.frames(steps, until=2 * steps)  # the first steps go by on the way to rest
-    w2 = frame.gauges["w2"].reshape(len(rates), replicas).mean(1)
+    w2 = frame.observables["w2"].reshape(len(rates), replicas).mean(1)
     known = {"exact": ("eta", at_rest(eta, sigma)), "continuous": ("eta", at_rest(eta, sigma, order=0))}
     return xr.Dataset({"w2": ("eta", w2), **known}, coords={"eta": eta})
 
@@ -72,7 +72,7 @@ LIVE = Scenario(  # in a notebook: await panel({"parabola": (LIVE, {})}, [Lines(
     build=lambda *, replicas, **settings: Experiment(Parabola(), replicas=replicas, **settings),
     settings={"eta": ETA, "lam": LAM, "sigma": Knob("noise σ", 0.1, 9.0), "replicas": Knob("R", 1, 999, "whole")},
     defaults={"eta": 0.5, "lam": 0.0, "sigma": 1.0, "replicas": 100},
-    gauges={"w2": Gauge("E w²", log=True)},
+    observables={"w2": Observable("E w²", log=True)},
     predict=lambda frame, settings: {"w2": at_rest(*(frame.knob(name) for name in ("eta", "sigma", "lam")))},
 )  # fmt: skip
 

@@ -51,7 +51,7 @@ def test_its_figure_has_a_theory_and_units(example):
 def test_its_panel_runs_and_replays(example):
     frames, stopped = scripted.run(example.LIVE, [[400, {"eta": 1.5}]], every=400, steps=1200)
     assert stopped is None
-    np.testing.assert_allclose(frames[-1].gauges["w2"].mean(), example.LIVE.predict(frames[-1], {})["w2"], rtol=0.1)
+    np.testing.assert_allclose(frames[-1].observables["w2"].mean(), example.LIVE.predict(frames[-1], {})["w2"], rtol=0.1)
     run = example.LIVE.start(seed=2)
     list(run.frames(50, until=100))
     run.set(eta=0.1)

@@ -65,8 +65,8 @@ const box = document.querySelector(at), text = name => box.querySelector('.tl-' 
 const rows = [...box.querySelectorAll('.tl-readout .widget-html-content > div > div')], arms = [];
 for (let i = 0; i + 1 < rows.length; i += 2) {
     const knobs = rows[i].textContent.matchAll(/(\\w+)=(\\S+)/g), rate = rows[i].textContent.match(/([\\d,]+) steps.s/);
-    const gauges = [...rows[i + 1].children].map(cell => cell.textContent.match(/(\\w+)=(.*)/));
-    arms.push({...Object.fromEntries([...knobs, ...gauges].map(found => [found[1], found[2]]))});
+    const observables = [...rows[i + 1].children].map(cell => cell.textContent.match(/(\\w+)=(.*)/));
+    arms.push({...Object.fromEntries([...knobs, ...observables].map(found => [found[1], found[2]]))});
     if (rate) arms.at(-1).rate = rate[1].replace(',', '');
 }
 const panel = {arms, status: text('status'), goals: text('goals')}, now = arms[0] ?? {};

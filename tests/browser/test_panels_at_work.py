@@ -94,7 +94,7 @@ def use(panel, knobs):
     paths = re.findall(r"thermolab replay (\S+\.json|'[^']+\.json')", panel.status.text_content())
     replays = [replay(path.strip("'")) for path in paths]
     panel.press("reset")
-    panel.until("Object.keys(given).every(name => now[name] === given[name])", start)  # the gauges too: the seed is the same
+    panel.until("Object.keys(given).every(name => now[name] === given[name])", start)  # the observables too: the seed is the same
     expect(panel.status).to_have_text("paused; press Run")
     panel.press("run")
     panel.goes_on()
@@ -109,13 +109,13 @@ def replay(path):
 
 
 def same(replays):
-    """Each replay ends with the weights and gauges of its log."""
+    """Each replay ends with the weights and observables of its log."""
     for process in replays:
         said, _ = process.communicate(timeout=120)
         assert (process.returncode, "weights: equal to the last bit" in said) == (0, True), said
-        gauges = re.findall(r"replayed (\S+)   log (\S+)", said)
-        assert len(gauges) >= 4
-        assert all(again == logged for again, logged in gauges), said
+        observables = re.findall(r"replayed (\S+)   log (\S+)", said)
+        assert len(observables) >= 4
+        assert all(again == logged for again, logged in observables), said
 
 
 def twin(panel):

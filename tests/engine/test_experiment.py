@@ -17,7 +17,7 @@ from thermolab.systems.isotropic import IsotropicNoise
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.system import Base
 
-SUMS = 64 * 2.0**-24  # gauges add up to 64 float32 before they join a float64 total
+SUMS = 64 * 2.0**-24  # observables add up to 64 float32 before they join a float64 total
 
 
 def gas(replicas=5, protocol="elr", **settings):
@@ -38,7 +38,7 @@ def equal(a, b):
 class Clock(Base):
     """A system that only takes time: a number of seconds a step, on a clock of its own. It keeps the lengths of its slices."""
 
-    name, gauges, n_parameters, now = "clock", ("U",), 1, 0.0
+    name, observables, n_parameters, now = "clock", ("U",), 1, 0.0
 
     def __init__(self, seconds=0.0):
         self.seconds, self.knobs, self.slices = seconds, {}, []
@@ -179,7 +179,7 @@ def test_frames_come_at_their_steps_with_means_since_the_last():
     run = Experiment(Clock(), eta=1.0, replicas=2)
     frames = list(run.frames(10, until=40))
     assert [f.step for f in frames] == [10, 20, 30, 40]
-    assert [f.gauges["U"].tolist() for f in frames] == [[t + 4.5] * 2 for t in (0, 10, 20, 30)]
+    assert [f.observables["U"].tolist() for f in frames] == [[t + 4.5] * 2 for t in (0, 10, 20, 30)]
     assert run.history == frames
     assert [f.step for f in run.frames(10, until=65)] == [50, 60]
     assert run.state.step == 65
@@ -190,7 +190,7 @@ def test_frames_after_steps_without_one():
     """Steps taken by `advance` since the last frame count, however many they are: a run never goes backwards."""
     run = Experiment(Clock(), eta=1.0)
     run.advance(13)
-    assert [(f.step, f.gauges["U"].item()) for f in run.frames(5, until=25)] == [(15, 7.0), (20, 17.0), (25, 22.0)]
+    assert [(f.step, f.observables["U"].item()) for f in run.frames(5, until=25)] == [(15, 7.0), (20, 17.0), (25, 22.0)]
     run.advance(10)
     assert [f.step for f in run.frames(5, until=45)] == [40, 45]
 
@@ -232,17 +232,17 @@ def test_closing_the_generator_is_stop():
     assert equal(run, straight)
 
 
-def test_gauges_handed_in_are_read_at_every_frame():
+def test_observables_handed_in_are_read_at_every_frame():
     def height(system, state, knobs):
         return state.weights[:, 0] + 0 * knobs["eta"]
 
-    run = gas(gauges={"height": height, "step": lambda system, state, knobs: np.full(5, state.step)})
+    run = gas(observables={"height": height, "step": lambda system, state, knobs: np.full(5, state.step)})
     frame = run.frame()
-    assert set(frame.gauges) == {"height", "step"}  # no step yet, no means
+    assert set(frame.observables) == {"height", "step"}  # no step yet, no means
     for frame in run.frames(4, until=8):
-        np.testing.assert_array_equal(frame.gauges["height"], run.state.weights[:, 0])
-        assert frame.gauges["step"].tolist() == [frame.step] * 5
-        assert set(frame.gauges) == {"U", "r2", "p", "g2", "height", "step"}
+        np.testing.assert_array_equal(frame.observables["height"], run.state.weights[:, 0])
+        assert frame.observables["step"].tolist() == [frame.step] * 5
+        assert set(frame.observables) == {"U", "r2", "p", "g2", "height", "step"}
 
 
 def test_record_is_the_frames_as_a_dataset():
@@ -254,7 +254,7 @@ def test_record_is_the_frames_as_a_dataset():
     assert isinstance(record, xr.Dataset)
     assert dict(record.sizes) == {"time": 3, "replica": 5}
     assert record["time"].values.tolist() == [10, 20, 30]
-    np.testing.assert_array_equal(record["U"], [f.gauges["U"] for f in frames])
+    np.testing.assert_array_equal(record["U"], [f.observables["U"] for f in frames])
     assert record.attrs["seed"] == 3
 
 
@@ -331,14 +331,14 @@ def test_a_run_ends_before_its_random_numbers_repeat():
         run.advance(1)
 
 
-def test_a_gauge_may_return_several_readings():
+def test_a_observable_may_return_several_readings():
     run = gas()
-    run.gauges["both"] = lambda system, state, knobs: {"S": 1.5, "norm": state.weights.norm(dim=1)}
+    run.observables["both"] = lambda system, state, knobs: {"S": 1.5, "norm": state.weights.norm(dim=1)}
     run.advance(1)
-    gauges = run.frame().gauges
-    assert gauges["S"].tolist() == [1.5] * 5
-    assert gauges["norm"].shape == (5,)
-    assert "both" not in gauges
+    observables = run.frame().observables
+    assert observables["S"].tolist() == [1.5] * 5
+    assert observables["norm"].shape == (5,)
+    assert "both" not in observables
 
 
 def test_a_replay_starts_from_given_weights_and_streams():
@@ -423,8 +423,8 @@ def test_async_frames_are_the_same(make):
     assert equal(run, other)
     assert [f.step for f in frames] == [f.step for f in expected] == [100, 200, 300, 400]
     for a, b in zip(frames, expected, strict=True):
-        for name in b.gauges:
-            np.testing.assert_allclose(a.gauges[name], b.gauges[name], rtol=SUMS, err_msg=name)
+        for name in b.observables:
+            np.testing.assert_allclose(a.observables[name], b.observables[name], rtol=SUMS, err_msg=name)
 
 
 @pytest.mark.usefixtures("only_clocks_take_time")
@@ -433,7 +433,7 @@ def test_async_frames_give_way_to_others():
     clock = Clock(seconds=2.0**-10)
     frames, ticks = asyncio.run(beside(Experiment(clock, eta=1.0).aframes(100, until=200)))
     assert [f.step for f in frames] == [100, 200]
-    assert [f.gauges["U"].item() for f in frames] == [49.5, 149.5]
+    assert [f.observables["U"].item() for f in frames] == [49.5, 149.5]
     assert max(clock.slices) == 10
     assert ticks >= 10  # of 20 slices, each second one ends more than 10 ms after the last turn
 
@@ -484,9 +484,9 @@ def test_in_a_grid_the_lost_are_masked_and_the_others_stay():
     assert ((run.state.diverged.numpy() >= 0) == lost).all()
     assert torch.equal(run.state.weights[~lost], alone.state.weights)
     for a, b in zip(frames, expected, strict=True):
-        for name in a.gauges:
-            assert np.isnan(a.gauges[name][lost]).all()
-            np.testing.assert_array_equal(a.gauges[name][~lost], b.gauges[name])
+        for name in a.observables:
+            assert np.isnan(a.observables[name][lost]).all()
+            np.testing.assert_array_equal(a.observables[name][~lost], b.observables[name])
     first = run.state.diverged.clone()
     run.advance(50)
     assert torch.equal(run.state.diverged, first)  # the step of divergence is the first one

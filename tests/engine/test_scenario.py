@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.scenario import BATCH_SIZE, ETA, LAM, Gauge, Knob, Scenario, scripted
+from thermolab.engine.scenario import BATCH_SIZE, ETA, LAM, Knob, Observable, Scenario, scripted
 from thermolab.systems.isotropic import IsotropicNoise
 
 PROTOCOL = Knob("protocol", scale="choice", options=("elr", "lr"))
@@ -28,7 +28,7 @@ GAS = Scenario(
     build,
     {"eta": ETA, "lam": LAM, "protocol": PROTOCOL, "dim": Knob("dimension D", 3, 16, "whole")},
     {"eta": 0.05, "lam": 0.02, "protocol": "elr", "dim": 4},
-    {"U": Gauge("energy U")},
+    {"U": Observable("energy U")},
 )
 
 
@@ -119,16 +119,16 @@ def test_a_run_starts_with_its_settings():
     assert equal(run, alone)
 
 
-def test_without_more_the_gauges_are_read_as_they_are_and_nothing_is_predicted():
+def test_without_more_the_observables_are_read_as_they_are_and_nothing_is_predicted():
     run = GAS.start()
     (frame,) = run.frames(5, until=5)
-    assert GAS.read(frame, {}) is frame.gauges
+    assert GAS.read(frame, {}) is frame.observables
     assert GAS.predict(frame, {}) == {}
 
 
 def test_a_scenario_can_be_sent_to_another_process():
     again = pickle.loads(pickle.dumps(GAS))
-    assert (again.name, again.settings, again.gauges) == (GAS.name, GAS.settings, GAS.gauges)
+    assert (again.name, again.settings, again.observables) == (GAS.name, GAS.settings, GAS.observables)
 
 
 # --- logs -----------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_a_log_replays_to_the_bit():
     assert (log["recipe"], log["seed"], log["steps"]) == ("gas", 2, 46)
     assert log["settings"] == GAS.checked(settings)
     assert log["frames"] == [[10, 10, 4]]
-    assert log["gauges"]["U"] == pytest.approx(run.history[-1].gauges["U"])
+    assert log["gauges"]["U"] == pytest.approx(run.history[-1].observables["U"])
     again, frames = GAS.replay(log)
     assert again.state.step == 0
     assert [f.step for f in frames] == [10, 20, 30, 40]
@@ -152,7 +152,7 @@ def test_a_log_replays_to_the_bit():
 def test_a_log_without_frames_or_with_nothing_to_read_is_json_too():
     run = GAS.start()
     assert GAS.log(run, {})["gauges"] == {}
-    run.gauges["S"] = lambda *_: math.nan
+    run.observables["S"] = lambda *_: math.nan
     run.advance(1)
     run.frame()
     assert GAS.log(run, {})["gauges"]["S"] == [None] * 4
@@ -169,9 +169,11 @@ def test_a_script_turns_knobs_at_their_steps():
     assert [f.knob("protocol") for f in frames] == ["elr", "elr", "lr", "lr"]
     run = GAS.start(seed=3, dim=5)
     for frame, expected in zip(frames, run.follow(events, 10, 45), strict=True):
-        for name, values in expected.gauges.items():
-            np.testing.assert_array_equal(frame.gauges[name], values)
-    assert scripted.run(GAS, events, every=10, steps=45, seed=4, dim=5)[0][-1].gauges["U"][0] != frames[-1].gauges["U"][0]
+        for name, values in expected.observables.items():
+            np.testing.assert_array_equal(frame.observables[name], values)
+    assert (
+        scripted.run(GAS, events, every=10, steps=45, seed=4, dim=5)[0][-1].observables["U"][0] != frames[-1].observables["U"][0]
+    )
 
 
 def test_a_script_that_diverges_keeps_its_frames_and_says_why():
@@ -199,5 +201,5 @@ def test_an_awaited_script_is_the_same(monkeypatch):
     expected, _ = scripted.run(ISOTROPIC, [[30, {"eta": 0.1}]], **settings)
     assert error is None
     for frame, other in zip(frames, expected, strict=True):
-        for name, values in other.gauges.items():
-            np.testing.assert_array_equal(frame.gauges[name], values)
+        for name, values in other.observables.items():
+            np.testing.assert_array_equal(frame.observables[name], values)

@@ -312,8 +312,8 @@ def test_errors_of_the_fisher_diagonal(monkeypatch):
     np.testing.assert_allclose(parts.standard_error, whole.standard_error, rtol=1e-4, atol=1e-9)
 
 
-# --- the gauge ------------------------------------------------------------------------------------------------------------
-def test_the_gauge_reads_each_replica():
+# --- the observable ------------------------------------------------------------------------------------------------------------
+def test_the_observable_reads_each_replica():
     system, w, learn = case("relu", replicas=3, dtype=torch.float32)
     w[1] = math.inf
     found = curvature.LargestCurvature()(system, SimpleNamespace(weights=w, step=0), {})
@@ -328,7 +328,7 @@ def test_the_gauge_reads_each_replica():
     assert some["lambda_max"][0] == pytest.approx(exact, rel=1e-3)
 
 
-def test_the_gauge_starts_warm_and_looks_again(monkeypatch):
+def test_the_observable_starts_warm_and_looks_again(monkeypatch):
     made = []
 
     class Counted(HessianProducts):
@@ -339,19 +339,21 @@ def test_the_gauge_starts_warm_and_looks_again(monkeypatch):
     monkeypatch.setattr(curvature, "HessianProducts", Counted)
     learn = data.digits(100)
 
-    def run(gauges):
-        return Experiment(NetworkOnData(models.mlp((64, 10, 10)), learn), eta=0.05, lam=0.01, batch_size=20, gauges=gauges)
+    def run(observables):
+        return Experiment(
+            NetworkOnData(models.mlp((64, 10, 10)), learn), eta=0.05, lam=0.01, batch_size=20, observables=observables
+        )
 
     watched, alone = run({"sharpness": curvature.LargestCurvature(check=6)}), run({})
     frames = list(watched.frames(5, until=65))
     alone.advance(65)
     assert torch.equal(watched.state.weights, alone.state.weights)
-    assert all(np.isfinite(f.gauges["lambda_max"]).all() for f in frames)
+    assert all(np.isfinite(f.observables["lambda_max"]).all() for f in frames)
     counts = [h.products for h in made]
     assert len(counts) == 13
     assert np.mean(counts[7:12]) < 0.5 * min(counts[0], counts[6], counts[12])
     again = run({"sharpness": curvature.LargestCurvature(check=6)}).replay(watched.log)
-    np.testing.assert_array_equal(again.history[-1].gauges["lambda_max"], frames[-1].gauges["lambda_max"])
+    np.testing.assert_array_equal(again.history[-1].observables["lambda_max"], frames[-1].observables["lambda_max"])
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_directions_have_norm_one_and_none_where_a_replica_diverged():
 class Given(Base):
     """A system whose weights follow a table [step, R, D]: after n steps they are its n-th row."""
 
-    name, gauges, knobs = "given", ("U",), {}
+    name, observables, knobs = "given", ("U",), {}
 
     def __init__(self, table, lost=()):
         self.table, self.lost, self.n_parameters = torch.as_tensor(table, dtype=torch.float32), list(lost), table.shape[-1]

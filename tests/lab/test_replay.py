@@ -72,7 +72,7 @@ def live(scenario, play, seed=3, **settings):
 
 
 def same(again, log):
-    """Two logs agree; in their gauges, which are summed in slices, as far as float32 goes."""
+    """Two logs agree; in their observables, which are summed in slices, as far as float32 goes."""
     assert {**again, "gauges": 0} == {**log, "gauges": 0}
     assert set(again["gauges"]) == set(log["gauges"])
     for name, values in log["gauges"].items():
@@ -158,7 +158,7 @@ def test_a_run_that_was_paused_stepped_and_moved_replays(tmp_path):
 
 
 @pytest.mark.parametrize("turn", [("batch_size", 4), ("eta", 0.5)])
-def test_a_knob_turned_just_before_a_pause_in_the_middle_of_a_frame_replays_the_gauges_too(turn):
+def test_a_knob_turned_just_before_a_pause_in_the_middle_of_a_frame_replays_the_observables_too(turn):
     """The frame of the pause is read with the new knob, at the step at which it was turned."""
 
     def play(driver, frames):
@@ -225,7 +225,7 @@ def test_the_command_line_replays(good, write, tmp_path, capsys):
     out = tmp_path / "frames.nc"
     assert call("replay", write(good), "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "ideal-gas.isotropic: 40 steps, knobs turned at 2 of them" in printed
+    assert "ideal_gas.isotropic: 40 steps, knobs turned at 2 of them" in printed
     assert "weights: equal to the last bit" in printed
     for name, values in good["gauges"].items():
         known = [v for v in values if v is not None]
@@ -234,6 +234,11 @@ def test_the_command_line_replays(good, write, tmp_path, capsys):
     with xr.open_dataset(out, engine="h5netcdf") as found:
         assert found["time"].values.tolist() == [10, 20, 30, 40]
         assert found["U"].shape == (4, 8)
+
+
+def test_a_log_under_the_former_name_of_its_scenario_replays(good, write, capsys):
+    assert call("replay", write(good | {"recipe": "ideal-gas.isotropic"})) == 0
+    assert "weights: equal to the last bit" in capsys.readouterr().out
 
 
 def test_other_weights_are_found_out(good, write, capsys):
@@ -277,7 +282,7 @@ def test_elsewhere_the_end_may_differ(good, write, there, capsys):
     assert "need not be" in printed
 
 
-def test_a_log_without_weights_or_gauges(good, write, capsys):
+def test_a_log_without_weights_or_observables(good, write, capsys):
     bare = {k: v for k, v in good.items() if k not in ("weights", "gauges")}
     assert call("replay", write(bare)) == 0
     assert "no weights to compare with" in capsys.readouterr().out
@@ -488,10 +493,10 @@ def test_a_log_whose_replay_diverges_is_one_line(good, write, capsys):
 
 def test_loading_says_what_is_wrong(good, write):
     for change, words in (
-        (put(recipe="os.system"), ["recipe 'os.system' is unknown", "ideal-gas.isotropic, ideal-gas.network"]),
+        (put(recipe="os.system"), ["recipe 'os.system' is unknown", "ideal_gas.isotropic, ideal_gas.network"]),
         (settings(dim=2), ["dim=2 is not allowed", "a whole number from 3 to 128"]),
         (event(40, {"eta": 7.0}), ["at step 40 eta=7.0 is not allowed"]),
-        (event(40, {"nosuch": 1}), ["nosuch at step 40 is no knob of ideal-gas.isotropic"]),
+        (event(40, {"nosuch": 1}), ["nosuch at step 40 is no knob of ideal_gas.isotropic"]),
         (event(41, {}), ["an event at step 41 does not lie between 20 and 40"]),
         (put(frames=[[10, 10, 5]]), ["frames from step 10 on do not lie between 0 and 40"]),
         (put(seed=-1), ["$.seed: -1 is less than the minimum of 0"]),
@@ -544,7 +549,7 @@ def test_a_log_is_written_whole_or_not_at_all(good, out, monkeypatch):
 
 def test_a_log_with_no_json_value_writes_nothing_readable_twice(good, out):
     path = replay.save(good, "")
-    assert path.name.startswith("ideal-gas.isotropic-")
+    assert path.name.startswith("ideal_gas.isotropic-")
     assert path.read_text(encoding="utf-8").endswith("}\n")
 
 

@@ -10,7 +10,7 @@ from thermolab.phenomena import scenarios
 
 @pytest.fixture
 def replays(tmp_path, monkeypatch):
-    """replays(scenario, run, settings): the log of a run, read from its file, gives its weights and its last gauges again."""
+    """replays(scenario, run, settings): the log of a run, read from its file, gives its weights and last observables again."""
     monkeypatch.setenv("THERMOLAB_OUT", str(tmp_path))
 
     def check(scenario, run, settings=None):
@@ -18,7 +18,7 @@ def replays(tmp_path, monkeypatch):
         again, frames = scenario.replay(replay.load(path, scenarios()))
         last = list(frames)[-1]
         assert torch.equal(again.state.weights, run.state.weights)
-        for name, values in run.history[-1].gauges.items():
-            np.testing.assert_array_equal(last.gauges[name], values)
+        for name, values in run.history[-1].observables.items():
+            np.testing.assert_array_equal(last.observables[name], values)
 
     return check

@@ -7,7 +7,7 @@ from torch import nn
 
 from thermolab.systems import models
 from thermolab.systems.data import Dataset
-from thermolab.systems.network import GAUGES, NetworkOnData
+from thermolab.systems.network import OBSERVABLES, NetworkOnData
 
 EPS32 = 2.0**-24
 SEED = 2**33 + 5
@@ -49,8 +49,8 @@ def knobs(n, batch=9, eta=0.01, lam=0.05):
 def advance(network, w, n, k, first=0, streams=None):
     w = w.clone()
     streams = torch.arange(len(w)) if streams is None else streams
-    gauges, diverged = network.advance(w, first, n, k, SEED, streams, torch.linalg.vector_norm(w, dim=1))
-    return w, gauges, diverged
+    observables, diverged = network.advance(w, first, n, k, SEED, streams, torch.linalg.vector_norm(w, dim=1))
+    return w, observables, diverged
 
 
 def start(network, n=5):
@@ -67,13 +67,15 @@ def test_against_the_batched_passes(name, protocol, loss):
     w, k = start(ours), knobs(5)
     assert ours.choose_backend(w) == "compiled"
     assert oracle.choose_backend(w) == "batched"
-    found, gauges, diverged = advance(ours, w, 10, k, first=3)
-    expected, gauges_expected, _ = advance(oracle, w.double(), 10, k, first=3)
+    found, observables, diverged = advance(ours, w, 10, k, first=3)
+    expected, observables_expected, _ = advance(oracle, w.double(), 10, k, first=3)
     tolerance = 10 * 30 * EPS32
     assert (found.double() - w).abs().max() > 1e-3  # it has moved
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
-    for gauge in GAUGES:
-        np.testing.assert_allclose(gauges[gauge], gauges_expected[gauge], rtol=3 * tolerance, err_msg=gauge)
+    for observable in OBSERVABLES:
+        np.testing.assert_allclose(
+            observables[observable], observables_expected[observable], rtol=3 * tolerance, err_msg=observable
+        )
     assert (diverged == -1).all()
 
 
@@ -94,10 +96,10 @@ def test_the_same_bits_wherever_the_memory_lies():
 
 def test_the_sphere_keeps_its_radius():
     network = system("batch norm", "sphere")
-    w, gauges, _ = advance(network, start(network), 2000, knobs(5))
+    w, observables, _ = advance(network, start(network), 2000, knobs(5))
     # the scale is that of a tangent gradient: one step's rounding, which the next step mends
     np.testing.assert_allclose(torch.linalg.vector_norm(w, dim=1), 1.3, rtol=20 * EPS32)
-    np.testing.assert_allclose(gauges["r2"], 1.69, rtol=20 * EPS32)
+    np.testing.assert_allclose(observables["r2"], 1.69, rtol=20 * EPS32)
 
 
 @pytest.mark.parametrize("backend", ["auto", "batched"])

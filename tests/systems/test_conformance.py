@@ -26,7 +26,7 @@ SEED = 2**33 + 5
 STEPS, LONG = 40, 100
 EPS32, EPS64 = 2.0**-24, 2.0**-53
 CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")]
-SUMS = 64 * EPS32  # gauges add up to 64 float32 before they join a float64 total
+SUMS = 64 * EPS32  # observables add up to 64 float32 before they join a float64 total
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ def test_it_has_all_that_the_engine_asks_for(row):
     run = row.run()
     run.advance(3)
     frame, moved = run.frame(), run.state.weights - run.start.weights
-    assert set(frame.gauges) == set(system.gauges)
-    assert all(v.dtype == np.float64 and v.shape == (5,) and np.isfinite(v).all() for v in frame.gauges.values())
+    assert set(frame.observables) == set(system.observables)
+    assert all(v.dtype == np.float64 and v.shape == (5,) and np.isfinite(v).all() for v in frame.observables.values())
     assert run.state.weights.shape == (5, system.n_parameters)
     assert run.state.diverged.dtype == torch.int64
     assert (moved.abs().max(1).values > 0).all()
@@ -229,7 +229,7 @@ def test_any_slices_give_the_same_bits(row, protocol):
     for n in (1, 1, 63, 7, 0, LONG - 72):
         sliced.advance(n)
     assert equal(whole, sliced)
-    found, expected = sliced.frame().gauges, whole.frame().gauges
+    found, expected = sliced.frame().observables, whole.frame().observables
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=SUMS, atol=1e-12, err_msg=name)
 
@@ -263,10 +263,10 @@ def test_each_backend_takes_the_steps_of_the_plain_one(row, protocol):
     for run in runs:
         run.advance(10)
     *fast, plain = runs
-    expected = plain.frame().gauges
+    expected = plain.frame().observables
     for run in fast:
         near(run.state.weights, plain.state.weights, row.agree)
-        found = run.frame().gauges
+        found = run.frame().observables
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], rtol=5 * row.agree, atol=row.agree, err_msg=name)
 

@@ -50,8 +50,10 @@ def test_the_gas_takes_the_same_path(protocol):
     assert there.state.weights.device.type == torch.device(DEVICE).type
     tolerance = 10 * steps * EPS32
     np.testing.assert_allclose(there.state.weights.cpu(), here.state.weights, rtol=0, atol=2 * tolerance)
-    for name in frames[0].gauges:
-        np.testing.assert_allclose(frames[0].gauges[name], frames[1].gauges[name], rtol=tolerance, atol=tolerance, err_msg=name)
+    for name in frames[0].observables:
+        np.testing.assert_allclose(
+            frames[0].observables[name], frames[1].observables[name], rtol=tolerance, atol=tolerance, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("protocol", ["elr", "lr", "sphere"])
@@ -63,8 +65,8 @@ def test_the_network_takes_the_same_path(protocol):
     np.testing.assert_allclose(
         there.state.weights.cpu(), here.state.weights, rtol=0, atol=tolerance * float(here.state.weights.abs().max())
     )
-    for name in frames[0].gauges:
-        np.testing.assert_allclose(frames[0].gauges[name], frames[1].gauges[name], rtol=tolerance, err_msg=name)
+    for name in frames[0].observables:
+        np.testing.assert_allclose(frames[0].observables[name], frames[1].observables[name], rtol=tolerance, err_msg=name)
 
 
 def test_a_replay_there_is_exact():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thermolab.systems import random
-from thermolab.systems.isotropic import GAUGES, IsotropicNoise
+from thermolab.systems.isotropic import OBSERVABLES, IsotropicNoise
 
 PROTOCOLS = ("elr", "lr", "sphere")
 EPS32 = 2.0**-24
@@ -26,11 +26,11 @@ def spectrum(dim):
 
 
 def advance(system, w, n, k, first=0, streams=None, dtype=None):
-    """n steps on a copy of w. Returns weights, gauges, diverged."""
+    """n steps on a copy of w. Returns weights, observables, diverged."""
     w = w.clone().to(dtype or w.dtype)
     streams = torch.arange(len(w)) if streams is None else streams
-    gauges, diverged = system.advance(w, first, n, k, SEED, streams, torch.linalg.vector_norm(w, dim=1))
-    return w, gauges, diverged
+    observables, diverged = system.advance(w, first, n, k, SEED, streams, torch.linalg.vector_norm(w, dim=1))
+    return w, observables, diverged
 
 
 def start(n, dim, radius=1.3):
@@ -60,14 +60,14 @@ def test_one_step_by_hand(protocol, backend):
     system = IsotropicNoise(dim, protocol, spectrum(dim), backend)
     dtype, tolerance = (torch.float64, 1e-12) if backend == "tensor" else (torch.float32, 40 * EPS32)
     xi = random.normals(SEED, torch.arange(n), first, 1, dim, torch.float64)[0].numpy()
-    found, gauges, _ = advance(system, w, 1, k, first, dtype=dtype)
+    found, observables, _ = advance(system, w, 1, k, first, dtype=dtype)
     for i in range(n):
         settings = [float(k[name][i]) for name in ("eta", "lam", "sigma")]
         moved, expected = one_step(protocol, w[i].double().numpy(), *settings, spectrum(dim), xi[i])
         np.testing.assert_allclose(found[i], moved, rtol=0, atol=tolerance * np.linalg.norm(moved))
-        for name in GAUGES:
+        for name in OBSERVABLES:
             # the pressure on the sphere is a small difference: its float64 oracle has 1e-16/(η r²) of it
-            assert float(gauges[name][i]) == pytest.approx(expected[name], rel=max(tolerance, 1e-12), abs=10 * tolerance)
+            assert float(observables[name][i]) == pytest.approx(expected[name], rel=max(tolerance, 1e-12), abs=10 * tolerance)
 
 
 @pytest.mark.parametrize("dim", [3, 4, 10])
@@ -77,13 +77,13 @@ def test_compiled_against_autograd(protocol, dim):
     n, steps = 37, 100
     k, w = knobs(n), start(n, dim)
     s = spectrum(dim)
-    ours, gauges, diverged = advance(IsotropicNoise(dim, protocol, s, "compiled"), w, steps, k)
+    ours, observables, diverged = advance(IsotropicNoise(dim, protocol, s, "compiled"), w, steps, k)
     oracle, expected, _ = advance(IsotropicNoise(dim, protocol, s, "tensor"), w, steps, k, dtype=torch.float64)
     tolerance = 10 * steps * EPS32
     assert (diverged == -1).all()
     np.testing.assert_allclose(ours, oracle, rtol=0, atol=tolerance * float(torch.linalg.vector_norm(oracle, dim=1).max()))
-    for name in GAUGES:
-        np.testing.assert_allclose(gauges[name], expected[name], rtol=tolerance, atol=tolerance / 10, err_msg=name)
+    for name in OBSERVABLES:
+        np.testing.assert_allclose(observables[name], expected[name], rtol=tolerance, atol=tolerance / 10, err_msg=name)
 
 
 def test_the_gradient_of_autograd_is_that_of_the_loss():
@@ -91,18 +91,18 @@ def test_the_gradient_of_autograd_is_that_of_the_loss():
     w, h = start(4, 5), 1e-6
     system = IsotropicNoise(5, "lr", backend="tensor")
     k = {"eta": torch.full((4,), h, dtype=torch.float64), "lam": torch.zeros(4), "sigma": torch.zeros(4)}
-    moved, gauges, _ = advance(system, w, 1, k, dtype=torch.float64)
+    moved, observables, _ = advance(system, w, 1, k, dtype=torch.float64)
     loss = [1 + v[:, 0] / torch.linalg.vector_norm(v, dim=1) for v in (w.double(), moved)]
-    np.testing.assert_allclose((loss[0] - loss[1]) / h, gauges["g2"] / 1.3**2, rtol=1e-4)
+    np.testing.assert_allclose((loss[0] - loss[1]) / h, observables["g2"] / 1.3**2, rtol=1e-4)
 
 
 def test_the_sphere_keeps_its_radius():
     system = IsotropicNoise(10, "sphere")
     w = start(64, 10, radius=0.7)
-    moved, gauges, _ = advance(system, w, 5000, knobs(64, eta=0.1))
+    moved, observables, _ = advance(system, w, 5000, knobs(64, eta=0.1))
     np.testing.assert_allclose(torch.linalg.vector_norm(moved, dim=1), 0.7, rtol=1e-6)
     # between two returns to the radius, 64 steps apart, |w|² may lose two units of the last place a step
-    np.testing.assert_allclose(gauges["r2"], 0.49, rtol=64 * 2 * EPS32)
+    np.testing.assert_allclose(observables["r2"], 0.49, rtol=64 * 2 * EPS32)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -112,15 +112,15 @@ def test_without_noise_it_settles_in_the_minimum(protocol):
     k = {"eta": torch.full((n,), eta), "lam": torch.full((n,), lam), "sigma": torch.zeros(n)}
     system, w = IsotropicNoise(4, protocol), start(n, 4)
     moved, _, _ = advance(system, w, 800, k)
-    again, gauges, _ = advance(system, moved, 100, k, first=800)
+    again, observables, _ = advance(system, moved, 100, k, first=800)
     # float32 cannot tell 1 + cos apart from 0 below 1e-7
-    np.testing.assert_allclose(gauges["U"], 0, atol=2 * EPS32)
+    np.testing.assert_allclose(observables["U"], 0, atol=2 * EPS32)
     assert (moved[:, 0] < 0).all()
     r = torch.linalg.vector_norm(moved.double(), dim=1).numpy()
     for _ in range(100):
         r = r * {"lr": 1 - eta * lam, "elr": 1 - eta * lam * r * r, "sphere": 1.0}[protocol]
     np.testing.assert_allclose(torch.linalg.vector_norm(again.double(), dim=1), r, rtol=100 * 2 * EPS32)
-    np.testing.assert_allclose(gauges["p"], 0 if protocol == "sphere" else lam, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(observables["p"], 0 if protocol == "sphere" else lam, rtol=1e-6, atol=1e-9)
 
 
 def test_both_backends_diverge_at_the_same_step():

@@ -234,7 +234,7 @@ def test_the_start_of_a_net_without_gains_is_as_it_was():
 def test_they_learn_synthetic_images(name):
     pictures = data.synthetic_images(256)
     run = Experiment(NetworkOnData(IMAGES[name][0](), pictures), eta=0.1, batch_size=32, replicas=1)
-    losses = [float(frame.gauges["U"][0]) for frame in run.frames(40, until=160)]
+    losses = [float(frame.observables["U"][0]) for frame in run.frames(40, until=160)]
     assert losses[-1] < 0.7 * losses[0]
 
 

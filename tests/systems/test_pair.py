@@ -24,14 +24,14 @@ def test_a_pair_is_two_networks_beside_each_other():
     run = experiment(3)
     begin, net = run.state.weights, run.system
     run.advance(30)
-    found = run.frame().gauges
+    found = run.frame().observables
     for i, (one, first, last) in enumerate(zip(net.nets, net.parts(begin), net.parts(run.state.weights), strict=True)):
         streams = 2 * np.arange(3) + i
         assert (embedded_linear.start(one, torch.tensor(streams), 2, scale=START) == first).all()
         alone = Experiment(one, eta=0.02, batch_size=8, seed=2, streams=streams, weights=first)
         alone.advance(30)
         assert (alone.state.weights == last).all()
-        np.testing.assert_array_equal(alone.frame().gauges["U"], found["U_" + "ab"[i]])
+        np.testing.assert_array_equal(alone.frame().observables["U"], found["U_" + "ab"[i]])
     np.testing.assert_allclose(found["U"], (found["U_a"] + found["U_b"]) / 2)
 
 

@@ -172,10 +172,10 @@ def test_training_is_that_of_torch_optim_sgd(norm):
             optimiser.step()
     expected = torch.stack([nn.utils.parameters_to_vector(p).detach() for p in parameters])
     knobs = {"eta": eta, "lam": lam, "batch_size": batch}
-    gauges, diverged = system.advance(w, first, n, knobs, seed, streams, torch.ones(3))
+    observables, diverged = system.advance(w, first, n, knobs, seed, streams, torch.ones(3))
     torch.testing.assert_close(w, expected, rtol=0, atol=n * DOUBLE * float(expected.abs().max()))
     for name, value in {"U": losses, "r2": r2, "g2": g2, "p": lam}.items():
-        torch.testing.assert_close(gauges[name], value, rtol=n * DOUBLE, atol=0)
+        torch.testing.assert_close(observables[name], value, rtol=n * DOUBLE, atol=0)
     assert (diverged == -1).all()
 
 

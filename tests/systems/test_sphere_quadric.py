@@ -8,7 +8,7 @@ import torch
 
 from thermolab.engine.experiment import Experiment
 from thermolab.systems import random
-from thermolab.systems.sphere_quadric import GAUGES, QuadricPoints
+from thermolab.systems.sphere_quadric import OBSERVABLES, QuadricPoints
 
 PROTOCOLS = ("elr", "lr", "sphere")
 SEED = 5
@@ -26,8 +26,8 @@ def knobs(n, eta=0.05, lam=0.02):
 def advance(system, w, n, k, first=0, streams=None):
     w = w.clone()
     streams = torch.arange(len(w)) if streams is None else streams
-    gauges, diverged = system.advance(w, first, n, k, SEED, streams, torch.linalg.vector_norm(w, dim=1))
-    return w, gauges, diverged
+    observables, diverged = system.advance(w, first, n, k, SEED, streams, torch.linalg.vector_norm(w, dim=1))
+    return w, observables, diverged
 
 
 def loss(d, w):
@@ -49,7 +49,7 @@ def test_one_step_by_hand(protocol, backend):
     system = QuadricPoints(7.0 * d, batch, protocol, backend)
     w, k = 1.3 * system.start(torch.arange(replicas), SEED), knobs(replicas, 0.2)
     picks = random.indices(SEED, torch.arange(replicas), first, 1, batch, n)[0].numpy()
-    moved, gauges, diverged = advance(system, w, 1, k, first)
+    moved, observables, diverged = advance(system, w, 1, k, first)
     assert (diverged == -1).all()
     for i in range(replicas):
         x, eta, lam = w[i].numpy(), float(k["eta"][i]), float(k["lam"][i])
@@ -59,27 +59,27 @@ def test_one_step_by_hand(protocol, backend):
         new = new * r / np.linalg.norm(new) if protocol == "sphere" else new
         np.testing.assert_allclose(moved[i], new, atol=1e-9)
         for name, value in {"U": loss(d, x), "r2": r * r, "p": p, "g2": g @ g * r * r}.items():
-            assert float(gauges[name][i]) == pytest.approx(value, abs=1e-9), name
+            assert float(observables[name][i]) == pytest.approx(value, abs=1e-9), name
 
 
 def test_rotations_signs_and_lengths_of_the_points_change_nothing():
     d, k = points(4, 3), knobs(8, 0.2)
     q, _ = np.linalg.qr(points(3, 3, 1))
     w = QuadricPoints(d).start(torch.arange(8), SEED)
-    moved, gauges, _ = advance(QuadricPoints(d), w, 50, k)
+    moved, observables, _ = advance(QuadricPoints(d), w, 50, k)
     turned, again, _ = advance(QuadricPoints(-np.array([[1], [2], [3], [1e-8]]) * d @ q.T), w @ torch.from_numpy(q.T), 50, k)
     np.testing.assert_allclose(turned, moved @ torch.from_numpy(q.T), atol=1e-13)
-    for name in GAUGES:
-        np.testing.assert_allclose(again[name], gauges[name], rtol=1e-12, err_msg=name)
+    for name in OBSERVABLES:
+        np.testing.assert_allclose(again[name], observables[name], rtol=1e-12, err_msg=name)
 
 
 def test_one_point_in_the_plane_is_exact():
     """d = x: tan of the angle from the minimum shrinks by 1 - 2η cos² (1 + 2η cos²)^-1 a step; at η = 1 linear step -1."""
     eta, w = 0.2, torch.tensor([[0.6, 0.8]], dtype=torch.float64)
-    moved, gauges, _ = advance(QuadricPoints([[1.0, 0.0]]), w, 1, knobs(1, eta, 0.0))
+    moved, observables, _ = advance(QuadricPoints([[1.0, 0.0]]), w, 1, knobs(1, eta, 0.0))
     stretch = 1 + 2 * eta * 0.36
     assert float(moved[0, 0] / moved[0, 1]) == pytest.approx((stretch * 0.6 - 2 * eta * 0.6) / (stretch * 0.8), rel=1e-14)
-    assert float(gauges["g2"]) == pytest.approx((2 * 0.6 * 0.8) ** 2, rel=1e-14)  # |∇L| = sin 2φ
+    assert float(observables["g2"]) == pytest.approx((2 * 0.6 * 0.8) ** 2, rel=1e-14)  # |∇L| = sin 2φ
 
 
 def test_a_full_batch_of_one_point_descends_to_the_last_digit_of_float64():

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from thermolab.engine.experiment import DivergenceError, Experiment
-from thermolab.engine.scenario import BATCH_SIZE, ETA, LAM, MOMENTUM, Gauge, Scenario
+from thermolab.engine.scenario import BATCH_SIZE, ETA, LAM, MOMENTUM, Observable, Scenario
 from thermolab.systems import data, models, updates
 from thermolab.systems.data import Dataset
 from thermolab.systems.network import NetworkOnData
@@ -131,7 +131,7 @@ def by_hand(run, name, protocol, i):
 def test_against_a_loop_by_hand(name, protocol):
     run = experiment(name, protocol)
     run.advance(STEPS)
-    pressure = run.frame().gauges["p"]
+    pressure = run.frame().observables["p"]
     for i in range(2):
         w, p = by_hand(run, name, protocol, i)
         torch.testing.assert_close(run.state.weights[i], w, **EXACT)
@@ -144,12 +144,12 @@ def test_both_backends_in_float32(name):
     """U and g2 are read at w with the gradient of w, whatever point the step's gradient is taken at."""
     runs = [experiment(name, "sphere", double=False, backend=backend) for backend in ("batched", "autograd")]
     frames = [next(run.frames(STEPS, STEPS)) for run in runs]
-    for gauge in ("U", "r2", "p", "g2"):
-        np.testing.assert_allclose(frames[0].gauges[gauge], frames[1].gauges[gauge], rtol=2e-3)
+    for observable in ("U", "r2", "p", "g2"):
+        np.testing.assert_allclose(frames[0].observables[observable], frames[1].observables[observable], rtol=2e-3)
     (batch,) = batches(runs[0], 1)
     fresh = experiment(name, "sphere", double=False)
     fresh.advance(1)
-    found = fresh.frame().gauges
+    found = fresh.frame().observables
     for i in range(2):
         w = fresh.start.weights[i]
         assert found["U"][i] == pytest.approx(float(loss_at(fresh.system, w, *batch[i])), rel=1e-5)
@@ -165,7 +165,7 @@ def test_at_zero_it_is_plain_sgd_to_the_bit(name, knob, protocol):
     for r in (run, plain):
         r.advance(STEPS)
     assert torch.equal(run.state.weights, plain.state.weights)
-    np.testing.assert_allclose(run.frame().gauges["p"], plain.frame().gauges["p"], rtol=1e-3)
+    np.testing.assert_allclose(run.frame().observables["p"], plain.frame().observables["p"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("protocol", ["lr", "elr"])
@@ -180,7 +180,7 @@ def test_the_entropy_term_is_weight_decay_of_the_other_sign(protocol):
 def test_on_the_sphere_the_entropy_term_is_pressure():
     """To first order in η λ_S it only pushes outwards: p rises by λ_S."""
     frames = [next(experiment("eef", "sphere", lam_entropy=v, eta=1e-4).frames(STEPS, STEPS)) for v in ([0.3, -0.2], 0.0)]
-    np.testing.assert_allclose(frames[0].gauges["p"] - frames[1].gauges["p"], [0.3, -0.2], rtol=1e-3)
+    np.testing.assert_allclose(frames[0].observables["p"] - frames[1].observables["p"], [0.3, -0.2], rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", KNOBS)
@@ -216,16 +216,16 @@ def test_the_pressure_on_the_sphere_is_the_decay_that_holds_the_radius():
     """Under "elr" r² settles where p = λ, and p goes as 1/r². Without the wall's hold on the velocity p would be 9 times less."""
     eta, lam, momentum, n = 0.002, 0.05, 0.8, 8
 
-    def gauges(protocol, radius):
+    def observables(protocol, radius):
         system = NetworkOnData(models.scale_invariant_mlp((64, 6)), data.digits(100), protocol, optimiser="momentum")
         w = system.start(torch.arange(n), SEED)
         w = radius * w / w.norm(dim=1, keepdim=True)
         run = Experiment(system, eta=eta, lam=lam, momentum=momentum, batch_size=BATCH, weights=w, seed=SEED)
         _, frame = run.frames(400, until=800)  # the first half to relax, in 1/(4 η p) = 120 steps
-        return frame.gauges
+        return frame.observables
 
-    p = gauges("sphere", 1.0)["p"]
-    r2 = gauges("elr", (p.mean() / lam) ** 0.5)["r2"] * lam
+    p = observables("sphere", 1.0)["p"]
+    r2 = observables("elr", (p.mean() / lam) ** 0.5)["r2"] * lam
     error = np.hypot(p.std(ddof=1), r2.std(ddof=1)) / n**0.5
     neglected = 2 * eta * p.mean() / (1 - momentum)  # by how much r² changes while the velocity lasts
     assert 5 * error < 0.3 * p.mean()
@@ -324,7 +324,7 @@ def test_momentum_is_a_knob_of_a_scenario():
         build,
         {"eta": ETA, "lam": LAM, "batch_size": BATCH_SIZE, "momentum": MOMENTUM},
         {"eta": 0.05, "lam": 0.0, "batch_size": 8, "momentum": 0.9},
-        {"U": Gauge("energy U")},
+        {"U": Observable("energy U")},
     )
     with pytest.raises(ValueError, match=r"^momentum=1.0 is not allowed; allowed: a number from 0 to 0.99$"):
         ball.start(momentum=1.0)

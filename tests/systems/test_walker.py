@@ -23,8 +23,8 @@ def test_one_step_is_that_of_autograd(dim):
     (g,) = torch.autograd.grad(((f - z[:, 0] - 0.7 * z[:, dim]) ** 2).sum(), w)
     torch.testing.assert_close(run.state.weights, before - 0.1 * (g + 0.2 * before))
     frame = run.frame()
-    np.testing.assert_allclose(frame.gauges["push"], (g * g).sum(1))
-    np.testing.assert_allclose(frame.gauges["g2"], (g * g).sum(1) * (before * before).sum(1))
+    np.testing.assert_allclose(frame.observables["push"], (g * g).sum(1))
+    np.testing.assert_allclose(frame.observables["g2"], (g * g).sum(1) * (before * before).sum(1))
 
 
 def test_normals_are_normal():
@@ -44,7 +44,7 @@ def test_mean_squared_gradient(dim, cosine):
     weights[:, 0], weights[:, 1] = 3 * cosine, 3 * np.sqrt(1 - cosine**2)
     run = Experiment(ScaleInvariantWalker(dim), eta=1e-12, sigma=0.8, weights=weights)
     run.advance(20)
-    found = run.frame().gauges
+    found = run.frame().observables
     error = found["g2"].std() / np.sqrt(2000)
     assert abs(found["g2"].mean() - walker.moment(cosine, dim, 0.8)) < 4 * error
     assert error < 0.03 * found["g2"].mean()
@@ -54,7 +54,7 @@ def test_mean_squared_gradient(dim, cosine):
 def test_each_step_adds_its_squared_length():
     run = Experiment(ScaleInvariantWalker(3), eta=0.3, sigma=1.0, replicas=5, seed=1)
     run.advance(50)
-    np.testing.assert_allclose((run.state.weights**2).sum(1), 1 + 0.09 * 50 * run.frame().gauges["push"], rtol=1e-13)
+    np.testing.assert_allclose((run.state.weights**2).sum(1), 1 + 0.09 * 50 * run.frame().observables["push"], rtol=1e-13)
 
 
 @pytest.mark.parametrize("dim", [1, 2.5])

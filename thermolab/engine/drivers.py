@@ -23,7 +23,7 @@ class Run(Protocol):
         """Take n steps."""
 
     def frame(self) -> Frame:
-        """What the gauges read now."""
+        """What the observables read now."""
 
 
 def slices(

@@ -1,7 +1,7 @@
 """The one loop: a system, R replicas of it, knobs that can be turned at any step, and frames that come out.
 
 Slider, script, papermill and test drive the same `Experiment`: `set` is the only way to turn a knob and logs it
-with its step, `advance` takes steps, `frames` and `aframes` yield what the gauges read. A log replays to the bit
+with its step, `advance` takes steps, `frames` and `aframes` yield what the observables read. A log replays to the bit
 on the same backend, device and number of threads, because every random number is a function of (seed, stream, step).
 """
 
@@ -52,7 +52,7 @@ class Experiment:
 
     eta, lam and the system's own knobs: a number or one per replica [R], or a text where the system has `choices`.
     batch_size: one number. streams: [R] integers that name the replicas' random numbers (default 0 … R - 1).
-    weights: [R, P] to start from (default: the system's start). gauges: {name: function of (system, State, knobs)},
+    weights: [R, P] to start from (default: the system's start). observables: {name: function of (system, State, knobs)},
     instruments read at every frame beside the system's own; they return [R] or a number, or a dict of these by name.
     """
 
@@ -68,7 +68,7 @@ class Experiment:
         streams=None,
         weights: torch.Tensor | None = None,
         device: str = "cpu",
-        gauges: Mapping[str, Callable] | None = None,
+        observables: Mapping[str, Callable] | None = None,
         **knobs,
     ):
         if system.has_batches and batch_size is None:
@@ -81,7 +81,7 @@ class Experiment:
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed={seed} is out of range; allowed: 0 to 2^64 - 1")
         self.n_replicas = sizes.pop() if sizes else 1
-        self.system, self.seed, self.device, self.gauges = system, int(seed), str(device), dict(gauges or {})
+        self.system, self.seed, self.device, self.observables = system, int(seed), str(device), dict(observables or {})
         system.to(device)
         streams = np.arange(self.n_replicas) if streams is None else np.asarray(streams)
         self.streams = torch.as_tensor(streams, dtype=torch.int64, device=device)
@@ -201,19 +201,19 @@ class Experiment:
         self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged, memory=memory)
 
     def frame(self) -> Frame:
-        """What the gauges read now; the system's own are means over the steps since the last frame.
+        """What the observables read now; the system's own are means over the steps since the last frame.
 
         Raises DivergenceError when a run at a single setting, or every replica of a grid, has diverged.
         """
         alive = self._check_divergence()
-        gauges = {k: (v / max(1, self.steps_summed)).cpu().numpy() for k, v in self._sums.items()}
-        for name, gauge in self.gauges.items():
-            found = gauge(self.system, self.state, self.knobs)
+        observables = {k: (v / max(1, self.steps_summed)).cpu().numpy() for k, v in self._sums.items()}
+        for name, observable in self.observables.items():
+            found = observable(self.system, self.state, self.knobs)
             named = found if isinstance(found, Mapping) else {name: found}
-            gauges |= {k: np.asarray(torch.as_tensor(v).cpu(), float) for k, v in named.items()}
-        gauges = {k: np.where(alive.reshape(-1, *[1] * (v.ndim - 1)), v, np.nan) for k, v in gauges.items()}
+            observables |= {k: np.asarray(torch.as_tensor(v).cpu(), float) for k, v in named.items()}
+        observables = {k: np.where(alive.reshape(-1, *[1] * (v.ndim - 1)), v, np.nan) for k, v in observables.items()}
         knobs = {k: v if isinstance(v, str) else np.asarray(torch.as_tensor(v).cpu()) for k, v in self.knobs.items()}
-        frame = Frame(self.state.step, knobs, gauges)
+        frame = Frame(self.state.step, knobs, observables)
         last = self.cadence[-1] if self.cadence else None
         if last and last[0] + last[1] * last[2] == frame.step and last[1] == self.steps_summed:
             last[2] += 1
@@ -259,7 +259,7 @@ class Experiment:
     def log(self) -> dict:
         """What drove this run and where it got to, JSON-ready: `replay` needs it and an experiment with the same start.
 
-        frames: the steps at which a frame was taken, as rows (first step, stride, how many), for a gauge that is a mean
+        frames: the steps at which a frame was taken, as rows (first step, stride, how many), for an observable that is a mean
         since the last frame depends on them. weights: SHA-256 of the weights at the last step, and of the memory, if any.
         """
         from thermolab import __version__
@@ -307,7 +307,7 @@ class Experiment:
                 self.set(**change)
 
     def replay(self, log: Mapping) -> Experiment:
-        """A new experiment from this one's start, with its system and gauges, driven by a log to its last step and frame.
+        """A new experiment from this one's start, with its system and observables, driven by a log to its last step and frame.
 
         Raises ValueError for the log of another system.
         """
@@ -320,7 +320,7 @@ class Experiment:
             streams=log["streams"],
             weights=self.start.weights,
             device=self.device,
-            gauges=self.gauges,
+            observables=self.observables,
             **first,
         )
         for _ in again.drive(later, frame_steps(log["frames"]), log["steps"]):
@@ -328,9 +328,9 @@ class Experiment:
         return again
 
     def record(self) -> xr.Dataset:
-        """The frames so far: gauges with dims (time, replica), steps as the coordinate of time."""
+        """The frames so far: observables with dims (time, replica), steps as the coordinate of time."""
         if not self.history:
             raise ValueError("there are no frames yet: call frames() or frame() first")
-        names = self.history[-1].gauges
-        data = {k: (("time", "replica"), np.stack([f.gauges[k] for f in self.history])) for k in names}
+        names = self.history[-1].observables
+        data = {k: (("time", "replica"), np.stack([f.observables[k] for f in self.history])) for k in names}
         return xr.Dataset(data, coords={"time": [f.step for f in self.history]}, attrs={"seed": self.seed})

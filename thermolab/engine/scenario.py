@@ -70,7 +70,7 @@ MOMENTUM = Knob("momentum μ", 0.0, 0.99, "linear")
 
 
 @dataclass(frozen=True)
-class Gauge:
+class Observable:
     """What may be read: its name for people with its unit, and whether its axis is logarithmic.
 
     mean: whether its mean over the replicas says something; positions, for one, are only drawn each.
@@ -82,7 +82,7 @@ class Gauge:
 
 
 def _as_it_is(frame: Frame, settings: Mapping) -> Mapping:
-    return frame.gauges
+    return frame.observables
 
 
 def _nothing(frame: Frame, settings: Mapping) -> Mapping[str, float]:
@@ -96,15 +96,15 @@ class Scenario:
     name: its entry in the table of scenarios. build(seed=, device=, **settings) -> Experiment.
     settings: {name: Knob}, all that `build` takes; those that are knobs of the experiment can be turned while it runs, so
     can those of the view, which `build` ignores; a change of the others starts a new run. defaults: {name: value} of all.
-    gauges: {name: Gauge}, what can be shown. read(frame, settings) -> {name: [R] array}, gauges drawn from those of the
-    experiment, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
+    observables: {name: Observable}, what can be shown. read(frame, settings) -> {name: [R] array}, those drawn from the
+    experiment's, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
     """
 
     name: str
     build: Callable[..., Experiment]
     settings: Mapping[str, Knob]
     defaults: Mapping[str, object]
-    gauges: Mapping[str, Gauge]
+    observables: Mapping[str, Observable]
     read: Callable[[Frame, Mapping], Mapping] = _as_it_is
     predict: Callable[[Frame, Mapping], Mapping[str, float]] = _nothing
 
@@ -125,7 +125,7 @@ class Scenario:
 
     def log(self, run: Experiment, settings: Mapping) -> dict:
         """The log of a run that was started with these settings: what `replay` needs, JSON-ready."""
-        last = run.history[-1].gauges if run.history else {}
+        last = run.history[-1].observables if run.history else {}
         own = run.log
         return {
             "thermolab": own.pop("thermolab"),

@@ -1,4 +1,4 @@
-"""What a run is at a step, and what the gauges read of it."""
+"""What a run is at a step, and what the observables read of it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class State:
 
 @dataclass(frozen=True)
 class Frame:
-    """What the gauges read at `step`: {name: [R] array}. Means since the last frame, NaN where a replica diverged.
+    """What the observables read at `step`: {name: [R] array}. Means since the last frame, NaN where a replica diverged.
 
     knobs: {name: [R] array, or the text of a choice}.
     """
 
     step: int
     knobs: dict[str, np.ndarray | str]
-    gauges: dict[str, np.ndarray]
+    observables: dict[str, np.ndarray]
 
     def knob(self, name: str) -> float | str:
         """The value of a knob that is the same for all replicas."""

@@ -259,7 +259,7 @@ def fisher_diagonal(system, weights: torch.Tensor, x: torch.Tensor, *, draws: in
 
 
 class LargestCurvature:
-    """Gauge of an `Experiment`: sharpness lambda_max [R] and the bound lambda_max_error [R] of what Lanczos left of it.
+    """Observable of an `Experiment`: sharpness lambda_max [R] and the bound lambda_max_error [R] of what Lanczos left of it.
 
     At each frame it starts from the vectors of the frame before, so each experiment has its own; at the first frame and
     every `check` frames it searches once more from a random start, lest it follow an eigenvalue that is no longer the

@@ -199,7 +199,7 @@ def _series(values, least: int) -> np.ndarray:
     if values.ndim == 0 or values.size == 0 or values.shape[-1] < least:
         raise ValueError(f"values of shape {values.shape} hold no series; allowed: [..., T] with T of {least} or more")
     if not np.isfinite(values).all():
-        raise ValueError("the series holds nan or inf: drop the frames before the gauge is full, and runs that diverged")
+        raise ValueError("the series holds nan or inf: drop the frames before the observable is full, and runs that diverged")
     return values
 
 

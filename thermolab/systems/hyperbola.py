@@ -42,7 +42,7 @@ class Hyperbola(Base):
     """
 
     name = "hyperbola"
-    gauges = ()
+    observables = ()
     choices: ClassVar = {"way": WAYS}
     n_parameters = 3
 
@@ -61,7 +61,7 @@ class Hyperbola(Base):
         return torch.nn.functional.pad(place, (0, 1))
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
-        """As in `System`, without gauges."""
+        """As in `System`, without observables."""
         eta, back = knobs["eta"].to(weights)[:, None], knobs["way"] == "backward"
         diverged = torch.full((len(weights),), -1, dtype=torch.int64, device=weights.device)
         for i in range(first_step, first_step + n):

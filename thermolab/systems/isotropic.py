@@ -20,7 +20,7 @@ import torch
 from thermolab.systems import kernels, random, updates
 from thermolab.systems.codes import protocol_code
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
-from thermolab.systems.system import GAUGES, CompiledOrTensor
+from thermolab.systems.system import OBSERVABLES, CompiledOrTensor
 from thermolab.systems.updates import PROTOCOLS
 
 
@@ -57,20 +57,22 @@ class IsotropicNoise(CompiledOrTensor):
         return random.directions(seed, streams, self.n_parameters)
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
-        """As in `System`. Gauges before each step: U = 1 + μ·w/|w|, r2 = |w|², p = pressure, g2 = |g|² at |w| = 1."""
+        """As in `System`. Observables before each step: U = 1 + μ·w/|w|, r2 = |w|², p = pressure, g2 = |g|² at |w| = 1."""
         if self.choose_backend(weights) == "tensor":
             return self._advance_tensor(weights, first_step, n, knobs, seed, streams, radius)
         eta, lam, sigma = (np.ascontiguousarray(knobs[k].numpy(), np.float32) for k in ("eta", "lam", "sigma"))
         rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
         span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
         kernels.advance_isotropic(weights.numpy(), sigma, self.amplitude.astype(np.float32), span, rates, found)
-        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, found.sums, strict=True)}, torch.from_numpy(found.diverged)
+        return {k: torch.from_numpy(s / n) for k, s in zip(OBSERVABLES, found.sums, strict=True)}, torch.from_numpy(
+            found.diverged
+        )
 
     def _advance_tensor(self, weights, first_step, n, knobs, seed, streams, radius):
         device, dim, protocol = weights.device, self.n_parameters, knobs.get("protocol", self.protocol)
         amplitude = torch.as_tensor(self.amplitude, dtype=weights.dtype, device=device)
         eta, lam, sigma = (knobs[k].to(weights.dtype) for k in ("eta", "lam", "sigma"))
-        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=device) for k in GAUGES}
+        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=device)
         chunk = max(1, 2**20 // (len(weights) * dim))
         for begin in range(0, n, chunk):

@@ -17,7 +17,7 @@ from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
 from thermolab.systems.replicas import Replicas, plan
-from thermolab.systems.system import GAUGES, Base
+from thermolab.systems.system import OBSERVABLES, Base
 from thermolab.systems.updates import PROTOCOLS
 
 INDEX_BLOCK = 2**18  # batch indices drawn at once
@@ -111,12 +111,12 @@ class NetworkOnData(Base):
                 ]
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
-        """As in `System`. Gauges before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
+        """As in `System`. Observables before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
         if self.choose_backend(weights) == "compiled":
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
-        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in GAUGES}
+        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
         with torch.no_grad():
             r = torch.linalg.vector_norm(weights, dim=1)
@@ -141,7 +141,9 @@ class NetworkOnData(Base):
         chain, samples = Chain(*plan(self.replicas), squared), Samples(x, classes, targets, int(knobs["batch_size"]))
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
             compiled_mlp.advance_chain(weights.numpy(), chain, samples, span, rates, found)
-        return {k: torch.from_numpy(s / n) for k, s in zip(GAUGES, found.sums, strict=True)}, torch.from_numpy(found.diverged)
+        return {k: torch.from_numpy(s / n) for k, s in zip(OBSERVABLES, found.sums, strict=True)}, torch.from_numpy(
+            found.diverged
+        )
 
     def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
         """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""

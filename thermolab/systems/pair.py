@@ -21,7 +21,7 @@ class Pair(Base):
     """
 
     name = "pair"
-    gauges = ("U", "U_a", "U_b")
+    observables = ("U", "U_a", "U_b")
     has_batches = True
     divergence_hint = "a larger batch"
 
@@ -55,7 +55,7 @@ class Pair(Base):
         return torch.cat(own, 1)
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
-        """As in `System`. Gauges before each step: losses U_a of A, U_b of B and their mean U. One lost network is divergence."""
+        """As in `System`. Before each step: losses U_a of A, U_b of B and their mean U. One lost network is divergence."""
         self.nets[0].data.follow(lambda knobs: number(knobs, "noise") * self.profile, knobs, "noise")
         losses, diverged = [], []
         for i, (net, part) in enumerate(zip(self.nets, self.parts(weights), strict=True)):

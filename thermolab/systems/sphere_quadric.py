@@ -22,7 +22,7 @@ from thermolab.systems import random, updates
 from thermolab.systems.codes import ProtocolCode, protocol_code
 from thermolab.systems.jit import cached_njit
 from thermolab.systems.kernels import DIVERGED
-from thermolab.systems.system import GAUGES, CompiledOrTensor
+from thermolab.systems.system import OBSERVABLES, CompiledOrTensor
 from thermolab.systems.updates import PROTOCOLS
 
 CHUNK = 2**20  # batch indices drawn at a time
@@ -66,12 +66,12 @@ class QuadricPoints(CompiledOrTensor):
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
         """As in `System`.
 
-        Gauges before each step: U = L(w), the loss over all points, r2 = |w|², p = pressure, g2 = |g|² of the batch at |w| = 1.
+        Before each step: U = L(w), the loss over all points, r2 = |w|², p = pressure, g2 = |g|² of the batch at |w| = 1.
         """
         take = _steps if self.choose_backend(weights) == "compiled" else self._plain_steps
         protocol = knobs.get("protocol", self.protocol)
         eta, lam = (knobs[k].to(weights.dtype) for k in ("eta", "lam"))
-        totals = torch.zeros(len(GAUGES), len(weights), dtype=torch.float64, device=weights.device)
+        totals = torch.zeros(len(OBSERVABLES), len(weights), dtype=torch.float64, device=weights.device)
         diverged = torch.full((len(weights),), -1, dtype=torch.int64, device=weights.device)
         chunk = max(1, CHUNK // (len(weights) * self.batch))
         for begin in range(first_step, first_step + n, chunk):
@@ -81,7 +81,7 @@ class QuadricPoints(CompiledOrTensor):
             if take is _steps:
                 tensors = [t.contiguous().numpy() for t in tensors]
             take(*tensors, protocol_code(protocol), begin)
-        return dict(zip(GAUGES, totals / n, strict=True)), diverged
+        return dict(zip(OBSERVABLES, totals / n, strict=True)), diverged
 
     def _plain_steps(self, w, directions, picks, eta, lam, radius, totals, diverged, protocol, first_step):
         directions = directions.to(w.dtype)

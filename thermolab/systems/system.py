@@ -8,13 +8,13 @@ from typing import ClassVar, Protocol
 
 import torch
 
-GAUGES = ("U", "r2", "p", "g2")  # of most systems: energy, |w|², pressure, and |g|² at |w| = 1
+OBSERVABLES = ("U", "r2", "p", "g2")  # of most systems: energy, |w|², pressure, and |g|² at |w| = 1
 
 
 class System(Protocol):
     """R replicas of something with P weights, which a step moves; R is known to the weights [R, P] alone.
 
-    name: what logs call it. n_parameters: P. gauges: the names of the means that `advance` returns.
+    name: what logs call it. n_parameters: P. observables: the names of the means that `advance` returns.
     knobs: {name: default} of all that can be turned beside eta and lam; a text is one of `choices` {name: allowed texts}.
     limits: {name: (low, high)} of knobs that are bound by low <= knob < high, and not by 0 <= knob as all others.
     has_batches: whether a step learns from a batch, the size of which is then the knob batch_size.
@@ -24,7 +24,7 @@ class System(Protocol):
 
     name: str
     n_parameters: int
-    gauges: tuple[str, ...]
+    observables: tuple[str, ...]
     knobs: Mapping[str, float | str]
     choices: Mapping[str, tuple[str, ...]]
     limits: Mapping[str, tuple[float, float]]
@@ -51,7 +51,7 @@ class System(Protocol):
 
         weights [R, P] and memory {name: [R, P]} change; knobs {name: [R] float64, or a text}, batch_size one whole number;
         streams [R] int64, which with seed and step make all random numbers; radius [R] of the fixed sphere.
-        Returns the means over the steps of each gauge, {name: [R] float64}, and the step [R] int64 by which a replica first
+        Returns the means over the steps of each observable, {name: [R] float64}, and the step [R] int64 by which a replica first
         diverged, -1 where none did. A replica's weights depend to the bit neither on the others nor on how a run is cut.
         """
 
@@ -59,7 +59,7 @@ class System(Protocol):
 class Base:
     """A system without batches, choices, memory or data, computed in one way: the defaults of `System`."""
 
-    gauges: tuple[str, ...] = GAUGES
+    observables: tuple[str, ...] = OBSERVABLES
     choices: ClassVar[Mapping] = MappingProxyType({})
     limits: Mapping[str, tuple[float, float]] = MappingProxyType({})
     has_batches = False

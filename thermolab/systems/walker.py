@@ -17,7 +17,7 @@ import torch
 
 from thermolab.systems import random, updates
 from thermolab.systems.kernels import DIVERGED
-from thermolab.systems.system import GAUGES, Base
+from thermolab.systems.system import OBSERVABLES, Base
 
 GRAIN = 2**31  # values of a uniform random number, from which the normal ones are made
 CHUNK = 2**20  # random numbers drawn at a time
@@ -40,7 +40,7 @@ class ScaleInvariantWalker(Base):
     """
 
     name = "scale-invariant walker"
-    gauges = (*GAUGES, "push")
+    observables = (*OBSERVABLES, "push")
     divergence_hint = "a smaller sigma"
 
     def __init__(self, dim: int = 2):
@@ -58,9 +58,9 @@ class ScaleInvariantWalker(Base):
         return random.directions(seed, streams, self.n_parameters, torch.float64)
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
-        """As in `System`. Gauges before each step: U = E|f − y|², exact, r2 = |w|², p = λ, g2 = |g|² |w|² and push = |g|²."""
+        """As in `System`. Before each step: U = E|f − y|², exact, r2 = |w|², p = λ, g2 = |g|² |w|² and push = |g|²."""
         eta, lam, sigma = (knobs[k].to(weights.dtype) for k in ("eta", "lam", "sigma"))
-        totals = torch.zeros(len(self.gauges), len(weights), dtype=torch.float64, device=weights.device)
+        totals = torch.zeros(len(self.observables), len(weights), dtype=torch.float64, device=weights.device)
         diverged = torch.full((len(weights),), -1, dtype=torch.int64, device=weights.device)
         dim, chunk = self.n_parameters, max(1, CHUNK // (len(weights) * (self.n_parameters + 1)))
         for begin in range(first_step, first_step + n, chunk):
@@ -76,7 +76,7 @@ class ScaleInvariantWalker(Base):
                 updates.update("lr", weights, g / r2.sqrt()[:, None], eta, lam, radius)
                 bad = ~(r2 < DIVERGED)
                 diverged[bad & (diverged < 0)] = begin + i + 1
-        return dict(zip(self.gauges, totals / n, strict=True)), diverged
+        return dict(zip(self.observables, totals / n, strict=True)), diverged
 
 
 def normals(seed: int, streams: torch.Tensor, first_step: int, n: int, count: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.scenario import Gauge, Knob, Scenario
+from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.lab.live.driver import Listener
 from thermolab.lab.live.views import Arm
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC
@@ -20,9 +20,9 @@ PATIENCE = 10.0  # seconds that anything may take on a busy machine
 
 
 class Clock(Base):
-    """Weights add up η; gauge U is the mean step. slices: [(first step, n)]; hook(first step, n) is called in each."""
+    """Weights add up η; observable U is the mean step. slices: [(first step, n)]; hook(first step, n) is called in each."""
 
-    name, gauges, n_parameters = "clock", ("U",), 2
+    name, observables, n_parameters = "clock", ("U",), 2
 
     def __init__(self, seconds=0.0, hook=lambda first, n: None):
         self.seconds, self.hook, self.knobs, self.slices = seconds, hook, {}, []
@@ -54,7 +54,7 @@ def clock(seconds=0.0, hook=lambda first, n: None, **more):
     settings = {"eta": Knob("learning rate η", 1e-3, 10.0), "lam": Knob("weight decay λ", 1e-3, 1.0, zero=True)}
     settings["width"] = Knob("width W", 1, 64, "whole")
     defaults = {"eta": 0.5, "lam": 0.1, "width": 2}
-    return Scenario("clock", build, settings, defaults, **{"gauges": {"U": Gauge("energy U")}} | more)
+    return Scenario("clock", build, settings, defaults, **{"observables": {"U": Observable("energy U")}} | more)
 
 
 def arm(scenario=None, label="clock", **settings):

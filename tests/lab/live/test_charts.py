@@ -3,17 +3,22 @@
 import numpy as np
 import pytest
 
-from thermolab.engine.scenario import Gauge
+from thermolab.engine.scenario import Observable
 from thermolab.lab.live.charts import LiveChart
 from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Scatter, Trajectory
 
-GAUGES = {"U": Gauge("energy U (loss)"), "r": Gauge("radius r", log=True), "v": Gauge("height v"), "m": Gauge("matrix")}
+OBSERVABLES = {
+    "U": Observable("energy U (loss)"),
+    "r": Observable("radius r", log=True),
+    "v": Observable("height v"),
+    "m": Observable("matrix"),
+}
 
 
 @pytest.fixture
 def board(live):
     def make(*readings, **more):
-        arms = [live.arm(live.clock(gauges=GAUGES), label) for label in ("one", "two")[: len(readings)]]
+        arms = [live.arm(live.clock(observables=OBSERVABLES), label) for label in ("one", "two")[: len(readings)]]
         return Board(arms, list(readings), **more)
 
     return make
@@ -76,7 +81,7 @@ def test_series_differ_by_more_than_colour(board, run):
     assert found["one", "theory"].line_style != found["two", "theory"].line_style
 
 
-def test_a_logarithmic_gauge_has_a_logarithmic_axis(board, run):
+def test_a_logarithmic_observable_has_a_logarithmic_axis(board, run):
     chart = drawn(Lines("r"), board(run(3)))
     assert type(chart._scales["y"]).__name__ == "LogScale"
     assert chart._scales["y"].min > 0

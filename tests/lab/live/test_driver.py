@@ -220,7 +220,7 @@ def test_pause_in_the_middle_of_a_frame_gives_a_frame_where_it_stopped(live):
     before, last = asyncio.run(play())
     assert [f.step for f in last] == stopped * 2 == [run.state.step for run in driver.runs]
     assert 0 < stopped[0] - before[0].step < driver._every
-    assert last[0].gauges["U"][0] == pytest.approx((before[0].step + stopped[0] - 1) / 2)  # the mean since the frame before
+    assert last[0].observables["U"][0] == pytest.approx((before[0].step + stopped[0] - 1) / 2)  # the mean since the frame before
 
 
 def test_step_takes_exactly_one_step(live):

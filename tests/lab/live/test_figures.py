@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 
 from thermolab import plots
-from thermolab.engine.scenario import Gauge
+from thermolab.engine.scenario import Observable
 from thermolab.lab.live import figures
 from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Scatter, Trajectory
 
 pytestmark = pytest.mark.usefixtures("no_window")
-GAUGES = {"U": Gauge("energy U (loss)"), "r": Gauge("radius r", log=True), "v": Gauge("height v"), "m": Gauge("matrix")}
+OBSERVABLES = {
+    "U": Observable("energy U (loss)"),
+    "r": Observable("radius r", log=True),
+    "v": Observable("height v"),
+    "m": Observable("matrix"),
+}
 HEAT = HeatMap("m", rows=["a", "b"], columns=["x", "y"], limits=(-1.0, 5.0), x="column", y="row")
 
 
@@ -18,7 +23,7 @@ def draw(live):
     """draw(views, readings, …) -> the figure, as it will be shown."""
 
     def make(shown, *readings, **more):
-        arms = [live.arm(live.clock(gauges=GAUGES), label) for label in ("one", "two")[: len(readings)]]
+        arms = [live.arm(live.clock(observables=OBSERVABLES), label) for label in ("one", "two")[: len(readings)]]
         board = Board(arms, list(readings), **more)
         figure = figures.draw([chart for view in shown for chart in view.charts(board)], board)
         figure.canvas.draw()
@@ -62,7 +67,7 @@ def test_a_line_chart(draw, run):
     assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":" and len(set(line.get_xdata())) == 1] == [25]
 
 
-def test_axes_are_logarithmic_where_the_gauge_is(draw, run):
+def test_axes_are_logarithmic_where_the_observable_is(draw, run):
     figure = draw([Lines("r"), Scatter("U", "r")], run)
     assert [(ax.get_xscale(), ax.get_yscale()) for ax in figure.axes] == [("linear", "log"), ("linear", "log")]
 

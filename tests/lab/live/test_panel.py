@@ -19,7 +19,7 @@ import torch
 
 from thermolab import phenomena
 from thermolab.engine import recipe
-from thermolab.engine.scenario import Gauge, Knob
+from thermolab.engine.scenario import Knob, Observable
 from thermolab.lab import live as public
 from thermolab.lab import replay
 from thermolab.lab.live import echo as echo_module
@@ -87,7 +87,7 @@ def test_every_scale_has_its_control(live):
     def wide(*, kind, hidden, batch_size, **more):
         return build(**more)
 
-    scenario = type(scenario)("all", wide, knobs, defaults, scenario.gauges, lambda f, s: f.gauges, lambda f, s: {})
+    scenario = type(scenario)("all", wide, knobs, defaults, scenario.observables, lambda f, s: f.observables, lambda f, s: {})
     found = controls(Panel([live.arm(scenario)], [Lines("U")]))
     kinds = {"tl-eta": "FloatLogSlider", "tl-width": "IntSlider", "tl-lam": "FloatSlider", "tl-batch": "SelectionSlider",
              "tl-kind": "Dropdown"}  # fmt: skip
@@ -539,7 +539,7 @@ def test_the_twin_follows_the_script(front, monkeypatch):
     assert [r.knobs["eta"] for r in board.readings[0]][18:21] == [0.05, 0.05, 0.2]
     run = ISOTROPIC.start(seed=0, eta=0.05, dim=4, replicas=8)
     expected = list(run.follow([[40, {"eta": 0.2}]], 2, 60))[-1]
-    np.testing.assert_array_equal(board.readings[0][-1].values["U"], expected.gauges["U"])
+    np.testing.assert_array_equal(board.readings[0][-1].values["U"], expected.observables["U"])
 
 
 def test_a_script_that_stops_early_says_why(front):
@@ -557,7 +557,7 @@ def test_a_script_that_stops_before_its_first_frame_says_why_too(front):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"views": [Lines("warp")]}, "warp is no gauge of gas; allowed: "),
+        ({"views": [Lines("warp")]}, "warp is no observable of gas; allowed: "),
         ({"setup": someone(dim=2)}, "dim=2 is not allowed"),
         ({"events": [[5, {"warp": 1}]]}, "warp is no knob"),
     ],
@@ -653,9 +653,11 @@ def test_headless_there_are_no_widgets_and_no_bqplot(monkeypatch):
     assert done.stdout.splitlines() == ["HTML 1", "[]", "0"], done.stderr
 
 
-def test_a_knob_of_any_gauge_of_any_scenario_is_declared_once(live):
-    """Gauges that mean nothing as a mean are not in the read-out."""
-    scenario = live.clock(gauges={"U": Gauge("energy U"), "V": Gauge("V", mean=False)}, read=lambda f, s: {**f.gauges, "V": 1.0})
+def test_a_knob_of_any_observable_of_any_scenario_is_declared_once(live):
+    """Observables that mean nothing as a mean are not in the read-out."""
+    scenario = live.clock(
+        observables={"U": Observable("energy U"), "V": Observable("V", mean=False)}, read=lambda f, s: {**f.observables, "V": 1.0}
+    )
 
     async def play():
         async with shown(live, [live.arm(scenario)], [Lines("U")]) as (panel, *_):

@@ -8,21 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thermolab.engine.experiment import Frame
-from thermolab.engine.scenario import Gauge, Knob
+from thermolab.engine.scenario import Knob, Observable
 from thermolab.lab.live import views
 from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Reading, Scatter, Sphere, Trajectory, limits, ticks
 
-GAUGES = {"U": Gauge("energy U"), "r": Gauge("radius r", log=True), "m": Gauge("matrix")}
+OBSERVABLES = {"U": Observable("energy U"), "r": Observable("radius r", log=True), "m": Observable("matrix")}
 positive = st.floats(1e-12, 1e12)
 numbers = st.one_of(positive, positive.map(lambda x: -x), st.just(0.0))
 
 
 @pytest.fixture
 def board(live):
-    """board([readings], …, ghosts=…) with arms "one", "two", … that have the gauges U, r and m."""
+    """board([readings], …, ghosts=…) with arms "one", "two", … that have the observables U, r and m."""
 
     def make(*readings, **more):
-        arms = [live.arm(live.clock(gauges=GAUGES), label) for label in ("one", "two", "three")[: len(readings)]]
+        arms = [live.arm(live.clock(observables=OBSERVABLES), label) for label in ("one", "two", "three")[: len(readings)]]
         return Board(arms, list(readings), **more)
 
     return make
@@ -122,14 +122,14 @@ def test_ticks_of_a_logarithmic_axis(limits):
 # --- readings -----------------------------------------------------------------------------------------------------------
 def test_a_reading_is_the_mean_with_its_standard_error(live):
     def read(frame, settings):
-        return {**frame.gauges, "width": np.full(3, settings["width"]), "S": np.array(1.5), "S_error": np.array([0.1, 0.3])}
+        return {**frame.observables, "width": np.full(3, settings["width"]), "S": np.array(1.5), "S_error": np.array([0.1, 0.3])}
 
     def predict(frame, settings):
         return {"U": frame.knob("eta") * settings["width"]}
 
     arm = live.arm(live.clock(read=read, predict=predict), width=4)
-    gauges = {"U": np.array([1.0, 2.0, math.nan, 6.0]), "r": np.array([7.0]), "lost": np.array([math.nan, math.nan])}
-    frame = Frame(17, {"eta": np.full(4, 0.5), "protocol": "lr"}, gauges)
+    observables = {"U": np.array([1.0, 2.0, math.nan, 6.0]), "r": np.array([7.0]), "lost": np.array([math.nan, math.nan])}
+    frame = Frame(17, {"eta": np.full(4, 0.5), "protocol": "lr"}, observables)
     found = views.read(arm, frame)
     assert (found.step, found.knobs) == (17, {"eta": 0.5, "protocol": "lr"})
     assert found.means["U"] == pytest.approx((3.0, np.std([1, 2, 6], ddof=1) / math.sqrt(3)))
@@ -138,7 +138,7 @@ def test_a_reading_is_the_mean_with_its_standard_error(live):
     assert found.means["S"] == pytest.approx((1.5, 0.2))  # its own error, not that of the replicas
     assert found.means["width"] == (4.0, 0.0)
     assert found.theory == {"U": 2.0}
-    np.testing.assert_array_equal(found.values["U"], gauges["U"])
+    np.testing.assert_array_equal(found.values["U"], observables["U"])
 
 
 # --- goals --------------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_goals(reading, values, eta, reached):
     goal = Goal("U to 1", "U", 1.0, within=0.1, fixed=("eta",))
     readings = [reading(i, {"eta": h, "lam": i}, U=u) for i, (u, h) in enumerate(zip(values, eta, strict=True))]
     assert bool(goal.reached(readings, {"eta": 0.5, "lam": 99})) is reached
-    assert not Goal("r", "r", 1.0).reached(readings, {"eta": 0.5})  # a gauge that this arm lacks
+    assert not Goal("r", "r", 1.0).reached(readings, {"eta": 0.5})  # an observable that this arm lacks
 
 
 def test_how_many_readings_a_goal_needs(reading):
@@ -207,7 +207,7 @@ def test_markers_are_thinned_and_stay_the_same_ones(board, reading):
         before = set(marked[:-1])
 
 
-def test_the_band_of_a_logarithmic_gauge_stays_positive(board, reading):
+def test_the_band_of_a_logarithmic_observable_stays_positive(board, reading):
     found = points(Lines("r"), board([reading(10, r=[1.0, 3.0])]))
     np.testing.assert_allclose(found["one", "band"][1], [[0.2], [4.0]])
 
@@ -237,8 +237,8 @@ def test_a_board_without_readings_can_be_drawn(board):
             assert np.size(xy[0]) in (0, 2)
 
 
-def test_arms_with_gauges_of_their_own_share_a_board(live, reading):
-    other = live.arm(live.clock(gauges={"T": Gauge("temperature")}), "other")
+def test_arms_with_observables_of_their_own_share_a_board(live, reading):
+    other = live.arm(live.clock(observables={"T": Observable("temperature")}), "other")
     both = Board([live.arm(), other], [[reading(10, U=[1.0])], [reading(10, T=[2.0])]])
     both.ghosts = {"before": both.readings[0]}
     found = points(Lines("T"), both)
@@ -283,8 +283,8 @@ def test_a_heat_map_is_the_matrix_of_the_last_frame(board, reading):
     "view", [Lines("U", "warp"), Scatter("warp", "U"), Trajectory("U", "warp"),
              HeatMap("warp", rows="a", columns="b", limits=(0, 1), x="", y="")],
 )  # fmt: skip
-def test_an_unknown_gauge_is_one_line(board, view):
-    with pytest.raises(ValueError, match=r"^warp is no gauge of one, two; allowed: U, m, r$"):
+def test_an_unknown_observable_is_one_line(board, view):
+    with pytest.raises(ValueError, match=r"^warp is no observable of one, two; allowed: U, m, r$"):
         view.charts(board([], []))
 
 

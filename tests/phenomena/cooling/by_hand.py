@@ -24,7 +24,7 @@ def window(run, n, steps):
     for _ in range(n):
         run.advance(steps)
         path.append(run.state.weights)
-    return run.frame().gauges["U"], along_path(torch.stack(path)).value
+    return run.frame().observables["U"], along_path(torch.stack(path)).value
 
 
 def trained(steps=96, width=8, **settings):

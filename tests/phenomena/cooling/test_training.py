@@ -35,7 +35,7 @@ def test_training_is_the_run_of_a_plain_loop(mlp):
                 quarter = classifiers.evaluate(net.replicas, run.state.weights, held_out)[1]
                 np.testing.assert_allclose(arm["early"].sel(moment=0.25), quarter)
         now = arm.sel(time=epoch)
-        np.testing.assert_allclose(now["U"], run.frame().gauges["U"])
+        np.testing.assert_allclose(now["U"], run.frame().observables["U"])
         t, path = np.arange(16.0), np.array(path)
         rest = path - np.array([np.polyval(line, t) for line in np.polyfit(t, path, 1).T]).T
         moved = (rest**2).sum(0) > 1e-16

@@ -27,7 +27,7 @@ def run(scenario, protocol, events, every, steps, **settings):
 
 
 def late(readings, name):
-    """Mean and standard error of a gauge over readings: of the replicas' means, which are independent."""
+    """Mean and standard error of an observable over readings: of the replicas' means, which are independent."""
     values = np.array([r.values[name] for r in readings])
     each = values.reshape(len(readings), -1).mean(0)
     if each.size < 2:
@@ -173,7 +173,7 @@ def test_readings_of_the_network():
     settings = {"eta": 0.05, "lam": 0.1, "replicas": 2, "batch_size": 16}
     for protocol in ("elr", "lr", "sphere"):
         (reading,) = run(NETWORK, protocol, [], 20, 20, **settings)
-        assert set(NETWORK.gauges) <= set(reading.values)
+        assert set(NETWORK.observables) <= set(reading.values)
         rate = 0.05 / reading.values["r2"] if protocol == "lr" else 0.05
         np.testing.assert_allclose(reading.values["T"], rate * reading.values["trace"] / 2 / 575)
         assert np.isnan(reading.values["S"]).all()  # the window is not full
@@ -189,5 +189,5 @@ def test_every_scenario_of_the_table_reads_what_it_shows():
         settings = scenario.checked({"replicas": int(scenario.settings["replicas"].low)})
         frame = next(scenario.start(**settings).frames(2))
         reading = read(Arm("run", scenario, settings), frame)
-        assert set(scenario.gauges) <= set(reading.values)
-        assert set(reading.theory) <= set(scenario.gauges)
+        assert set(scenario.observables) <= set(reading.values)
+        assert set(reading.theory) <= set(scenario.observables)

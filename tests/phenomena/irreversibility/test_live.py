@@ -19,7 +19,7 @@ def test_what_is_read_of_the_landscape():
     run, (frame,) = frames(LANDSCAPE, [[1, {"way": "backward"}]], 2, 2, eta=0.05)
     x, y, time = run.state.weights[0].tolist()
     expected = {"x": x, "y": y, "U": (x * y - 1) ** 2, "Q": x**2 - y**2, "missed": np.hypot(x - 1.8, y + 0.6), "time": time}
-    assert {name: float(value[0]) for name, value in frame.gauges.items()} == pytest.approx(expected)
+    assert {name: float(value[0]) for name, value in frame.observables.items()} == pytest.approx(expected)
     assert expected["missed"] > 0.1
 
 
@@ -51,12 +51,12 @@ def test_the_law_stands_beside_the_walker():
     """Through a turn of η and the coming of weight decay, from a start far from the minimum."""
     events = [[1000, {"eta": 0.3}], [2000, {"lam": 2e-3}]]
     _, found = frames(WALKER, events, 250, 4000, replicas=64)
-    measured = np.array([f.gauges["r"].mean() for f in found])
+    measured = np.array([f.observables["r"].mean() for f in found])
     theory = np.array([WALKER.predict(f, {})["r"] for f in found])
     np.testing.assert_allclose(measured[3:], theory[3:], rtol=0.1)
     assert theory[7] > 1.8 * theory[0]
     assert theory[-1] < 0.9 * theory[7]
-    np.testing.assert_allclose([f.gauges["U"].mean() for f in found[4:]], 0.25, rtol=0.1)
+    np.testing.assert_allclose([f.observables["U"].mean() for f in found[4:]], 0.25, rtol=0.1)
 
 
 def test_the_circle_is_that_of_the_law():
@@ -85,8 +85,8 @@ def test_what_a_panel_needs(scenario):
     assert set(scenario.defaults) == set(scenario.settings)
     settings = scenario.checked({"replicas": 1})
     reading = read(Arm("run", scenario, settings), next(scenario.start(**settings).frames(2)))
-    assert set(scenario.gauges) <= set(reading.values)
-    assert set(reading.theory) <= set(scenario.gauges)
+    assert set(scenario.observables) <= set(reading.values)
+    assert set(reading.theory) <= set(scenario.observables)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_weight_decay_holds_them_where_theory_says():
 def test_theory_follows_the_knobs():
     settings = NETWORK.checked({})
     frame = next(NETWORK.start(seed=1, **settings).frames(5))
-    now = {k: frame.gauges[k].mean() for k in ("g2_in", "in2", "out2")}
+    now = {k: frame.observables[k].mean() for k in ("g2_in", "in2", "out2")}
     decayed = dataclasses.replace(frame, knobs=frame.knobs | {"lam": np.array([0.1])})
     shift = theory.decay_shift(0.02, 0.1) * (now["in2"] - now["out2"])
     assert NETWORK.predict(frame, settings) == {"log_ratio": 0.0}

@@ -38,7 +38,7 @@ def test_the_map_is_that_of_the_features(settings):
     features.append(known.expand(2, *known.shape))
     expected = alignment.layer_cka(features, features)
     frame = run.frame()
-    np.testing.assert_allclose(frame.gauges["map"], expected, atol=1e-6)
+    np.testing.assert_allclose(frame.observables["map"], expected, atol=1e-6)
     found, a = PAIR.read(frame, settings), settings["depth_a"] - 1
     np.testing.assert_allclose(found["map"], expected.mean(0), atol=1e-6)
     np.testing.assert_allclose(found["cka"], [e[:a, a:-1].min() for e in expected], atol=1e-6)

@@ -56,7 +56,7 @@ def test_a_convnet_reads_the_run():
     w = net.start(torch.arange(6), 7)
     run = Experiment(net, eta=[0.05] * 3 + [0.2] * 3, batch_size=32, seed=7, weights=w / w.norm(dim=1, keepdim=True))
     for k, frame in zip(range(3), run.frames(4, until=12), strict=True):
-        np.testing.assert_allclose(found["U"][:, k], frame.gauges["U"].reshape(2, 3), rtol=1e-5)
+        np.testing.assert_allclose(found["U"][:, k], frame.observables["U"].reshape(2, 3), rtol=1e-5)
 
 
 def made(narrow, wide, redrawn):

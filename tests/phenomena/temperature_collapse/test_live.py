@@ -19,9 +19,9 @@ def readings(events, every, steps, **settings):
 
 def test_frames_of_the_live_network():
     experiment, _, found = readings([[60, {"eta": 0.25}]], 2, 100, eta=0.5, width=6, batch_size=16, replicas=2)
-    assert set(NETWORK.gauges) == {"U", "T", "snr", "S"}
+    assert set(NETWORK.observables) == {"U", "T", "snr", "S"}
     for reading in found:
-        assert set(NETWORK.gauges) <= set(reading.values)
+        assert set(NETWORK.observables) <= set(reading.values)
         rate = 0.5 if reading.step <= 60 else 0.25
         np.testing.assert_allclose(reading.values["T"], rate * reading.values["trace"] / 2 / (64 * 6 + 36 - 1), rtol=1e-6)
         assert np.isfinite([reading.values[k] for k in ("U", "T", "snr")]).all()
@@ -56,7 +56,7 @@ def test_the_log_of_the_live_network_replays_to_the_bit():
     assert torch.equal(again.state.weights, experiment.state.weights)
     assert [f.step for f in frames] == [r.step for r in found]
     for frame, reading in zip(frames, found, strict=True):
-        np.testing.assert_array_equal(frame.gauges["U"], reading.values["U"])
+        np.testing.assert_array_equal(frame.observables["U"], reading.values["U"])
     assert NETWORK.log(again, settings)["weights"] == log["weights"]
     other, rest = NETWORK.replay({**log, "events": [e for e in log["events"] if e[0] != 9]})
     list(rest)

@@ -51,10 +51,10 @@ def test_a_stationary_state_is_a_mean_over_its_window(still):
     run.advance(40)
     run.frame()
     frames = list(run.frames(4, until=120))
-    energy = np.array([f.gauges["U"] for f in frames])
+    energy = np.array([f.observables["U"] for f in frames])
     found = still.sel(seed=1)
     np.testing.assert_allclose(found["U"], energy.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found["g2"], np.mean([f.gauges["g2"] for f in frames], 0), rtol=1e-6)
+    np.testing.assert_allclose(found["g2"], np.mean([f.observables["g2"] for f in frames], 0), rtol=1e-6)
     np.testing.assert_allclose(found["drift"], np.log(energy[10:].sum(0) / energy[:10].sum(0)), rtol=1e-6, atol=1e-9)
 
 

@@ -37,7 +37,7 @@ def test_training_reads_the_run(run):
             path.append(again.state.weights.numpy().copy())
             if len(path) == 5:
                 break
-        np.testing.assert_allclose(seed["U"][:, k], np.mean([f.gauges["U"] for f in frames], 0), rtol=1e-6)
+        np.testing.assert_allclose(seed["U"][:, k], np.mean([f.observables["U"] for f in frames], 0), rtol=1e-6)
         entropies = [graph_entropy(p).value for p in np.stack(path, 1)]
         np.testing.assert_allclose(seed["S"][:, k], entropies, rtol=1e-6)
     assert again.state.step == run["time"][-1]

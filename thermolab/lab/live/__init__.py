@@ -52,7 +52,7 @@ async def panel(
     "off") are used. events: [[step, {knob: value}], …], the script of the static twin of `steps` steps; alt: its text for
     those who do not see it. goals: what the student is to reach. ghosts: {label: `await record(…)`}. speed: steps per
     second, at most (1, 10, … 10_000 or inf).
-    Raises ValueError, one line, for a setting, a value or a gauge that is not there.
+    Raises ValueError, one line, for a setting, a value or an observable that is not there.
     """
     arms = [Arm(label, scenario, scenario.checked(settings)) for label, (scenario, settings) in experiments.items()]
     marks, visible = _marks(arms, events), front_end(setup.live)

@@ -17,7 +17,7 @@ def _number(value: float) -> str:
 
 
 def readout(board: Board, present: Sequence[Mapping], speed: float) -> str:
-    """Step, knobs and gauges as text, for people and for programs: name=value. present: the settings of each arm."""
+    """Step, knobs and observables as text, for people and for programs: name=value. present: the settings of each arm."""
     rows = []
     for arm, settings, readings in zip(board.arms, present, board.readings, strict=True):
         if not readings:
@@ -28,12 +28,16 @@ def readout(board: Board, present: Sequence[Mapping], speed: float) -> str:
         knobs = " ".join(f"{k}={v if isinstance(v, str) else _number(v)}" for k, v in values)
         head = f"<b>{escape(arm.label)}</b> " if len(board.arms) > 1 else ""
         rate = f" ({speed:,.0f} steps/s)" if math.isfinite(speed) else ""
-        cells = "".join(_gauge(name, now) for name, gauge in arm.scenario.gauges.items() if gauge.mean and name in now.means)
+        cells = "".join(
+            _observable(name, now)
+            for name, observable in arm.scenario.observables.items()
+            if observable.mean and name in now.means
+        )
         rows.append(f"<div>{head}step={now.step} {escape(knobs)}{rate}</div><div>{cells}</div>")
     return f'<div style="line-height: 1.5; font-variant-numeric: tabular-nums">{"".join(rows)}</div>'
 
 
-def _gauge(name: str, now: Reading) -> str:
+def _observable(name: str, now: Reading) -> str:
     mean, error = now.means[name]
     known = math.isfinite(error) and error > 1e-6 * abs(mean)  # less is rounding: a knob, not a measurement
     spread = f" ± {_number(error)}" if known else ""

@@ -70,10 +70,10 @@ def knobs_of(arm: Arm, frame: Frame) -> dict[str, float | str]:
 
 @dataclass(frozen=True)
 class Goal:
-    """Something to reach: `gauge` within `within` (relative) of `target`, with the knobs `fixed` where they were at the start."""
+    """Something to reach: `observable` within `within` (relative) of `target`, the knobs `fixed` where they were at the start."""
 
     text: str
-    gauge: str
+    observable: str
     target: float
     within: float = 0.1
     fixed: tuple[str, ...] = ()
@@ -81,10 +81,10 @@ class Goal:
     def reached(self, readings: Sequence[Reading], start: Mapping[str, object], least: int = 20) -> bool:
         """Whether it stays there: both halves of the last `least` readings, all taken with the fixed knobs as they were."""
         last = list(readings)[-least:]
-        if len(last) < least or self.gauge not in last[-1].means:
+        if len(last) < least or self.observable not in last[-1].means:
             return False
         held = all(r.knobs[k] == start[k] for r in last for k in self.fixed)
-        halves = [np.mean([r.means[self.gauge][0] for r in half]) for half in (last[: least // 2], last[least // 2 :])]
+        halves = [np.mean([r.means[self.observable][0] for r in half]) for half in (last[: least // 2], last[least // 2 :])]
         return held and all(abs(mean - self.target) <= self.within * abs(self.target) for mean in halves)
 
 
@@ -92,7 +92,7 @@ class Goal:
 class Board:
     """All that views draw from.
 
-    readings: for each arm, in order of steps. ghosts: {label: readings of a recorded run}. guesses: {gauge: the student's
+    readings: for each arm, in order of steps. ghosts: {label: readings of a recorded run}. guesses: {observable: the student's
     number}. marks: [(step, text)] where a knob was turned.
     """
 
@@ -165,37 +165,37 @@ Curve = Callable[[Board], tuple[np.ndarray, np.ndarray]]
 
 
 def _shared(arms: Sequence[Arm], name: str):
-    """The declared gauge of this name, from the first arm that has it."""
+    """The declared observable of this name, from the first arm that has it."""
     for arm in arms:
-        if name in arm.scenario.gauges:
-            return arm.scenario.gauges[name]
-    known = sorted({g for arm in arms for g in arm.scenario.gauges})
-    raise ValueError(f"{name} is no gauge of {', '.join(a.label for a in arms)}; allowed: {', '.join(known)}")
+        if name in arm.scenario.observables:
+            return arm.scenario.observables[name]
+    known = sorted({g for arm in arms for g in arm.scenario.observables})
+    raise ValueError(f"{name} is no observable of {', '.join(a.label for a in arms)}; allowed: {', '.join(known)}")
 
 
 def _plane(x: str, y: str, board: Board, series: Sequence[Series], points: Callable[[Board], list], kind: str) -> Chart:
-    """A chart of one gauge against another."""
-    axes = [Axis(gauge.label, gauge.log) for gauge in (_shared(board.arms, name) for name in (x, y))]
+    """A chart of one observable against another."""
+    axes = [Axis(observable.label, observable.log) for observable in (_shared(board.arms, name) for name in (x, y))]
     return Chart(f"{x}-{y}", *axes, tuple(series), points, kind)
 
 
 class Lines:
-    """Gauges against steps, one chart each: measurement with its band, theory, goals, ghosts and the student's prediction."""
+    """Observables against steps, a chart each: measurement with its band, theory, goals, ghosts and the student's prediction."""
 
     def __init__(self, *names: str):
         self.names = names
 
     def charts(self, board: Board) -> list[Chart]:
-        """One chart for each gauge."""
+        """One chart for each observable."""
         return [self._chart(name, board) for name in self.names]
 
     def _chart(self, name: str, board: Board) -> Chart:
-        gauge = _shared(board.arms, name)
+        observable = _shared(board.arms, name)
         series = []
         for i, arm in enumerate(board.arms):
             series += [Series(arm.label, role, i) for role in ("band", "measured", "theory")]
         series += [Series(label, "ghost", i) for i, label in enumerate(board.ghosts)]
-        series += [Series(goal.text, "goal") for goal in board.goals if goal.gauge == name]
+        series += [Series(goal.text, "goal") for goal in board.goals if goal.observable == name]
         series += [Series("your prediction", "guess"), Series("knob", "mark")]
 
         def points(board: Board) -> list:
@@ -207,20 +207,20 @@ class Lines:
                 some = board.some(readings)
                 at, mean, error = x[some], mean[some], error[some]
                 there, known, low = np.isfinite(mean), np.isfinite(mean + error), mean - 2 * error
-                if gauge.log:
+                if observable.log:
                     low = np.where(low > 0, low, mean / 10)
                 band = np.stack([low, mean + 2 * error])
                 out += [(at[known], band[:, known]), (at[there], mean[there]), corners(x, theory, across)]
             for readings in board.ghosts.values():
                 x = np.array([r.step for r in readings], float)
                 out.append((x, np.array([r.means.get(name, (math.nan,))[0] for r in readings])))
-            out += [(across, np.full(2, goal.target)) for goal in board.goals if goal.gauge == name]
+            out += [(across, np.full(2, goal.target)) for goal in board.goals if goal.observable == name]
             out.append((across, np.full(2, board.guesses.get(name, math.nan))))
             first = min((readings[0].step for readings in board.readings if readings), default=0)
             out.append((np.array([step for step in board.turns if step >= first], float), np.zeros(0)))
             return out
 
-        return Chart(name, Axis("step"), Axis(gauge.label, gauge.log), tuple(series), points)
+        return Chart(name, Axis("step"), Axis(observable.label, observable.log), tuple(series), points)
 
 
 def corners(x: np.ndarray, y: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -240,9 +240,9 @@ def corners(x: np.ndarray, y: np.ndarray, across: np.ndarray) -> tuple[np.ndarra
 
 
 class Scatter:
-    """Two gauges against each other in the last frame, a point each: replicas, neurons. curve(board) -> (x, y): theory behind it.
+    """Two observables against each other in the last frame, a point each: replicas, neurons. curve(board) -> (x, y): theory.
 
-    x, y: names of gauges; equal: one scale on both axes, about the origin.
+    x, y: names of observables; equal: one scale on both axes, about the origin.
     """
 
     def __init__(self, x: str, y: str, *, equal: bool = False, curve: Curve | None = None):
@@ -264,7 +264,7 @@ class Scatter:
 
 
 class Trajectory:
-    """The path of two gauges in their plane, its last point marked. curve(board) -> (x, y): theory behind it."""
+    """The path of two observables in their plane, its last point marked. curve(board) -> (x, y): theory behind it."""
 
     def __init__(self, x: str, y: str, *, curve: Curve | None = None):
         self.x, self.y, self.curve = x, y, curve
@@ -288,7 +288,7 @@ class Trajectory:
 class Sphere:
     """The unit sphere with the path of the first replica and the last places of all, to be turned by hand.
 
-    x, y, z: names of gauges; azimuth, elevation: names of the settings, knobs of the view in degrees, that turn it.
+    x, y, z: names of observables; azimuth, elevation: names of the settings, knobs of the view in degrees, that turn it.
     What lies behind is left out, so that the eye sees which way the sphere is round.
     """
 
@@ -331,7 +331,7 @@ class Sphere:
 
 
 class HeatMap:
-    """A gauge that is a matrix [rows, columns], in the last frame of the first experiment."""
+    """An observable that is a matrix [rows, columns], in the last frame of the first experiment."""
 
     def __init__(self, name: str, *, rows: Sequence[str], columns: Sequence[str], limits: tuple[float, float], x: str, y: str):
         self.name, self.rows, self.columns, self.limits, self.x, self.y = name, rows, columns, limits, x, y

@@ -84,7 +84,7 @@ def three_schedules(
         rates.append(ETA * cosine_after(starts, w, windows))
         run.set(eta=rates[-1])
         entropy.append(window(run, which=last))
-        energy.append(run.frame().gauges["U"])
+        energy.append(run.frame().observables["U"])
         begins = (starts[last] == windows) & passed(np.stack(entropy, -1), level)
         starts[last] = np.where(begins, w + 1, starts[last])
     low, travelled = np.stack(energy) < np.log(10) / 2, STEPS * np.cumsum(rates, 0)

@@ -34,9 +34,9 @@ def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
 def _entropy(change: dict, seed: int) -> float:
     """S of two nets in the second half of the 400 steps after a turn of a knob at step 600."""
     run = live.IMAGES.start(seed=seed, eta=ETA, batch_size=BATCH_SIZE, replicas=2)
-    run.gauges = {"S": run.gauges["S"]}
+    run.observables = {"S": run.observables["S"]}
     frames = list(run.drive([[600, change]], range(800, 1001, 50), 1000))
-    return float(np.mean([f.gauges["S"] for f in frames]))
+    return float(np.mean([f.observables["S"] for f in frames]))
 
 
 def check_growth(factor: float | None) -> Feedback:

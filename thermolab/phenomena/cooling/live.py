@@ -21,7 +21,7 @@ from scipy import integrate
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.scenario import Gauge, Knob, Scenario
+from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.instruments.curvature import LargestCurvature
 from thermolab.instruments.spread import along_path
 from thermolab.phenomena.cooling import classifiers
@@ -97,11 +97,11 @@ def _build(*, seed, device, eta, lam, batch_size, width, difficulty, label_noise
         "validation": lambda *at: _validation(*at, data=held_out),
         "lambda_max": LargestCurvature(samples=SAMPLES),
     }
-    return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, replicas=replicas, seed=seed, device=device, gauges=read)
+    return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, replicas=replicas, seed=seed, device=device, observables=read)
 
 
 def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
-    eta, noise = frame.knob("eta"), frame.gauges.get("log_noise")
+    eta, noise = frame.knob("eta"), frame.observables.get("log_noise")
     found = {"lambda_max": 2 / eta}
     if noise is not None and np.isfinite(noise).all():
         found["S"] = free_spread(float(np.mean(noise)), eta, int(frame.knob("batch_size")))
@@ -129,11 +129,11 @@ IMAGES = Scenario(
         "label_noise": 0.1,
         "replicas": 1,
     },
-    gauges={
-        "U": Gauge("energy U (training loss)", log=True),
-        "U_val": Gauge("validation loss", log=True),
-        "S": Gauge("entropy S (nats/weight)"),
-        "lambda_max": Gauge("sharpness λ_max", log=True),
+    observables={
+        "U": Observable("energy U (training loss)", log=True),
+        "U_val": Observable("validation loss", log=True),
+        "S": Observable("entropy S (nats/weight)"),
+        "lambda_max": Observable("sharpness λ_max", log=True),
     },
     predict=_predict,
 )

@@ -70,7 +70,7 @@ def plateau(
     streams = np.arange(replicas) + replicas * redrawn  # null runs are others than those they judge
     run = begin(scale, streams, difficulty, redrawn=redrawn, seed=seed, device=device)
     for _ in range(windows):
-        row = {"S": window(run), "U": run.frame().gauges["U"]}
+        row = {"S": window(run), "U": run.frame().observables["U"]}
         held_out = classifiers.evaluate(run.system.replicas, run.state.weights, classifiers.images(difficulty)[1])[0]
         rows.append(row | {"U_validation": held_out})
     series = {name: np.stack([row[name] for row in rows], -1) for name in rows[0]}

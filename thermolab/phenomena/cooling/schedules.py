@@ -134,7 +134,7 @@ def windows(run: Experiment, events, at, until: int, held_out) -> list[dict]:
     rows, path, energy = [], [], []
     for frame in run.drive(events, at, until):
         path.append(run.state.weights)
-        energy.append(frame.gauges["U"])
+        energy.append(frame.observables["U"])
         if len(path) == SNAPSHOTS:
             loss, right = classifiers.evaluate(run.system.replicas, run.state.weights, held_out)
             # one replica after the other: their paths together would not fit into the cache

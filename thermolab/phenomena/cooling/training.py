@@ -96,7 +96,7 @@ def training(
             path.append(run.state.weights)
             if epoch == 1 and k < SNAPSHOTS and k % (SNAPSHOTS // MOMENTS) == 0:
                 early.append(known())
-        rows.append({"U": run.frame().gauges["U"], "S_path": np.asarray(spread.along_path(torch.stack(path)).value)})
+        rows.append({"U": run.frame().observables["U"], "S_path": np.asarray(spread.along_path(torch.stack(path)).value)})
         _look(rows[-1], run, held_out, curved=epoch % fisher_every == 0)
     found = {k: (("lam", "time", "seed"), [[row[k] for row in rows]]) for k in COLUMNS}
     found["early"] = (("lam", "moment", "seed"), [early])

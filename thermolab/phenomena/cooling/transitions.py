@@ -157,7 +157,7 @@ def curvature(
         raise ValueError(f"points={points} are too few; allowed: baseline + 2 = {baseline + 2} or more")
     arm = arms[0]
     streams = np.arange(replicas) + replicas * (arm in ("redrawn", "steady"))  # null runs are others than those they judge
-    more = {"batch_size": BATCH, "seed": seed, "device": device, "gauges": {"curvature": LargestCurvature(samples, 1e-2)}}
+    more = {"batch_size": BATCH, "seed": seed, "device": device, "observables": {"curvature": LargestCurvature(samples, 1e-2)}}
     if arm in plateau.ARMS:
         run = plateau.begin(plateau.TINY, streams, difficulty, redrawn=arm == "redrawn", **more)
         events, every = [], 2 * plateau.STEPS
@@ -170,7 +170,7 @@ def curvature(
         change = {"eta": ETA * ratio} if arm == "drop" else {}
         events = [[run.state.step + baseline * every, change]]
     frames = list(run.follow(events, every, run.state.step + points * every))
-    data = {k: (("arm", "point", "replica"), [[f.gauges[k] for f in frames]]) for k in ("lambda_max", "U")}
+    data = {k: (("arm", "point", "replica"), [[f.observables[k] for f in frames]]) for k in ("lambda_max", "U")}
     return xr.Dataset(data, {"arm": list(arms)}, {"baseline": baseline})
 
 

@@ -152,7 +152,7 @@ def _window(run: Experiment, side: np.ndarray, snapshots: int, burn_in: int, spa
     samples, sums = [], {}
     for frame in run.frames(spacing, until=burn_in + snapshots * spacing):
         samples.append(run.state.weights.cpu().numpy().reshape(*shape, dim))
-        for name, value in frame.gauges.items():
+        for name, value in frame.observables.items():
             sums[name] = sums.get(name, 0) + value.reshape(shape) / snapshots
     alive = (run.state.diverged.cpu().numpy() < 0).reshape(shape)
     out = {k: _mean(v, alive) for k, v in sums.items()}
@@ -202,7 +202,7 @@ def hot_sphere(
     run.frame()  # the mean of the second half begins here
     run.advance(steps - steps // 2)
     forms = {
-        "U": run.frame().gauges["U"].reshape(len(t), replicas).mean(1),
+        "U": run.frame().observables["U"].reshape(len(t), replicas).mean(1),
         "U_vmf": theory.energy_vmf(t, dim),
         "U_small": theory.energy_small_t(t, dim),
     }

@@ -14,19 +14,19 @@ import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.scenario import Gauge, Knob, Scenario
-from thermolab.instruments import gauges
+from thermolab.engine.scenario import Knob, Observable, Scenario
+from thermolab.instruments import observables
 from thermolab.phenomena.ideal_gas import network, theory
 from thermolab.systems.isotropic import IsotropicNoise
 from thermolab.systems.updates import PROTOCOLS
 
 PROTOCOL = Knob("protocol", scale="choice", options=PROTOCOLS)
 READINGS = {
-    "T": Gauge("temperature T (loss)", log=True),
-    "U": Gauge("energy U (loss)", log=True),
-    "r": Gauge("radius r = |w|", log=True),
-    "p": Gauge("pressure p", log=True),
-    "S": Gauge("entropy S (nats)"),
+    "T": Observable("temperature T (loss)", log=True),
+    "U": Observable("energy U (loss)", log=True),
+    "r": Observable("radius r = |w|", log=True),
+    "p": Observable("pressure p", log=True),
+    "S": Observable("entropy S (nats)"),
 }
 
 
@@ -45,8 +45,8 @@ def _gas(*, seed, device, eta, lam, sigma, protocol, dim, replicas) -> Experimen
     system = IsotropicNoise(dim, protocol)
     r = np.nan_to_num(theory.isotropic_state(protocol, eta, lam, dim, sigma)["r"], nan=1.0, posinf=1.0) if lam else 1.0
     weights = system.start(torch.arange(replicas), seed) * float(r)
-    read = {"S": gauges.PooledEntropy(), "position": gauges.position}
-    return Experiment(system, eta=eta, lam=lam, sigma=sigma, seed=seed, weights=weights, device=device, gauges=read)
+    read = {"S": observables.PooledEntropy(), "position": observables.position}
+    return Experiment(system, eta=eta, lam=lam, sigma=sigma, seed=seed, weights=weights, device=device, observables=read)
 
 
 def _effective_rate(frame: Frame, r2: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ def _effective_rate(frame: Frame, r2: np.ndarray) -> np.ndarray:
 
 def _read_gas(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
     """r and T beside the observables; T is that of the steps as measured, (D - 1) T = (1 - √(1 - η_eff² E|g|²))/η_eff."""
-    found, eta = frame.gauges, _effective_rate(frame, frame.gauges["r2"])
+    found, eta = frame.observables, _effective_rate(frame, frame.observables["r2"])
     rule = "sphere" if frame.knob("protocol") == "sphere" else "elr"
     t = theory.step_temperature(rule, eta, 0.0, eta, found["g2"], settings["dim"])
     return {**found, "r": np.sqrt(found["r2"]), "T": t}
@@ -66,7 +66,7 @@ def _predict_gas(frame: Frame, settings: Mapping) -> dict[str, float]:
     if knobs["lam"] == 0:
         return {}  # without weight decay nothing holds the gas
     held = knobs["protocol"] == "sphere"
-    radius = float(np.sqrt(np.mean(frame.gauges["r2"]))) if held else 0.0
+    radius = float(np.sqrt(np.mean(frame.observables["r2"]))) if held else 0.0
     return predict(dim=settings["dim"], radius=radius, **knobs)
 
 
@@ -82,7 +82,8 @@ ISOTROPIC = Scenario(
         "replicas": Knob("replicas R", 8, 4096, "whole", shown=False),
     },
     defaults={"eta": 0.03, "lam": 0.01, "sigma": 1.0, "protocol": "elr", "dim": 3, "replicas": 256},
-    gauges=READINGS | {"along": Gauge("weights along μ", mean=False), "across": Gauge("weights across μ", mean=False)},
+    observables=READINGS
+    | {"along": Observable("weights along μ", mean=False), "across": Observable("weights across μ", mean=False)},
     read=_read_gas,
     predict=_predict_gas,
 )
@@ -92,22 +93,22 @@ def _network(*, seed, device, eta, lam, batch_size, protocol, label_noise, repli
     net = network.system(protocol, label_noise=label_noise)
     weights = net.start(torch.arange(replicas), seed)
     weights /= torch.linalg.vector_norm(weights, dim=1, keepdim=True)
-    read = {"S": gauges.PathEntropy(), "noise": gauges.MinibatchNoise()}
-    return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, seed=seed, weights=weights, device=device, gauges=read)
+    read = {"S": observables.PathEntropy(), "noise": observables.MinibatchNoise()}
+    return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, seed=seed, weights=weights, device=device, observables=read)
 
 
 def _read_network(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
     """r and T_gas = η_eff Tr Σ/(2 (D - 1)) beside the observables."""
-    found = frame.gauges
+    found = frame.observables
     t = _effective_rate(frame, found["r2"]) * found["trace"] / (2 * (network.DIM - 1))
     return {**found, "r": np.sqrt(found["r2"]), "T": t}
 
 
 def _predict_network(frame: Frame, settings: Mapping) -> dict[str, float]:
     protocol, eta, lam = (frame.knob(k) for k in ("protocol", "eta", "lam"))
-    moment = float(np.mean(frame.gauges["g2"]))
+    moment = float(np.mean(frame.observables["g2"]))
     if protocol == "sphere":
-        radius = float(np.sqrt(np.mean(frame.gauges["r2"])))
+        radius = float(np.sqrt(np.mean(frame.observables["r2"])))
         return {"r": radius, "p": float(theory.finite_step_pressure(eta, radius, moment))}
     return {"r": float(theory.finite_step_radius(protocol, eta, lam, moment)), "p": lam} if lam else {}
 
@@ -124,7 +125,7 @@ NETWORK = Scenario(
         "replicas": Knob("replicas R", 1, 64, "whole", shown=False),
     },
     defaults={"eta": 0.03, "lam": 0.01, "batch_size": 32, "protocol": "elr", "label_noise": 0.3, "replicas": 4},
-    gauges=READINGS | {"snr": Gauge("signal/noise |∇L|/√Tr Σ", log=True)},
+    observables=READINGS | {"snr": Observable("signal/noise |∇L|/√Tr Σ", log=True)},
     read=_read_network,
     predict=_predict_network,
 )

@@ -95,7 +95,7 @@ def sphere(
             probes.append(probe(run, batch_size, 16))
 
     found = slow_windows(run, rates, burn_in, window, samples, look)
-    history = {name: np.stack([f.gauges[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
+    history = {name: np.stack([f.observables[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
     found |= {name: h.mean(0) for name, h in history.items()}
     found["drift"] = np.log(history["U"][frames // 2 :].mean(0) / history["U"][: frames // 2].mean(0))
     found |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
@@ -222,7 +222,7 @@ def _fixed_stride_window(run: Experiment, burn_in: int, window: int, each=lambda
     for k, _ in enumerate(run.frames(STRIDE, until=burn_in + window)):
         path[k] = run.state.weights.cpu().numpy()
         each(k)
-    out = {name: np.mean([f.gauges[name] for f in run.history[1:]], 0) for name in ("U", "r2", "g2")}
+    out = {name: np.mean([f.observables[name] for f in run.history[1:]], 0) for name in ("U", "r2", "g2")}
     out["r"] = np.sqrt(out.pop("r2"))
     path /= np.linalg.norm(path, axis=-1, keepdims=True)
     out["diverged"], out["S"] = (run.state.diverged.cpu().numpy() >= 0).astype(float), np.full(n, np.nan)

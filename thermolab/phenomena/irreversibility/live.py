@@ -13,7 +13,7 @@ import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.scenario import Gauge, Knob, Scenario
+from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.phenomena.irreversibility import walk
 from thermolab.systems import random
 from thermolab.systems.hyperbola import RULES, WAYS, Hyperbola
@@ -27,7 +27,7 @@ def _landscape(*, seed, device, eta, way, rule, start_x, start_y, replicas) -> E
     aside = random.normals(seed, torch.arange(1, replicas), 0, 1, 2, torch.float64, purpose=random.START)[0]
     weights[1:, :2] += SPREAD * aside
     read = {"place": lambda system, state, knobs: _places(state.weights, weights.to(state.weights))}
-    return Experiment(Hyperbola(rule), eta=eta, way=way, seed=seed, weights=weights, device=device, gauges=read)
+    return Experiment(Hyperbola(rule), eta=eta, way=way, seed=seed, weights=weights, device=device, observables=read)
 
 
 def _places(now: torch.Tensor, start: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -55,13 +55,13 @@ LANDSCAPE = Scenario(
         "replicas": Knob("replicas R", 1, 64, "whole", shown=False),
     },
     defaults={"eta": 0.03, "way": "forward", "rule": "descent", "start_x": 1.8, "start_y": -0.6, "replicas": 1},
-    gauges={
-        "U": Gauge("energy U (loss)", log=True),
-        "x": Gauge("weight x"),
-        "y": Gauge("weight y"),
-        "Q": Gauge("imbalance x² − y²"),
-        "missed": Gauge("distance from the start", log=True),
-        "time": Gauge("time on the way, Σ ± η"),
+    observables={
+        "U": Observable("energy U (loss)", log=True),
+        "x": Observable("weight x"),
+        "y": Observable("weight y"),
+        "Q": Observable("imbalance x² − y²"),
+        "missed": Observable("distance from the start", log=True),
+        "time": Observable("time on the way, Σ ± η"),
     },
     predict=_conserved,
 )
@@ -90,7 +90,7 @@ class _Law:
 def _walker(*, seed, device, eta, lam, sigma, dim, replicas) -> Experiment:
     read = {"law": _Law(1.0), "place": _directions}
     system = ScaleInvariantWalker(dim)
-    return Experiment(system, eta=eta, lam=lam, sigma=sigma, replicas=replicas, seed=seed, device=device, gauges=read)
+    return Experiment(system, eta=eta, lam=lam, sigma=sigma, replicas=replicas, seed=seed, device=device, observables=read)
 
 
 def _directions(system, state, knobs) -> dict[str, torch.Tensor]:
@@ -98,7 +98,7 @@ def _directions(system, state, knobs) -> dict[str, torch.Tensor]:
 
 
 def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
-    return {"r": float(np.nanmax(frame.gauges["law"]) ** 0.25)}
+    return {"r": float(np.nanmax(frame.observables["law"]) ** 0.25)}
 
 
 WALKER = Scenario(
@@ -112,11 +112,11 @@ WALKER = Scenario(
         "replicas": Knob("replicas R", 1, 1024, "whole", shown=False),
     },
     defaults={"eta": 0.1, "lam": 0.0, "sigma": 0.5, "dim": 2, "replicas": 32},
-    gauges={
-        "r": Gauge("radius r = |w|", log=True),
-        "U": Gauge("energy U (loss)", log=True),
-        "x": Gauge("weights along e₁", mean=False),
-        "y": Gauge("weights across", mean=False),
+    observables={
+        "r": Observable("radius r = |w|", log=True),
+        "U": Observable("energy U (loss)", log=True),
+        "x": Observable("weights along e₁", mean=False),
+        "y": Observable("weights across", mean=False),
     },
     predict=_predict,
 )

@@ -90,7 +90,7 @@ def growth(
     r2, pushed = [np.ones(shape)], [np.zeros(shape)]
     for frame in run.frames(every, until=steps):
         r2.append((run.state.weights**2).sum(1).cpu().numpy().reshape(shape))
-        pushed.append(frame.gauges["push"].reshape(shape) * every)
+        pushed.append(frame.observables["push"].reshape(shape) * every)
     r2, added = np.stack(r2, -1), eta[:, None, None, None] ** 2 * np.cumsum(np.stack(pushed, -1), -1)
     r4, time = (r2**2).mean(2), np.arange(logs + 1) * every
     theory = law(1.0, eta[:, None], 0.0, moment(1.0, dim, sigma), time)

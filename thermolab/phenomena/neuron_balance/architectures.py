@@ -75,7 +75,7 @@ def train(
     for _ in range(logs):
         squares = mean_squares(run, steps // logs, eta).unflatten(0, (len(seeds), copies)).mean(1)
         norms.append([[side.sum(-1).numpy() for side in symmetry.squared_norms(pair, squares)] for pair in found])
-        energy.append(run.frame().gauges["U"].reshape(len(seeds), copies).mean(1))
+        energy.append(run.frame().observables["U"].reshape(len(seeds), copies).mean(1))
     u2, w2 = np.moveaxis(np.array(norms), 2, 0)
     x, y = (t[:IDENTITY_BATCH] for t in (net.data.x, net.data.y))
     errors = [symmetry.identity_errors(net.replicas.module, x, y, eta=eta, weights=w) for w in run.state.weights.cpu()[::copies]]

@@ -64,7 +64,7 @@ def matrix(
             g = neurons.probe(run, batches)
             seen.append([[(a @ a.mT).mean(0).cpu().numpy(), (b.mT @ b).mean(0).cpu().numpy()] for a, b in itertools.pairwise(g)])
         rows.append(np.mean(seen, 0))
-        energy.append(run.frame().gauges["U"])
+        energy.append(run.frame().observables["U"])
     moments_of = dict(zip(("above", "below"), np.moveaxis(np.array(rows), 2, 0), strict=True))
     return xr.Dataset(
         {name: (("time", "pair", "eta", "row", "column"), values) for name, values in moments_of.items()}

@@ -13,7 +13,7 @@ import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.scenario import Gauge, Knob, Scenario
+from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.instruments import neurons
 from thermolab.phenomena.neuron_balance import networks, theory
 from thermolab.systems import teacher_student
@@ -39,19 +39,19 @@ def _build(*, seed, device, eta, lam, batch_size, activation, width, noise_std, 
         sizes, activation, sigma=noise_std, strength=2.0, spread=spread, tilt=tilt, copies=replicas, seed=seed
     )
     knobs = {"eta": eta, "lam": lam, "batch_size": batch_size}
-    return Experiment(net, **knobs, weights=weights, seed=seed, device=device, gauges={"neurons": _look})
+    return Experiment(net, **knobs, weights=weights, seed=seed, device=device, observables={"neurons": _look})
 
 
 def _read(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
     """A neuron that never fires has no gradient, and no place in the plane; log_ratio is that of all neurons of a replica."""
-    now = frame.gauges
+    now = frame.observables
     dots = {k: np.where(now[k] > 0, now[k], np.nan) for k in ("g2_in", "g2_out")}
     return {**now, **dots, "log_ratio": np.log(now["g2_out"].sum(-1) / now["g2_in"].sum(-1))}
 
 
 def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
     """The log ratio of a stationary state with the present |u|² and |w|²; tanh has no rescaling symmetry, hence no prediction."""
-    now = {k: np.nanmean(frame.gauges[k]) for k in ("g2_in", "in2", "out2")}
+    now = {k: np.nanmean(frame.observables[k]) for k in ("g2_in", "in2", "out2")}
     rest = 1 - theory.decay_shift(frame.knob("eta"), frame.knob("lam")) * (now["in2"] - now["out2"]) / now["g2_in"]
     return {"log_ratio": float(np.log(rest))} if settings["activation"] != "tanh" and rest > 0 else {}
 
@@ -90,11 +90,11 @@ NETWORK = Scenario(
         "spread": 0.3,
         "replicas": 8,
     },
-    gauges={
-        "g2_in": Gauge("E|g_u|², into a neuron", log=True, mean=False),
-        "g2_out": Gauge("E|g_w|², out of it", log=True, mean=False),
-        "log_ratio": Gauge("log E|g_w|²/E|g_u|²"),
-        "U": Gauge("energy U (loss)", log=True),
+    observables={
+        "g2_in": Observable("E|g_u|², into a neuron", log=True, mean=False),
+        "g2_out": Observable("E|g_w|², out of it", log=True, mean=False),
+        "log_ratio": Observable("log E|g_w|²/E|g_u|²"),
+        "U": Observable("energy U (loss)", log=True),
     },
     read=_read,
     predict=_predict,

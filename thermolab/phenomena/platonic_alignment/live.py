@@ -15,7 +15,7 @@ import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.scenario import Gauge, Knob, Scenario
+from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.phenomena.platonic_alignment import theory
 from thermolab.systems import embedded_linear
 from thermolab.systems.pair import Pair
@@ -49,7 +49,7 @@ def _build(*, seed, device, eta, lam, batch_size, noise, depth_a, width_a, depth
     excess = np.mean([depth * q for (_, q), (depth, _) in zip(least, shapes, strict=True)])
     knobs = {"eta": eta, "lam": lam, "batch_size": batch_size, "noise": noise}
     read = {"map": look, "excess": lambda system, state, knobs: np.full(len(state.weights), excess)}
-    return Experiment(pair, **knobs, replicas=replicas, seed=seed, device=device, gauges=read)
+    return Experiment(pair, **knobs, replicas=replicas, seed=seed, device=device, observables=read)
 
 
 def _look(system: Pair, state, knobs, *, views, kernel) -> torch.Tensor:
@@ -72,9 +72,9 @@ def _look(system: Pair, state, knobs, *, views, kernel) -> torch.Tensor:
 
 def _read(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
     """The map, a mean over the replicas; the least CKA of a layer of A with one of B, and of any of them with G."""
-    found, a = frame.gauges["map"], settings["depth_a"] - 1
+    found, a = frame.observables["map"], settings["depth_a"] - 1
     worst = {"cka": found[:, :a, a:-1].min((1, 2)), "kernel": found[:, -1, :-1].min(1)}
-    return {**frame.gauges, "map": np.nanmean(found, 0), **worst}
+    return {**frame.observables, "map": np.nanmean(found, 0), **worst}
 
 
 def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
@@ -82,7 +82,7 @@ def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
     noise, eta = frame.knob("noise"), frame.knob("eta")
     if noise == 0 or frame.knob("lam") > 0:
         return {}
-    excess = eta / frame.knob("batch_size") * np.nanmean(frame.gauges["excess"])  # (η/4) E|g|² at noise = 1
+    excess = eta / frame.knob("batch_size") * np.nanmean(frame.observables["excess"])  # (η/4) E|g|² at noise = 1
     return {"cka": 1.0, "kernel": 1.0, "U": float(noise**2 * (np.square(embedded_linear.NOISE).sum() + excess))}
 
 
@@ -111,13 +111,13 @@ PAIR = Scenario(
         "width_b": 12,
         "replicas": 1,
     },
-    gauges={
-        "cka": Gauge("worst CKA of A with B"),
-        "kernel": Gauge("worst CKA with G"),
-        "U": Gauge("energy U (loss)", log=True),
-        "U_a": Gauge("energy U of A (loss)", log=True),
-        "U_b": Gauge("energy U of B (loss)", log=True),
-        "map": Gauge("CKA", mean=False),
+    observables={
+        "cka": Observable("worst CKA of A with B"),
+        "kernel": Observable("worst CKA with G"),
+        "U": Observable("energy U (loss)", log=True),
+        "U_a": Observable("energy U of A (loss)", log=True),
+        "U_b": Observable("energy U of B (loss)", log=True),
+        "map": Observable("CKA", mean=False),
     },
     read=_read,
     predict=_predict,

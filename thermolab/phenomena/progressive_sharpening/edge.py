@@ -64,8 +64,8 @@ def experiment(
     """
     net = digits(n_data, widths, activation, seed=seed)
     start = scale * net.start(torch.arange(1), seed).repeat(len(etas), 1)
-    gauges = {"sharpness": LargestCurvature(tolerance=ACCURACY)}
-    return Experiment(net, eta=list(etas), weights=start, seed=seed, device=device, gauges=gauges)
+    observables = {"sharpness": LargestCurvature(tolerance=ACCURACY)}
+    return Experiment(net, eta=list(etas), weights=start, seed=seed, device=device, observables=observables)
 
 
 @recipe("gradient descent on all data", shared=["edge"], dims=("eta", "seed", "time"))
@@ -96,8 +96,8 @@ def edge(
         raise ValueError(f"etas={list(etas)} are not all different; allowed: two or more different rates")
     run = experiment(etas, n_data=n_data, widths=widths, activation=activation, scale=scale, seed=seed, device=device)
     frames = [run.frame(), *run.frames(every, until=steps - steps % every)]
-    loss = [np.full(len(etas), np.nan), *(frame.gauges["U"] for frame in frames[1:])]
-    sharp = [frame.gauges["lambda_max"] for frame in frames]
+    loss = [np.full(len(etas), np.nan), *(frame.observables["U"] for frame in frames[1:])]
+    sharp = [frame.observables["lambda_max"] for frame in frames]
     return xr.Dataset(
         {"lambda_max": (("time", "eta"), sharp), "U": (("time", "eta"), loss), "edge": ("eta", 2 / np.array(etas))},
         coords={"eta": list(etas), "time": np.arange(0, steps + 1, every)},

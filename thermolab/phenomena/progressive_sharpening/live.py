@@ -17,7 +17,7 @@ import torch
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.rules import positive, several
-from thermolab.engine.scenario import Gauge, Knob, Scenario
+from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue
 from thermolab.instruments.two_layer_hessian import hessian
 from thermolab.phenomena.progressive_sharpening import edge, theory, two_layers
@@ -73,7 +73,7 @@ def _network(*, seed, device, eta, lam, batch_size, replicas, imbalance, noise_s
     look = functools.partial(_look, settings=settings, probe=torch.tensor(samples(np.ones(d), [], n_data=two_layers.PROBES)[0]))
     knobs = {"eta": eta, "lam": lam, "batch_size": batch_size}
     weights = SCALE * noisy.start(torch.arange(replicas), seed)
-    return Experiment(noisy, **knobs, weights=weights, seed=seed, device=device, gauges={"sharpness": look})
+    return Experiment(noisy, **knobs, weights=weights, seed=seed, device=device, observables={"sharpness": look})
 
 
 def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:
@@ -111,10 +111,10 @@ NETWORK = Scenario(
         "width": 12,
         "replicas": 4,
     },
-    gauges={
-        "lambda_max": Gauge("sharpness λ_max", log=True),
-        "cka": Gauge("CKA with the kernel G"),
-        "U": Gauge("energy U (loss)", log=True),
+    observables={
+        "lambda_max": Observable("sharpness λ_max", log=True),
+        "cka": Observable("CKA with the kernel G"),
+        "U": Observable("energy U (loss)", log=True),
     },
     predict=_predict,
 )
@@ -141,7 +141,7 @@ class _Sharpness:
 def _edge(*, seed, device, eta, lam, n_data, width, activation, replicas) -> Experiment:
     net = edge.digits(n_data, (width, width), activation, seed=seed)
     weights = edge.SCALE * net.start(torch.arange(replicas), seed)
-    return Experiment(net, eta=eta, lam=lam, seed=seed, weights=weights, device=device, gauges={"sharpness": _Sharpness()})
+    return Experiment(net, eta=eta, lam=lam, seed=seed, weights=weights, device=device, observables={"sharpness": _Sharpness()})
 
 
 def _at_the_edge(frame: Frame, settings: Mapping) -> dict[str, float]:
@@ -160,9 +160,9 @@ EDGE = Scenario(
         "replicas": Knob("replicas R", 1, 16, "whole", shown=False),
     },
     defaults={"eta": 0.2, "lam": 0.0, "n_data": 200, "width": 24, "activation": "tanh", "replicas": 1},
-    gauges={
-        "lambda_max": Gauge("sharpness λ_max", log=True),
-        "U": Gauge("energy U (loss)", log=True),
+    observables={
+        "lambda_max": Observable("sharpness λ_max", log=True),
+        "U": Observable("energy U (loss)", log=True),
     },
     predict=_at_the_edge,
 )

@@ -65,7 +65,7 @@ def switch(
         start = net.start(torch.arange(copies), seed) / 2 if start is None else start
         run = Experiment(net, eta=eta, batch_size=batch_size, weights=start, seed=seed + 2**32 * number, device=device)
         rows = [
-            (two_layers.sharpness(net, run.state.weights, activation).mean(), frame.gauges["U"].mean())
+            (two_layers.sharpness(net, run.state.weights, activation).mean(), frame.observables["U"].mean())
             for frame in run.frames(steps // logs, until=steps)
         ]
         return rows, run.state.weights

@@ -63,7 +63,7 @@ def convnets(
             run.advance(every)
             full.append(full_gradient_squared(run))
             right.append(accuracy(run))
-        found = run.frame().gauges
+        found = run.frame().observables
         row = {"U": found["U"], "g2": found["g2"], "gradient_squared": np.mean(full, 0), "accuracy": np.mean(right, 0)}
         row["trace"] = np.maximum(row["g2"] - row["gradient_squared"], 0)
         rows.append(row | {"T_gas": gas_temperature(eta, row["trace"], net.n_parameters)})

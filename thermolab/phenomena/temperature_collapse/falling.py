@@ -66,7 +66,7 @@ def converging(
     curves, energy = [_curves(system, run.state.weights, n)], []
     for frame in run.frames(every, until=records * every):
         curves.append(_curves(system, run.state.weights, n))
-        energy.append(frame.gauges["U"].reshape(n, replicas).mean(1))
+        energy.append(frame.observables["U"].reshape(n, replicas).mean(1))
     paths = {name: np.stack([c[name] for c in curves], 1) for name in curves[0]}
     cells = [_falling(*(paths[k][i] for k in ("log_U", "log_full", "log_stochastic", "log_snr")), every) for i in range(n)]
     critical, exponents, errors = _predicted(tuple(map(tuple, points.tolist())), tuple(eta), batch)

@@ -13,8 +13,8 @@ import torch
 
 from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.engine.scenario import Gauge, Knob, Scenario
-from thermolab.instruments import gauges
+from thermolab.engine.scenario import Knob, Observable, Scenario
+from thermolab.instruments import observables
 from thermolab.instruments.temperature import gas_temperature
 from thermolab.phenomena.temperature_collapse import networks, theory
 from thermolab.systems.sphere_quadric import QuadricPoints
@@ -24,12 +24,12 @@ def _network(*, seed, device, eta, batch_size, width, label_noise, replicas) -> 
     net = networks.system(width, label_noise=label_noise)
     weights = net.start(torch.arange(replicas), seed)
     weights /= torch.linalg.vector_norm(weights, dim=1, keepdim=True)
-    read = {"S": gauges.PathEntropy(), "noise": gauges.MinibatchNoise()}
-    return Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device, gauges=read)
+    read = {"S": observables.PathEntropy(), "noise": observables.MinibatchNoise()}
+    return Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device, observables=read)
 
 
 def _read(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
-    found = frame.gauges
+    found = frame.observables
     return {**found, "T": gas_temperature(frame.knobs["eta"], found["trace"], networks.dimension(settings["width"]))}
 
 
@@ -44,11 +44,11 @@ NETWORK = Scenario(
         "replicas": Knob("replicas R", 1, 16, "whole", shown=False),
     },
     defaults={"eta": 0.02, "batch_size": 32, "width": networks.UP, "label_noise": 0.3, "replicas": 2},
-    gauges={
-        "U": Gauge("energy U (loss)", log=True),
-        "T": Gauge("temperature T (loss)", log=True),
-        "snr": Gauge("signal/noise |∇L|/√Tr Σ", log=True),
-        "S": Gauge("entropy S (nats)"),
+    observables={
+        "U": Observable("energy U (loss)", log=True),
+        "T": Observable("temperature T (loss)", log=True),
+        "snr": Observable("signal/noise |∇L|/√Tr Σ", log=True),
+        "S": Observable("entropy S (nats)"),
     },
     read=_read,
 )
@@ -61,7 +61,7 @@ def _points(*, seed, device, eta, points, replicas, azimuth, elevation) -> Exper
     system = QuadricPoints(PLACES[points])
     weights = system.start(torch.arange(replicas), seed)
     weights *= torch.where(weights[:, 2:] < 0, -1.0, 1.0)  # w and -w are one state; here they all start on the upper half
-    return Experiment(system, eta=eta, seed=seed, weights=weights, device=device, gauges={"place": _place})
+    return Experiment(system, eta=eta, seed=seed, weights=weights, device=device, observables={"place": _place})
 
 
 def _place(system, state, knobs) -> dict[str, torch.Tensor]:
@@ -92,11 +92,11 @@ POINTS = Scenario(
         "elevation": Knob("view: above (°)", -90.0, 90.0, "linear", view=True),
     },
     defaults={"eta": 0.05, "points": "three (UP)", "replicas": 64, "azimuth": 18.0, "elevation": 27.0},
-    gauges={
-        "U": Gauge("energy U (loss)", log=True),
-        "x": Gauge("x", mean=False),
-        "y": Gauge("y", mean=False),
-        "z": Gauge("z", mean=False),
+    observables={
+        "U": Observable("energy U (loss)", log=True),
+        "x": Observable("x", mean=False),
+        "y": Observable("y", mean=False),
+        "z": Observable("z", mean=False),
     },
     predict=_predict,
 )

@@ -186,7 +186,7 @@ def _window(run: Experiment, rates, window, samples, moments, times: set) -> tup
         if run.state.step in times:
             later.append(r)
     out = {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
-    out |= {"r": np.sqrt(squares), "U": run.frame().gauges["U"], "spacing": stride * FRAME * rate}
+    out |= {"r": np.sqrt(squares), "U": run.frame().observables["U"], "spacing": stride * FRAME * rate}
     return out | _entropies(paths, filled == samples, freedoms(run.system)), later
 
 

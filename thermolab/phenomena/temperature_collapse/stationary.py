@@ -96,8 +96,8 @@ def _measured(rates, network: Narrow, window: Window, seed: int, device: str, **
             probes.append(probe(run, network.batch_size, 16) | {"accuracy": accuracy(run)})
 
     found = slow_windows(run, rates, window.burn_in, window.window, window.samples, look)
-    energy = np.stack([f.gauges["U"] for f in run.history[1:]])
-    found |= {"U": energy.mean(0), "g2": np.mean([f.gauges["g2"] for f in run.history[1:]], 0)}
+    energy = np.stack([f.observables["U"] for f in run.history[1:]])
+    found |= {"U": energy.mean(0), "g2": np.mean([f.observables["g2"] for f in run.history[1:]], 0)}
     found["drift"] = np.log(energy[frames // 2 :].mean(0) / energy[: frames // 2].mean(0))
     return found | derived({name: np.mean([p[name] for p in probes], 0) for name in probes[0]}, rates, network.width)
 

@@ -104,7 +104,7 @@ def _cells(points, eta, cells, *, batch, replicas, steps, snapshots, seed, devic
     run.frame()
     spacing, w, energy, signal, noise = max(1, WINDOW * steps // snapshots), [], 0.0, 0.0, 0.0
     for frame in run.frames(spacing, until=steps + snapshots * spacing):
-        energy = energy + frame.gauges["U"].reshape(n, replicas) / snapshots
+        energy = energy + frame.observables["U"].reshape(n, replicas) / snapshots
         w.append(run.state.weights.cpu().numpy().reshape(n, replicas, dim))
         full, trace = _gradients(system, run.state.weights, n)
         signal, noise = signal + full, noise + trace

@@ -54,8 +54,8 @@ def training(
         energy, g2, full, right = [], [], [], []
         for k, frame in zip(range(samples), run.frames(every), strict=False):
             path[k] = run.state.weights.cpu().numpy()
-            energy.append(frame.gauges["U"])
-            g2.append(frame.gauges["g2"])
+            energy.append(frame.observables["U"])
+            g2.append(frame.observables["g2"])
             if k % max(1, samples // 10) == 0:
                 full.append(full_gradient_squared(run))
                 right.append(accuracy(run))

@@ -1,7 +1,7 @@
-"""Instruments bound to a run: gauges of an `Experiment`, read at every frame.
+"""Instruments bound to a run: observables of an `Experiment`, read at every frame.
 
-A gauge that looks back keeps what it needs of earlier frames, so each experiment has its own.
-Limit of validity: samples along a path count only if they lie far enough apart. A gauge takes one when the direction
+An observable that looks back keeps what it needs of earlier frames, so each experiment has its own.
+Limit of validity: samples along a path count only if they lie far enough apart. An observable takes one when the direction
 has had the time to move, `spacing` of its relaxation time 1/η_eff, and says the same as before until then.
 """
 
