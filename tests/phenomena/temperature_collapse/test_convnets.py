@@ -64,10 +64,19 @@ def made(narrow, wide, redrawn):
     arms = {"narrow": narrow, "wide": wide, "redrawn": redrawn}
     eta, time = np.array([2e-3, 2e-2]), np.array([10, 20, 30, 40])
     t = [[[1e-2, *[1e-2 * 10.0**-fall] * 3], [0.1] * 4] for fall in arms.values()]
-    return noisy(xr.Dataset({"T_gas": (("arm", "eta", "time"), t)}, {"arm": list(arms), "eta": eta, "time": time}))
+    found = noisy(xr.Dataset({"T_gas": (("arm", "eta", "time"), t)}, {"arm": list(arms), "eta": eta, "time": time}))
+    full = xr.ones_like(found["T_gas"])  # |∇L|², to which Tr Σ = 2 (D − 1) T/η adds
+    return found.assign(gradient_squared=full, g2=full + found["T_gas"] / found["eta"])
 
 
 def test_architectures_asks_for_the_fall_of_the_wide_one_alone():
     assert verdicts(convnets.architectures(made(narrow=0, wide=3, redrawn=0.2))) == HOLDS
     assert verdicts(convnets.architectures(made(narrow=0, wide=0.3, redrawn=4))) == FAILS
     assert convnets.architectures(made(narrow=3, wide=3, redrawn=0)).check.verdict == "fails"
+
+
+def test_an_interval_in_which_the_probes_saw_more_gradient_than_the_steps_leaves_the_claim_decided():
+    data = made(narrow=0, wide=3, redrawn=0.2)
+    place = {"arm": "wide", "eta": 2e-2, "time": 30, "seed": data["seed"][0]}
+    data["gradient_squared"].loc[place] = 1.5 * data["g2"].loc[place]  # Tr Σ of this interval alone would be negative
+    assert verdicts(convnets.architectures(data)) == HOLDS

@@ -74,11 +74,15 @@ def convnets(
 
 @decides("collapse.architectures", reads=["n_data", "steps", "logs", "probes"])
 def architectures(convnets: xr.Dataset) -> Decision:
-    """By how many decades more T falls from the largest rate to the smallest; means of log T, for T has spikes."""
-    end = np.log10(convnets["T_gas"].isel(time=slice(-3, None))).mean("time")
-    decades = (end.isel(eta=-1) - end.isel(eta=0)).transpose("arm", "seed")
+    """By how many decades more T falls from the largest rate to the smallest, over the last three intervals.
+
+    E|g|² and |∇L|² are averaged before they are subtracted: in one interval the few probes of |∇L|² may exceed E|g|².
+    """
+    end = convnets[["g2", "gradient_squared"]].isel(time=slice(-3, None)).mean("time")
+    temperature = convnets["eta"] * (end["g2"] - end["gradient_squared"])  # times 1/(2(D − 1)), the same for all η of an arm
+    fall = np.log10(temperature.isel(eta=-1) / temperature.isel(eta=0)).transpose("arm", "seed")
 
     def more(arm: str):
-        return few_seeds(decades.sel(arm=arm).values - decades.sel(arm="narrow").values)
+        return few_seeds(fall.sel(arm=arm).values - fall.sel(arm="narrow").values)
 
     return with_control(more("wide"), more("redrawn"), 0.0, "labels redrawn at every step", MORE, "above")

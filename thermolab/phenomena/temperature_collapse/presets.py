@@ -19,7 +19,7 @@ LAB = {
     "batches": {"width": 8, "norm": "layer", "samples": 40, "moments": 10, "steps": 5000},
     "optimisers": {"width": 8, "norm": "layer", "burn_in": 6000, "window": 6000, "samples": 40, "moments": 10},
     "widths": {"logs": 10},
-    "ordinary": {"n_seeds": 8},
+    "ordinary": {"n_seeds": 16},  # of 8 the order of temperatures is decided on some processors and not on others
 }
 SMOKE = {
     "toy": {"eta": (0.01, 0.02, 0.04, 0.08), "replicas": 256, "snapshots": 32},
