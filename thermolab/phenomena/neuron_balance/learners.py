@@ -79,11 +79,13 @@ def learner(arm: str, noise_std: float, n_data: int, seed: int) -> tuple[Network
 def balanced(pairs: list[symmetry.Pair], weights: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
     """Weights [P], rescaled until E|g_u|² = E|g_w|² for every unit, where squares [P] are the E g² to begin with.
 
-    Over and over, for to rescale one pair moves the next. Gradients change the other way round.
+    Over and over, for to rescale one pair moves the next. Gradients change the other way round. A unit that no input
+    activates has no gradients and stays as it is.
     """
     for pair in BALANCING * pairs:
         u, w = symmetry.squared_norms(pair, squares)
-        weights, squares = (symmetry.rescale(pair, v, (u / w) ** power) for v, power in ((weights, 0.25), (squares, -0.5)))
+        ratio = torch.where((u > 0) & (w > 0), u / w, 1.0)
+        weights, squares = (symmetry.rescale(pair, v, ratio**power) for v, power in ((weights, 0.25), (squares, -0.5)))
     return weights
 
 
