@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -233,10 +234,14 @@ def lines(sections):
     return [(notebook, line) for notebook, block in sections.items() for line in block["claims"]]
 
 
-def test_register_has_122_unique_ids(lines):
+def test_ids_of_the_register_are_unique_and_the_readme_counts_them(lines):
     ids = [line["id"] for _, line in lines]
-    assert len(ids) == len(set(ids)) == 122
+    assert len(ids) == len(set(ids))
     assert list(register()) == ids
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"The register has {len(ids)} claims" in readme
+    for notebook in phenomena():
+        assert re.search(rf"notebooks/{notebook}\.ipynb.* {len(section(notebook))} claims decided", readme), notebook
 
 
 def test_a_phenomenon_has_one_name(sections):
@@ -317,5 +322,16 @@ def test_a_claim_has_one_decider():
     decides("toy.sum")(lambda right: Decision(HOLDS, "none", FAILS, 2))
     with pytest.raises(ValueError, match=r"toy\.sum is decided by .* already"):
         decides("toy.sum")(lambda right: None)
-    with pytest.raises(KeyError, match=r"nothing decides 'toy\.other'"):
+    with pytest.raises(LookupError, match=r"nothing decides toy\.other: write a function under @decides"):
         decider("toy.other")
+    with pytest.raises(ValueError, match=r"toy\.typo is not in the register"):
+        decides("toy.typo")(lambda right: None)
+
+
+@pytest.mark.usefixtures("deciders")
+def test_what_is_missing_of_a_decision_is_told():
+    decides("toy.sum")(lambda right: None)
+    with pytest.raises(LookupError, match=r"toy\.sum needs the dataset 'right', which was not measured"):
+        decide("toy.sum", {"wrong": 1})
+    with pytest.raises(TypeError, match=r"decides toy\.sum, must return a Decision, not NoneType"):
+        decide("toy.sum", {"right": 1})

@@ -1,6 +1,7 @@
 """The example to copy: it does what its docstring says, and stays short."""
 
-import importlib.util
+import asyncio
+import importlib
 import json
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from thermolab.claims import Result
+from thermolab.engine.experiment import Experiment
 from thermolab.engine.scenario import scripted
 
 PATH = Path(__file__).parents[1] / "examples" / "ornstein_uhlenbeck.py"
@@ -17,12 +20,10 @@ PATH = Path(__file__).parents[1] / "examples" / "ornstein_uhlenbeck.py"
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("ornstein_uhlenbeck", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    """The example as a module that other processes find by its name, as they would in a package."""
+    sys.path.insert(0, str(PATH.parent))
+    yield importlib.import_module(PATH.stem)
+    sys.path.remove(str(PATH.parent))
 
 
 def test_it_is_short():
@@ -43,13 +44,14 @@ def test_the_claim_holds_at_other_settings_and_its_control_fails(example):
 
 
 def test_its_figure_has_a_theory_and_units(example):
-    axes = example.figure(example.variance.run(steps=20, replicas=4, n_seeds=2)).axes[0]
+    axes = example.figure(example.variance.run(steps=20, n_seeds=2)).axes[0]
     assert axes.get_xlabel() == "learning rate η"
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"measured", "exact", "continuous"}
 
 
 def test_its_panel_runs_and_replays(example):
-    frames, stopped = scripted.run(example.LIVE, [[400, {"eta": 1.5}]], every=400, steps=1200)
+    script = [example.LIVE, [[400, {"eta": 1.5}]]]
+    frames, stopped = asyncio.run(scripted(*script, every=400, steps=1200))  # in another process, as behind a panel
     assert stopped is None
     np.testing.assert_allclose(frames[-1].observables["w2"].mean(), example.LIVE.predict(frames[-1], {})["w2"], rtol=0.1)
     run = example.LIVE.start(seed=2)
@@ -60,3 +62,18 @@ def test_its_panel_runs_and_replays(example):
     again, driven = example.LIVE.replay(log)
     assert [frame.step for frame in driven] == [50, 100, 150, 200]
     assert (again.state.weights == run.state.weights).all()
+
+
+def test_its_system_keeps_what_every_system_keeps(example):
+    system = example.Parabola()
+    one, two = (system.start(torch.tensor(streams), 3) for streams in ([0, 1, 2], [2]))
+    assert len(one.unique()) == 3
+    assert (one[2:] == two).all()
+    runs = [Experiment(example.Parabola(), eta=[0.1, 0.5], streams=[4, 5], seed=1) for _ in range(2)]
+    runs[0].advance(7)
+    for n in (3, 1, 3):
+        runs[1].advance(n)
+    assert (runs[0].state.weights == runs[1].state.weights).all()
+    run = Experiment(example.Parabola(), eta=[2.5, 0.1], seed=1)
+    run.advance(400)
+    assert run.state.diverged[0] > 0 > run.state.diverged[1]

@@ -262,10 +262,12 @@ def decides(claim: str, *, reads: Sequence[str] = (), **datasets: str):
 
     A parameter is the name of a dataset among those that the notebook measures, unless another name is given for it here.
     reads: the physical settings of the recipes behind it (grids, widths, noise) that bear on what it decides.
-    Raises ValueError for a claim that has a decider already.
+    Raises ValueError for a claim that has a decider already, or that is not in the register.
     """
 
     def enter(function: Callable[..., Decision]):
+        if claim not in register():
+            raise ValueError(f"{claim} is not in the register: add it to data/claims.toml")
         if claim in _deciders:
             raise ValueError(f"{claim} is decided by {_deciders[claim].function.__qualname__} already")
         names = {name: datasets.get(name, name) for name in inspect.signature(function).parameters}
@@ -276,16 +278,21 @@ def decides(claim: str, *, reads: Sequence[str] = (), **datasets: str):
 
 
 def decider(claim: str) -> Decider:
-    """What decides a claim. Raises KeyError, one line, for one whose phenomenon has not been imported, or has none."""
+    """What decides a claim. Raises LookupError, one line, for one without a decider among the modules that are imported."""
     if claim not in _deciders:
-        raise KeyError(f"nothing decides {claim!r}: import its phenomenon first")
+        raise LookupError(f'nothing decides {claim}: write a function under @decides("{claim}") by its recipe, and import that')
     return _deciders[claim]
 
 
 def decide(claim: str, found: Mapping, *, settings: Mapping[str, object] | None = None, seconds: float = 0.0) -> Result:
     """One claim, decided from datasets by name. seconds: its share of what the measurements took."""
     began, by = time.perf_counter(), decider(claim)
+    if missing := sorted(set(by.datasets.values()) - set(found)):
+        raise LookupError(f"{claim} needs the dataset {missing[0]!r}, which was not measured")
     decision = by.function(**{name: found[dataset] for name, dataset in by.datasets.items()})
+    if not isinstance(decision, Decision):
+        found = type(decision).__name__
+        raise TypeError(f"{by.function.__qualname__}, which decides {claim}, must return a Decision, not {found}")
     return Result(register()[claim], *decision, settings or {}, seconds + time.perf_counter() - began)
 
 

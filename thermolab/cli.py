@@ -11,7 +11,7 @@ import click
 
 import thermolab
 
-SETTING = "Set a parameter of the notebook, or a setting of the recipes that these claims read. JSON for a list."
+SETTING = "Set a parameter of the notebook, or a setting that all these claims read. JSON for a list."
 PARAMETER = "Set a parameter. 0.1,0.3 is a sweep with one run for each value, JSON such as [2,1,0.6] is one value."
 
 
@@ -53,7 +53,9 @@ def run(**options):
 def check(ids, **options):
     """Decide single claims, such as ideal-gas.net.radius: only the recipes behind them run.
 
-    The numbers are those of the notebook with the same settings. Exit 1 if a verdict contradicts the register.
+    The numbers are those of the notebook with the same settings. The ids stand in data/claims.toml. A record is left in
+    OUT/NOTEBOOK/check-..., and read again by the same command. Exit 1 if a verdict contradicts the register at default
+    settings (inconclusive contradicts nothing at smoke) or a run diverges, 2 for a mistake, 130 if stopped.
     """
     from thermolab import phenomena
     from thermolab.lab import check, tables

@@ -22,8 +22,8 @@ def check(write, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(phenomena, "package", lambda notebook: {"09_toy": toy_phenomenon}[notebook])
     monkeypatch.setattr("thermolab.lab.runner.notebooks_folder", lambda: tmp_path)
     monkeypatch.setenv("THERMOLAB_OUT", str(tmp_path / "out"))
-    for name in known:
-        decides(name, reads=["size"])(toy_phenomenon.half)
+    decides("toy.half", reads=["size"])(toy_phenomenon.half)
+    decides("toy.quarter", reads=["size", "rates"])(toy_phenomenon.half)
     write("09_toy")
 
     def call(*arguments):
@@ -86,8 +86,15 @@ def test_a_contradiction_of_the_register_at_default_settings_is_told(check):
     [
         (["toy.hal"], "there is no claim 'toy.hal'; nearest: toy.half"),
         (["zzz"], "there is no claim 'zzz'; nearest: none"),
-        (["toy.half", "-p", "width", "3"], "width changes nothing that toy.half reads; what may be set: size, preset, seed"),
-        (["toy.half", "-p", "dim", "7"], "dim changes nothing that toy.half reads"),
+        (
+            ["toy.half", "-p", "width", "3"],
+            "width changes nothing that all of toy.half read; what may be set: size, preset",
+        ),
+        (["toy.half", "-p", "dim", "7"], "dim changes nothing that all of toy.half read"),
+        (["toy.half", "-p", "size", "3", "-p", "size", "4"], "size is given twice; a check takes one value"),
+        (["toy.half", "--seed", "3", "-p", "seed", "4"], "seed is given twice; a check takes one value"),
+        (["toy.half", "toy.quarter", "-p", "rates", "[0.1]"], "rates changes nothing that all of toy.half, toy.quarter read"),
+        (["toy.half", "toy.quarter", "-p", "rates", "[0.1]"], "check alone what does: toy.quarter"),
         (["toy.half", "-p", "size", "0"], "size=0 is out of range; allowed: a whole number, 1 or more"),
         (["toy.half", "-p", "size", "3,4"], "size=3,4 is more than one value"),
         (["toy.half", "-p", "eta", "0.1,0.2"], "a check takes one value of each parameter"),
@@ -114,3 +121,23 @@ def test_what_a_recipe_refuses_or_a_run_that_diverges_is_one_line(check, tmp_pat
     assert (found, text, len(refusal.splitlines())) == (code, "", 1)
     assert said in refusal
     assert list((tmp_path / "out").rglob("*.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda known: claims._deciders.clear(), 'nothing decides toy.half: write a function under @decides("toy.half")'),
+        (lambda known: decided_by(reads=["warp"]), "no recipe behind toy.half takes warp"),
+        (lambda known: decided_by(toys="toyz"), "there is no dataset 'toyz' among what is measured: toys, never"),
+    ],
+)
+def test_a_fault_of_the_register_is_one_line(check, spoil, said):
+    spoil(claims.register())
+    code, text, refusal = check("toy.half", "-p", "warp", "3") if "warp" in said else check("toy.half")
+    assert (code, text, len(refusal.splitlines())) == (2, "", 1)
+    assert said in refusal
+
+
+def decided_by(**settings):
+    claims._deciders.clear()
+    decides("toy.half", **settings)(toy_phenomenon.half)

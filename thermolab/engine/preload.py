@@ -1,5 +1,11 @@
 """What a process that measures loads before its first job: imported once by the fork server, it is there in all workers."""
 
+import signal
+import sys
+
+if sys.argv[0] == "-c":  # the fork server: Interrupt reaches the whole group of processes, and is for its parent to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 import torch
 import torch.fx.experimental.symbolic_shapes  # torch.autograd.grad would import it, and sympy, at its first call
 

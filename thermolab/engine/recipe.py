@@ -16,6 +16,7 @@ several rounds of jobs is a `Recipe` of its own: a generator function that yield
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -176,13 +177,19 @@ class From:
 
 
 def needed(plan: Mapping, *names: str) -> dict:
-    """The part of a plan that measures these: they themselves, and what their recipes take `From` others."""
+    """The part of a plan that measures these: they themselves, and what their recipes take `From` others.
+
+    Raises LookupError, one line, for a name that is not in the plan.
+    """
 
     def sources(asked) -> list[str]:
         if isinstance(asked, Mapping):
             return [name for part in asked.values() for name in sources(part)]
         return [value.name for value in getattr(asked, "keywords", {}).values() if isinstance(value, From)]
 
+    for name in names:
+        if name not in plan:
+            raise LookupError(f"there is no dataset {name!r} among what is measured: {', '.join(plan)}")
     part = {name: plan[name] for name in names}
     more = [name for asked in part.values() for name in sources(asked) if name not in part]
     return needed(plan, *part, *more) if more else part
@@ -266,8 +273,14 @@ def warm_up(*modules: str) -> None:
     """Start the worker processes, which takes seconds, while the reader is still reading; modules: what jobs will import."""
     multiprocessing.set_forkserver_preload(["thermolab.engine.preload", *modules])
     pool = _pool()
-    # in a thread, for the first submit waits until the fork server has imported all that
-    threading.Thread(target=lambda: [pool.submit(os.getpid) for _ in range(workers())], daemon=True).start()
+
+    def begin():
+        # where the server is ended meanwhile, whoever waits for a job hears of it
+        with contextlib.suppress(EOFError, OSError, RuntimeError):
+            for _ in range(workers()):
+                pool.submit(os.getpid)
+
+    threading.Thread(target=begin, daemon=True).start()  # for the first submit waits until the fork server has imported all that
 
 
 async def _elsewhere(jobs: Jobs) -> list:

@@ -23,6 +23,8 @@ from thermolab.engine.experiment import DivergenceError
 from thermolab.lab import declared, job, params, results, runner, tables
 from thermolab.lab.params import UserError
 
+SIZE = ("preset", "seed", "device")  # parameters that bear on every claim; of all others it is asked whether they do
+
 
 def check(
     ids: Sequence[str],
@@ -49,39 +51,48 @@ def check(
             raise UserError(f"there is no claim {name!r}; nearest: {', '.join(near) or 'none'}; all: data/claims.toml")
     given = [(k, str(v)) for k, v in {"preset": preset, "seed": seed, "device": device}.items() if v is not None]
     given += list(parameters)
+    if twice := [name for name, _ in given if sum(name == other for other, _ in given) > 1]:
+        raise params.ParameterError(f"{twice[0]} is given twice; a check takes one value")
     folder = Path(out or params.default_out()).absolute()
     by_notebook: dict[str, list[str]] = {}
     for name in dict.fromkeys(ids):
         by_notebook.setdefault(known[name].notebook, []).append(name)
-    planned = [_plan(notebook, names, package(notebook), given, folder) for notebook, names in by_notebook.items()]
+    try:
+        planned = [_plan(notebook, names, package(notebook), given, folder) for notebook, names in by_notebook.items()]
+    except LookupError as error:  # a fault of the register, or of what decides its claims
+        raise UserError(error.args[0]) from error
     runner.check_writable(folder)
     return [row for part in planned for row in _decided(*part, force)]
 
 
 def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path) -> tuple[job.Run, dict, list[str], Mapping]:
     """The run of a notebook's claims, its settings, which they are, and what it measures: {dataset: recipe, not yet called}."""
-    path = runner.notebooks_folder() / f"{notebook}.ipynb"
+    path, who = runner.notebooks_folder() / f"{notebook}.ipynb", ", ".join(names)
     declaration, deciders = declared.read(path), [claims.decider(name) for name in names]
     reads = set.intersection(*(set(by.reads) for by in deciders))
     own = [(name, text) for name, text in given if name in declaration.defaults and name not in reads]
     values, *more = declared.combinations(declaration, own)
     if more:
-        raise UserError(f"{', '.join(names)}: a check takes one value of each parameter; for a sweep: thermolab run")
+        raise UserError(f"{who}: a check takes one value of each parameter; for a sweep: thermolab run")
 
     def measured(values: dict) -> dict:
         plan = package.presets.datasets(declaration.setup(values))
         return recipe.needed(plan, *(dataset for by in deciders for dataset in by.datasets.values()))
 
     plan, physical, defaults = measured(values), {}, declaration.checked({})
-    turned = [name for name, _ in own if name not in runner.HOW and values[name] != defaults[name]]
-    idle = [name for name, _ in given if name not in {*reads, *defaults}]
-    idle += [name for name in turned if _plain(measured(values | {name: defaults[name]})) == _plain(plan)]
+    turned = [name for name, _ in own if name not in SIZE and values[name] != defaults[name]]
+    idle = [name for name in turned if _plain(measured(values | {name: defaults[name]})) == _plain(plan)]
+    idle += [name for name, _ in given if name not in {*reads, *defaults}]
     if idle:
-        known = ", ".join([*sorted(reads), *(name for name in defaults if name not in reads)])
-        raise params.ParameterError(f"{idle[0]} changes nothing that {', '.join(names)} reads; what may be set: {known}")
+        alone = [name for name, by in zip(names, deciders, strict=True) if idle[0] in by.reads]
+        known = ", ".join([*sorted(reads), *(name for name in defaults if name not in {*reads, *idle, "live"})])
+        remedy = f"check alone what does: {', '.join(alone)}" if alone else f"what may be set: {known}"
+        raise params.ParameterError(f"{idle[0]} changes nothing that all of {who} read; {remedy}")
     for name, text in given:
         if name in reads:
             plan, physical[name] = _turned(plan, name, text)
+            if physical[name] is None:
+                raise LookupError(f"no recipe behind {who} takes {name}, which @decides says that they read")
     changed = {name for name, value in values.items() if value != defaults[name]} | set(physical)
     facts = {**values, **physical}
     which = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
@@ -102,7 +113,7 @@ def _turned(plan: Mapping, name: str, text: str) -> tuple[dict, object]:
         if isinstance(part, Mapping):
             turned[dataset], found = _turned(part, name, text)
             value = found if found is not None else value
-        elif name in part.func.settings:
+        elif name in getattr(part.func, "settings", {}):  # one of several rounds of jobs has none to turn
             now = part.keywords.get(name, part.func.settings[name])
             value, *more = declared.parse(text, now)
             if more:
