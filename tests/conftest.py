@@ -1,5 +1,6 @@
-"""One thread for torch: the arrays of the tests are small, and other tests may run beside them."""
+"""For all tests: one thread for torch, as arrays are small and other tests may run beside them; pictures without a window."""
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -12,3 +13,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_window():
+    """Pictures go to memory, and none is left over."""
+    before = plt.get_backend()
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(before)

@@ -55,7 +55,7 @@ def test_points_have_error_bars_of_two_standard_errors(axes):
     (container,) = axes.containers
     markers, _, (bars,) = container
     np.testing.assert_allclose(markers.get_xydata(), [[0.1, 2.0], [0.2, 4.0]])
-    mean, error = few_seeds([1.0, 2.0, 3.0])
+    mean, error, _ = few_seeds([1.0, 2.0, 3.0])
     np.testing.assert_allclose(bars.get_segments()[0], [[0.1, mean - 2 * error], [0.1, mean + 2 * error]])
     np.testing.assert_allclose(bars.get_segments()[1], [[0.2, 4.0], [0.2, 4.0]])
     assert markers.get_color() == plots.COLOURS[1]

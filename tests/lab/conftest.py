@@ -1,6 +1,5 @@
 """Small notebooks for the tests of the runner, the tables and the book."""
 
-import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from nbformat import v4
@@ -50,16 +49,6 @@ def write(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture
-def no_window():
-    """Pictures go to memory, and none is left over."""
-    before = plt.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
 
 
 @pytest.fixture(autouse=True)
