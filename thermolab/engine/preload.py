@@ -3,7 +3,8 @@
 import signal
 import sys
 
-if sys.argv[0] == "-c":  # the fork server: Interrupt reaches the whole group of processes, and is for its parent to answer
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+    # this is the server: Interrupt reaches the whole group of processes, and is for its parent to answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import torch
