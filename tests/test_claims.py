@@ -4,6 +4,7 @@ import json
 import math
 import re
 import tomllib
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from thermolab.claims import (
     phenomena,
     register,
     replicas,
+    retired,
     section,
     with_control,
 )
@@ -34,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 
 ULP = math.ulp(1.0)
 HOLDS, FAILS, OPEN = Check(1, 1, 0.5), Check(9, 1, 0.5), Check(1.5, 1, 0.5, error=1)
+EXPECTED = ("holds", "fails", "open")
 CLAIM = Claim("toy.sum", "00_toy", "one and one is two", "arithmetic", "holds", "one and one is three")
 
 
@@ -116,16 +119,35 @@ def test_check_rejects_nonsense_by_name_and_value(wrong):
 # --- a claim needs a control that comes out the other way
 
 
-@pytest.mark.parametrize(("check", "control"), list(product([HOLDS, FAILS, OPEN], repeat=2)))
-def test_control_must_come_out_the_other_way(check, control):
-    told_apart = (check, control) in [(HOLDS, FAILS), (FAILS, HOLDS)]
-    assert result(check, control).verdict == (check.verdict if told_apart else "inconclusive")
+@pytest.mark.parametrize(("check", "control", "expected"), list(product([HOLDS, FAILS, OPEN], [HOLDS, FAILS, OPEN], EXPECTED)))
+def test_control_must_come_out_the_other_way_and_as_registered(check, control, expected):
+    decided = {(HOLDS, FAILS, "holds"), (FAILS, HOLDS, "fails"), (HOLDS, FAILS, "open"), (FAILS, HOLDS, "open")}
+    found = result(check, control, replace(CLAIM, expected=expected))
+    assert found.verdict == (check.verdict if (check, control, expected) in decided else "inconclusive")
+    assert (found.undecided == "") == (found.verdict != "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("check", "control", "expected", "why"),
+    [
+        # a perfect gas that must hold and does not: what differs from it may be as it likes
+        (HOLDS, FAILS, "fails", "the control fails, registered is that it holds"),
+        (FAILS, HOLDS, "holds", "the control holds, registered is that it fails"),
+        (FAILS, FAILS, "holds", "check and control both fail"),
+        (HOLDS, HOLDS, "fails", "check and control both hold"),
+        (OPEN, FAILS, "holds", "the check is within two standard errors of its tolerance"),
+        (HOLDS, OPEN, "open", "the control is within two standard errors of its tolerance"),
+    ],
+)
+def test_an_inconclusive_verdict_says_why(check, control, expected, why):
+    assert result(check, control, replace(CLAIM, expected=expected)).undecided == why
 
 
 def test_agrees_with_the_registered_verdict_only():
     assert result(HOLDS, FAILS).agrees
     assert not result(FAILS, HOLDS).agrees
     assert not result(HOLDS, HOLDS).agrees
+    assert result(FAILS, HOLDS, replace(CLAIM, expected="open")).agrees
 
 
 def test_record_has_the_keys_of_claims_json():
@@ -265,10 +287,19 @@ def test_every_claim_has_a_decider_that_reads_what_its_notebook_measures(section
 def test_register_entries_are_complete(lines):
     required = {"id", "statement", "source", "expected", "control"}
     for _, line in lines:
-        assert required <= line.keys() <= required | {"core", "reason"}, line["id"]
+        assert required <= line.keys() <= required | {"core", "reason", "claimed", "narrowed"}, line["id"]
         assert all(line[key].strip() for key in line.keys() - {"core"}), line["id"]
         assert line["expected"] in ("holds", "fails", "open"), line["id"]
         assert isinstance(line.get("core", True), bool), line["id"]
+
+
+def test_a_retired_id_says_why_and_is_not_used_again(sections):
+    for part in sections.values():
+        for line in part.get("retired", []):
+            assert line.keys() == {"id", "reason"}
+            assert line["reason"].strip()
+            assert line["id"].split(".")[0] == part["first_word"]
+    assert not retired().keys() & register().keys()
 
 
 def test_claims_that_fail_say_why():

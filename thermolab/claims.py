@@ -6,6 +6,8 @@ of the same run in which the very same check must come out the other way.
 
 The rule: with Δ the distance of the measurement from the prediction and SE its standard error, the check
 **holds** if Δ + 2 SE <= tolerance, **fails** if Δ - 2 SE > tolerance and is **inconclusive** otherwise.
+The outcome of the control is registered, opposite to the claim's. Where it comes out otherwise, or the check comes
+out as it does, the verdict is inconclusive: an instrument that says the same of both tells nothing apart.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ COVERAGE = float(special.erf(2 / math.sqrt(2)))
 class Claim:
     """One line of the register, `data/claims.toml`.
 
+    `source` is the place; `claimed` says what stands there, at full strength; `statement` is what is tested, and `narrowed`
+    says what of the former it leaves out, and why ("" if nothing).
     `expected` is "holds", "fails" (does not reproduce) or "open" (nobody has measured it yet) and binds at a
     notebook's default settings, preset lab.
     `core` is False for what lies outside the hour of a course lab. `reason` explains an unexpected verdict.
@@ -45,8 +49,15 @@ class Claim:
     source: str
     expected: str
     control: str
+    claimed: str = ""
+    narrowed: str = ""
     core: bool = True
     reason: str = ""
+
+    @property
+    def control_expected(self) -> Verdict | None:
+        """The registered outcome of the control, opposite to the claim's; None while the claim is open."""
+        return {"holds": "fails", "fails": "holds"}.get(self.expected)
 
 
 @dataclass(frozen=True)
@@ -117,10 +128,7 @@ def with_control(
 
 @dataclass(frozen=True)
 class Result:
-    """A claim, decided: its check and the check of its control, taken in the same run.
-
-    A control that does not come out the other way makes the verdict inconclusive: the check told nothing apart.
-    """
+    """A claim, decided: its check and the check of its control, taken in the same run."""
 
     claim: Claim
     check: Check
@@ -132,8 +140,17 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        told_apart = {self.check.verdict, self.control.verdict} == {"holds", "fails"}
-        return self.check.verdict if told_apart else "inconclusive"
+        return "inconclusive" if self.undecided else self.check.verdict
+
+    @property
+    def undecided(self) -> str:
+        """Why the verdict is inconclusive, in a few words; "" where it is not."""
+        check, control, registered = self.check.verdict, self.control.verdict, self.claim.control_expected
+        if "inconclusive" in (check, control):
+            return f"{'the check' if check == 'inconclusive' else 'the control'} is within two standard errors of its tolerance"
+        if registered and control != registered:
+            return f"the control {control}, registered is that it {registered}"
+        return f"check and control both {check.removesuffix('s')}" if check == control else ""
 
     @property
     def agrees(self) -> bool:
@@ -153,6 +170,7 @@ class Result:
             "tolerance": _plain(k.tolerance),
             "relation": k.relation,
             "verdict": self.verdict,
+            "undecided": self.undecided,
             "expected": c.expected,
             "control": {
                 "name": self.control_name,
@@ -238,6 +256,12 @@ def register() -> dict[str, Claim]:
     """All claims of the book by id, in the order of the notebooks."""
     claims = [Claim(notebook=notebook, **line) for notebook, part in _sections().items() for line in part["claims"]]
     return {claim.id: claim for claim in claims}
+
+
+@cache
+def retired() -> dict[str, str]:
+    """Ids that scripts outside may know and that are decided no more, each with the reason and what took its place."""
+    return {line["id"]: line["reason"] for part in _sections().values() for line in part.get("retired", [])}
 
 
 def phenomena() -> dict[str, str]:

@@ -46,6 +46,8 @@ def check(
     """
     known = claims.register()
     for name in ids:
+        if why := claims.retired().get(name):
+            raise UserError(f"{name} is decided no more: {why}")
         if name not in known:
             near = difflib.get_close_matches(name, known, 3, 0.4)
             raise UserError(f"there is no claim {name!r}; nearest: {', '.join(near) or 'none'}; all: data/claims.toml")
