@@ -77,6 +77,11 @@ def test_default_settings_are_those_that_change_nothing_but_how(write, tmp_path)
     assert default(("eta", "0.05,0.06")) == [True, False]
 
 
+def test_fewer_seeds_are_no_default_settings_for_they_change_the_errors(tmp_path):
+    runs = runner.plan(["03_ideal_gas"], [("n_seeds", "5,4")], tmp_path)
+    assert [run.default_settings for run in runs] == [True, False]
+
+
 def test_a_failed_run_is_one_line_and_keeps_its_notebook(write, tmp_path):
     good, bad, out = write("good"), write("bad", "1/0"), tmp_path / "out"
     outcomes = runner.run([str(bad), str(good)], out=str(out), jobs=2)
