@@ -78,7 +78,7 @@ def test_default_settings_are_those_that_change_nothing_but_how(write, tmp_path)
 
 
 def test_fewer_seeds_are_no_default_settings_for_they_change_the_errors(tmp_path):
-    runs = runner.plan(["03_ideal_gas"], [("n_seeds", "5,4")], tmp_path)
+    runs = runner.plan([runner.notebooks_folder() / "03_ideal_gas.ipynb"], [("n_seeds", "5,4")], tmp_path)
     assert [run.default_settings for run in runs] == [True, False]
 
 
