@@ -122,7 +122,7 @@ def test_interrupt_is_one_line(write, tmp_path):
     assert process.returncode == 130
     assert error.strip().startswith("thermolab: stopped")
     assert "Traceback" not in error
-    assert list((tmp_path / "out" / "slow").iterdir()) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_errors_when_writing_are_a_failed_run(write, tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_errors_when_writing_are_a_failed_run(write, tmp_path, monkeypatch):
     monkeypatch.setattr(job.Job, "_watch", full)
     (outcome,) = runner.run([str(write("nb"))], out=str(tmp_path / "out"))
     assert (outcome.state, "No space left" in outcome.message) == ("failed", True)
-    assert list((tmp_path / "out" / "nb").iterdir()) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_two_notebooks_of_one_name_are_refused(write, tmp_path):
