@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from thermolab import plots
-from thermolab.phenomena.ideal_gas import compare, network, theory
+from thermolab.phenomena.ideal_gas import compare, theory
+from thermolab.phenomena.ideal_gas.reference import settled
 
 NAMES = {"elr": "fixed ELR", "lr": "fixed LR", "sphere": "fixed sphere"}
 TEMPERATURE = "temperature T (loss)"
@@ -106,7 +107,7 @@ def maxwell_relation(net: Grids):
 
 def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
     """Left: rise of S with T of network and perfect gas; right: effective dimension of the noise against the rate."""
-    d = network.settled(reference)
+    d = settled(reference)
     dim = d.attrs["dim"]
     t, rise = compare.entropy_rise(d["eta"] * d["trace"].mean("seed") / (2 * (dim - 1)), d["S"])
     rate, gas_rise = compare.entropy_rise(perfect["rate"], perfect["sphere_S"])

@@ -9,7 +9,7 @@ import xarray as xr
 
 from thermolab.engine.recipe import From
 from thermolab.phenomena.common import presets
-from thermolab.phenomena.ideal_gas import isotropic, network, theory, transients
+from thermolab.phenomena.ideal_gas import isotropic, network, reference, theory, transients, twin
 
 # settings that are not the recipes' own defaults
 SIZES: dict[str, dict[str, dict]] = {
@@ -56,9 +56,9 @@ def datasets(setup) -> dict:
         "anisotropic": partial(
             isotropic.stationary, "elr", dim=10, spectrum=theory.power_spectrum(10, 1.0), **size["anisotropic"]
         ),
-        "reference": partial(network.sphere, **batch, **size["reference"] | many),
+        "reference": partial(reference.sphere, **batch, **size["reference"] | many),
         "net": {p: partial(network.stationary, p, **known, **batch, **size[p]) for p in ("elr", "lr")},
-        "perfect": partial(network.gas, **known, **size["perfect"]),
+        "perfect": partial(twin.gas, **known, **size["perfect"]),
     }
 
 
