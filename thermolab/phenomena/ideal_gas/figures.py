@@ -122,3 +122,19 @@ def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
     return plots.show(
         figure, "Left: the network's entropy rises more steeply than the gas. Right: its noise fills few of 576 directions."
     )
+
+
+def stationarity(lr: xr.Dataset, reference: xr.Dataset):
+    """The thermometer. Left: its ratio at fixed LR, early and over the window; right: its two sides on the sphere."""
+    rate = (lr["eta"] * lr["lam"]).transpose("eta", "lam").values.ravel()
+    names = {"first 24 steps": "balance_early", "window": "balance"}
+    ratios = {k: (rate, xr.DataArray(compare.seeds_first(lr[v]), dims=("seed", "cell"))) for k, v in names.items()}
+    eta = reference["eta"]
+    sides = {"pull of the loss": (eta, reference["pull"]), "what noise takes": (eta, eta / 2 * reference["push"])}
+    figure, (left, right) = plots.panels(2)
+    line = {"stationary": (rate, 1 + 0 * rate)}
+    plots.panel(left, ratios, line, x="η λ of a cell, fixed LR", y="pull / push on |w|²", log="x")
+    plots.panel(right, sides, x="effective learning rate η, fixed sphere", y="along the mean direction (loss)", log="x")
+    return plots.show(
+        figure, "Left: ratios are off in the first steps and one over the window. Right: the sides agree but at the lowest rates."
+    )

@@ -4,7 +4,8 @@ It gives E|g|² = Tr Σ + |∇L|² as a function of the effective learning rate;
 radius and pressure of the free protocols, which never see the sphere.
 
 Tolerances are the accuracy that the theory or the paper states, and do not move with the data: 4 % for the pressure (order η),
-10 % for the effective dimension over D - 1. Source: arXiv:2511.07308, Sec. 6.
+10 % for the effective dimension over D - 1, 10 % for the stationarity thermometer: it is exact for an endless window, and c·w may
+drift a little in one of some relaxation times. Source: arXiv:2511.07308, Sec. 6.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from thermolab.claims import Decision, decides, extreme, few_seeds, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positives, integer, number
-from thermolab.instruments import noise
-from thermolab.instruments.windows import FRAME, fresh_gradients, probe, slow_windows
+from thermolab.instruments import noise, windows
+from thermolab.instruments.windows import FRAME, fresh_gradients, slow_windows, unit
 from thermolab.phenomena.ideal_gas import theory
 from thermolab.systems import data, models, random
 from thermolab.systems.network import NetworkOnData
@@ -31,8 +32,10 @@ WIDTHS = (64, 8, 8)
 DIM = sum(a * b for a, b in itertools.pairwise(WIDTHS))
 SLOW = (1e-4, 3e-4, 1e-3)  # effective rates too low to settle within the reference run
 RATES = (*SLOW, *np.geomspace(3e-3, 0.1, 9).round(5))
+BATCHES = 8  # fresh minibatches at each moment
 PRESSURE = 0.04
 SPECTRUM = 0.1
+BALANCE = 0.1
 STATIONARY_DRIFT = 0.02  # change of log U between the halves of the window below which a run counts as stationary
 
 Share = Annotated[float, number(0, 1)]
@@ -53,32 +56,34 @@ def sphere(
     burn_in: Steps = 4000,
     window: Annotated[int, integer(2 * FRAME)] = 8000,
     samples: Count = 200,
-    moments: Count = 250,
+    moments: Count = 500,
     seed: int = 0,
     device: str = "cpu",
 ) -> xr.Dataset:
     """The network on the unit sphere at a range of effective learning rates: the reference of all predictions.
 
     rates: effective learning rates; burn_in, window: steps; samples: weights per entropy window, a quarter of a
-    correlation time (0.25/η) apart; moments: of the window at which fresh minibatches probe the gradient.
+    correlation time (0.25/η) apart; moments: of the window at which eight fresh minibatches probe the gradient.
 
     Returns a Dataset, dims (eta, seed): U, g2 = E|g|² and p over the window; trace Tr Σ, gradient_squared |∇L|²
     at |w| = 1 from fresh minibatches at these moments, snr = |∇L|/√Tr Σ; effective_dimension of the noise at its end, and
     effective_dimension_isotropic, what the same estimator says of isotropic noise in the same D; S: graph entropy
     of the direction (differences only; NaN where the window is too short for its stride), tau: autocorrelation time
-    of the weights in samples; drift: log of U in the second half of the window over U in the first.
+    of the weights in samples; drift: log of U in the second half of the window over U in the first; pull, push: the two
+    sides of the stationarity thermometer (`_balance`) along the mean direction of the weights in the late burn-in.
     """
     net = system("sphere", label_noise=label_noise)
     w = net.start(torch.arange(len(rates)), seed)
     weights = w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
     run = Experiment(net, eta=np.array(rates), batch_size=batch_size, seed=seed, weights=weights, device=device)
-    frames, probes = window // FRAME, []
+    frames, probes, along = window // FRAME, [], _late_direction(run, burn_in)
 
     def look(k):
         if k % max(1, frames // moments) == 0:
-            probes.append(probe(run, batch_size, 16))
+            gradients = fresh_gradients(run, batch_size, BATCHES)
+            probes.append(windows.moments(gradients) | _balance(gradients, unit(run), along, run.knobs["eta"]))
 
-    found = slow_windows(run, rates, burn_in, window, samples, look)
+    found = slow_windows(run, rates, 0, window, samples, look)
     history = {name: np.stack([f.observables[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
     found |= {name: h.mean(0) for name, h in history.items()}
     found["drift"] = np.log(history["U"][frames // 2 :].mean(0) / history["U"][: frames // 2].mean(0))
@@ -89,6 +94,27 @@ def sphere(
         coords={"eta": np.array(rates)},
         attrs={"protocol": "sphere", "dim": DIM, "batch_size": batch_size, "burn_in": burn_in, "window": window},
     )
+
+
+def _late_direction(run: Experiment, burn_in: int, n: int = 32) -> torch.Tensor:
+    """The mean direction c [R, D], |c| = 1, of n weights over the second half of a burn-in, which this takes."""
+    total = torch.zeros_like(run.state.weights)
+    for step in np.linspace(burn_in / 2, burn_in, n).round().astype(int):
+        run.advance(int(step) - run.state.step)
+        total += unit(run)
+    return total / torch.linalg.vector_norm(total, dim=1, keepdim=True)
+
+
+def _balance(gradients: torch.Tensor, w: torch.Tensor, along: torch.Tensor, eta: torch.Tensor) -> dict[str, np.ndarray]:
+    """What the loss pulls along c and what the sphere takes from w, as means over gradients [n, R, D] at weights w [R, D].
+
+    A step (w - η g)/s with s = √(1 + η²|g|²) leaves c·w as it is, on average, if pull = -⟨c·g/s⟩ is (η/2) times
+    push = 2 ⟨(1 - 1/s) c·w⟩/η², to leading order ⟨|g|² c·w⟩.
+    """
+    stretch = torch.sqrt(1 + eta**2 * gradients.double().square().sum(-1))
+    pull = -((gradients * along).sum(-1) / stretch).mean(0)
+    push = 2 * ((1 - 1 / stretch) * (along * w).sum(-1)).mean(0) / eta**2
+    return {"pull": pull.cpu().numpy(), "push": push.cpu().numpy()}
 
 
 def _directions(run: Experiment, batch_size: int, n: int = 128) -> dict[str, np.ndarray]:
@@ -128,6 +154,11 @@ def predicted_radius(protocol: str, eta, lam, reference: xr.Dataset, name: str) 
 ON_SPHERE = ("rates", "batch_size", "label_noise")
 
 
+def _bands(values: xr.DataArray) -> list[np.ndarray]:
+    """Three bands of rates [seed, rate], for what a single rate tells too little about."""
+    return np.array_split(values.transpose("seed", "eta").values, min(3, values.sizes["eta"]), axis=1)
+
+
 @decides("ideal-gas.net.pressure", reads=ON_SPHERE)
 def pressures(reference: xr.Dataset) -> Decision:
     """Over three bands of rates, since a single rate's |g|², which has heavy tails, is known to 3 % only."""
@@ -135,8 +166,7 @@ def pressures(reference: xr.Dataset) -> Decision:
 
     def off(moment):
         ratio = d["p"] / theory.finite_step_pressure(d["eta"], 1.0, moment) - 1
-        bands = np.array_split(ratio.transpose("seed", "eta").values, min(3, d.sizes["eta"]), axis=1)
-        return extreme(np.stack([band.mean(1) for band in bands], 1))
+        return extreme(np.stack([band.mean(1) for band in _bands(ratio)], 1))
 
     right, wrong = off(d["trace"] + d["gradient_squared"]), off(d["trace"])
     return with_control(right, wrong, PRESSURE, "prediction without |∇L|²")
@@ -157,3 +187,16 @@ def drifts(reference: xr.Dataset) -> Decision:
     slow, fast = reference["drift"].sel(eta=list(SLOW)), reference["drift"].sel(eta=reference["eta"] >= 0.01)
     measured, control = (few_seeds(np.abs(x).mean("eta")) for x in (slow, fast))
     return with_control(measured, control, 0.0, "rates of 0.01 and more", predicted=STATIONARY_DRIFT, relation="above")
+
+
+@decides("ideal-gas.net.thermometer-sphere", reads=ON_SPHERE)
+def balances(reference: xr.Dataset) -> Decision:
+    """Pull over (η/2) push, a ratio of sums over each of three bands of rates; the worst decides."""
+
+    def off(d: xr.Dataset, bands: Callable):
+        parts = zip(bands(d["pull"]), bands(d["eta"] / 2 * d["push"]), strict=True)
+        return extreme(np.stack([pull.sum(1) / push.sum(1) - 1 for pull, push in parts], 1))
+
+    slow = reference.sel(eta=list(SLOW))
+    right, wrong = off(settled(reference), _bands), off(slow, lambda x: [x.transpose("seed", "eta").values])
+    return with_control(right, wrong, BALANCE, "the same steps at rates too low to settle in them")

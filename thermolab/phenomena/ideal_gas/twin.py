@@ -16,12 +16,11 @@ from thermolab.engine.rules import Count
 from thermolab.instruments.windows import slow_windows
 from thermolab.phenomena.ideal_gas import compare, theory
 from thermolab.phenomena.ideal_gas.isotropic import grid
-from thermolab.phenomena.ideal_gas.network import GRIDS, ON_GRID, Grids, OwnAxis, Window, fixed_stride_window, spread_start
+from thermolab.phenomena.ideal_gas.network import GRIDS, ON_GRID, SHARE, Grids, OwnAxis, Window, fixed_stride_window, spread_start
 from thermolab.phenomena.ideal_gas.reference import DIM, ON_SPHERE, Steps, settled
 from thermolab.systems.isotropic import IsotropicNoise
 
 ENTROPY_SLOPE = 0.1
-SHARE = 0.05
 GAS = "isotropic gas in the same D, same estimator"
 
 
@@ -31,8 +30,8 @@ def gas(
     *,
     eta: OwnAxis = None,
     lam: OwnAxis = None,
-    burn_in: Steps = 8_000,
-    window: Window = 24_000,
+    burn_in: Steps = 4_000,
+    window: Window = 12_000,
     samples: Count = 200,
     seed: int = 0,
     device: str = "cpu",
@@ -78,7 +77,7 @@ def entropy_growth(reference: xr.Dataset, perfect: xr.Dataset) -> Decision:
     return with_control(measured, control, ENTROPY_SLOPE, GAS, predicted=1.0)
 
 
-@decides("ideal-gas.net.gibbs", reads=ON_GRID)
+@decides("ideal-gas.net.gibbs-exact", reads=ON_GRID)
 def minima(net: Grids, perfect: xr.Dataset) -> Decision:
     """At fixed ELR; at fixed LR even a perfect gas misses a quarter of its cells with entropies of one path a cell."""
     network, control = (few_seeds(compare.own_minima(d, "T")) for d in (net["elr"], perfect))
