@@ -80,7 +80,7 @@ def _batches(rng: np.random.Generator, n: int, d: int) -> tuple:
     return rng.standard_normal((n, d)), h + h.swapaxes(1, 2)
 
 
-SHARPNESS = Task(
+LAMBDA_MAX = Task(
     sharpness,
     lambda rng: {
         "one direction": _matrix(rng, [3.0]),
