@@ -43,7 +43,8 @@ def executed():
     widget = v4.new_output("display_data", {pages.WIDGET: {"model_id": "0"}, "text/plain": "IntSlider(value=0)"})
     latex = v4.new_output("display_data", {"text/latex": r"$\displaystyle \frac{a}{b}$"})
     text = v4.new_output("stream", text="<script>no script</script>")
-    cells = [v4.new_markdown_cell(TEXT), v4.new_code_cell("draw()", outputs=[figure, widget, latex, text])]
+    solution = v4.new_code_cell("print(the_answer)", metadata={"tags": ["solution"]})
+    cells = [v4.new_markdown_cell(TEXT), v4.new_code_cell("draw()", outputs=[figure, widget, latex, text]), solution]
     return v4.new_notebook(cells=cells, metadata={"widgets": {"state": {}}, "language_info": {"name": "python"}})
 
 
@@ -103,6 +104,21 @@ def test_figures_keep_their_alt_text_and_widgets_leave_nothing(built):
 def test_a_hint_stays_folded(built):
     html = (built / "03_ideal_gas.html").read_text()
     assert re.search(r"<details>.*Folded:.*</details>", html, flags=re.DOTALL)
+
+
+def test_a_solution_stays_folded_and_nothing_else_does(built):
+    html = (built / "03_ideal_gas.html").read_text()
+    (folded,) = re.findall(r'<details class="solution"><summary>Solution</summary>(.*?)</details>', html, flags=re.DOTALL)
+    assert "the_answer" in folded
+    assert "draw" not in folded
+    assert html.count("the_answer") == 1
+
+
+def test_the_style_sheet_has_its_quotes(built):
+    for page in built.iterdir():
+        style = re.search(r"<style>(.*?)</style>", page.read_text(), flags=re.DOTALL)[1]
+        assert "&" not in style
+        assert '"' in style
 
 
 def test_what_is_no_formula_is_named():

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
-from jinja2 import Environment, PackageLoader, pass_context
+from jinja2 import DictLoader, Environment, PackageLoader, pass_context
+from markupsafe import Markup
 from math_core import LatexError, LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -16,6 +17,12 @@ from pygments.formatters import HtmlFormatter
 from thermolab.lab.params import UserError
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+CELLS = """{% extends 'basic/index.html.j2' %}
+{% block codecell %}
+{%- if 'solution' in cell.metadata.tags -%}
+<details class="solution"><summary>Solution</summary>{{ super() }}</details>
+{%- else -%}{{ super() }}{%- endif -%}
+{% endblock %}"""
 
 
 def body(path: Path) -> str:
@@ -25,14 +32,15 @@ def body(path: Path) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [_offline(o) for o in cell.outputs if WIDGET not in o.get("data", {})]
-    options = {"template_name": "basic", "exclude_input_prompt": True, "exclude_output_prompt": True}
-    exporter = HTMLExporter(filters={"markdown2html": markdown}, **options)
+    options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
+    templates = {"template_name": "basic", "template_file": "cells", "extra_loaders": [DictLoader({"cells": CELLS})]}
+    exporter = HTMLExporter(filters={"markdown2html": markdown}, **options, **templates)
     return exporter.from_notebook_node(notebook)[0]
 
 
 def page(template: str, **content) -> str:
     """A whole page from one of the templates; `content` holds title, file, pages, footer and the template's own."""
-    return _environment().get_template(template).render(style=_style(), **content)
+    return _environment().get_template(template).render(style=Markup(_style()), **content)
 
 
 def title(path: Path) -> str:

@@ -32,7 +32,7 @@ class Task:
     def check(self, answer, *, seed: int = 0) -> Feedback:
         """Try a student's function: which case differs first, and a hint where the mistake is a usual one; never a traceback."""
         if answer is None:
-            return Feedback(False, f"not written yet: {self.signature}")
+            return Feedback(False, f"not written yet: {self.signature}", answered=False)
         if not callable(answer):
             return Feedback(False, f"write a function, {self.signature}, and give it without calling it")
         cases = self.cases(np.random.default_rng(seed))
@@ -41,7 +41,7 @@ class Task:
             try:
                 found.append(_called(answer, arguments))
             except NotImplementedError:
-                return Feedback(False, f"not written yet: {self.signature}")
+                return Feedback(False, f"not written yet: {self.signature}", answered=False)
             except Exception as error:  # whatever a student's function may raise
                 first = next(iter(str(error).splitlines()), "")
                 return Feedback(False, f"{case}: it stops with {type(error).__name__}: {first}")
@@ -57,9 +57,13 @@ class Task:
         return Feedback(False, f"{list(cases)[wrong]}: {_difference(found[wrong], right[wrong])}")
 
     @property
+    def name(self) -> str:
+        return self.exact.__name__
+
+    @property
     def signature(self) -> str:
         names = ", ".join(inspect.signature(self.exact).parameters)
-        return f"def {self.exact.__name__}({names})"
+        return f"def {self.name}({names})"
 
     def _same(self, found: np.ndarray | None, right: np.ndarray) -> bool:
         if found is None or found.shape != right.shape:
