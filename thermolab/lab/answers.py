@@ -59,11 +59,11 @@ class Answers:
     def check(self, check: Callable, *args, **given):
         """Check an answer to an exercise, print what is said to it, and keep the attempt. check: a function, or what has one."""
         found = getattr(check, "check", check)(*args, **given)
-        said = repr(found)
-        if found.answered and any(value is not None for value in (*args, *given.values())):
-            name = getattr(check, "name", None) or check.__name__
-            said += self._keep(name, _plain(given if given else args[0] if len(args) == 1 else args), found)
-        print(said)
+        if not found.answered or all(value is None for value in (*args, *given.values())):
+            print(f"… {found.message}")
+            return
+        name = getattr(check, "name", None) or check.__name__
+        print(f"{found}{self._keep(name, _plain(given if given else args[0] if len(args) == 1 else args), found)}")
 
     @property
     def solutions(self) -> bool:

@@ -14,7 +14,7 @@ FORM = "write a number, as 0.3, 2/3 or 1e-4"
 
 @dataclass(frozen=True)
 class Feedback:
-    """Whether an answer is right, and a line to the student; whether there was an answer at all."""
+    """Whether an answer is right, and a line to the student; whether there was an answer at all. Shown as ✓, ✗ or … ."""
 
     right: bool
     message: str
@@ -24,7 +24,7 @@ class Feedback:
         return self.right
 
     def __repr__(self) -> str:
-        return f"{'✓' if self.right else '✗'} {self.message}"
+        return f"{('✓' if self.right else '✗') if self.answered else '…'} {self.message}"
 
 
 def as_number(given) -> float | None:
@@ -60,7 +60,7 @@ def number(given, exact: float, praise: str, hint: str, **tolerance: float) -> F
     """Feedback on a number. praise, hint: templates, {} is the answer; tolerance: rel_tol or abs_tol of math.isclose."""
     found = as_number(given)
     if found is None:
-        return Feedback(False, FORM)
+        return Feedback(False, FORM, answered=given is not None)
     right = math.isclose(found, exact, **tolerance)
     return Feedback(right, (praise if right else hint).format(found))
 
