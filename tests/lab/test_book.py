@@ -7,7 +7,7 @@ import pytest
 from nbformat import v4
 
 from thermolab import claims
-from thermolab.lab import book, job, pages
+from thermolab.lab import book, job, pages, saved
 from thermolab.lab.params import UserError
 from thermolab.lab.runner import Outcome
 
@@ -40,7 +40,7 @@ Folded: $\eta$.
 def executed():
     """An executed notebook with formulas, a figure, a table and what a widget leaves behind."""
     figure = v4.new_output("display_data", {"image/png": PIXEL}, metadata={"image/png": {"alt": "one pixel"}})
-    widget = v4.new_output("display_data", {pages.WIDGET: {"model_id": "0"}, "text/plain": "IntSlider(value=0)"})
+    widget = v4.new_output("display_data", {saved.WIDGET: {"model_id": "0"}, "text/plain": "IntSlider(value=0)"})
     latex = v4.new_output("display_data", {"text/latex": r"$\displaystyle \frac{a}{b}$"})
     text = v4.new_output("stream", text="<script>no script</script>")
     solution = v4.new_code_cell("print(the_answer)", metadata={"tags": ["solution"]})

@@ -11,9 +11,8 @@ from html import escape
 from pathlib import Path
 
 import ipywidgets
-from IPython.display import display
 
-from thermolab.lab import results
+from thermolab.lab import results, saved
 from thermolab.lab.live import front_end
 
 
@@ -39,15 +38,13 @@ class Answers:
         if unknown:
             raise TypeError(f"no prediction is called {unknown[0]}; there are {', '.join(questions)}")
         self._questions, self._given = dict(questions), {name: given.get(name) for name in questions}
-        seen = front_end(self.live)
-        if seen:
+        if front_end(self.live):
             last = {attempt["question"]: attempt["given"] for attempt in self._before()}
             self._given |= {name: last[name] for name in questions if name in last and given.get(name) is None}
+            saved.show(ipywidgets.VBox([self._row(name) for name in questions]), "Run this cell to see what you predicted.")
+            return
         for name in questions:
-            if seen:
-                display(self._row(name))
-            else:
-                print(f"{questions[name].text}: {self._said(name)}")
+            print(f"{questions[name].text}: {self._said(name)}")
 
     def compare(self) -> None:
         """Say again, once it has been measured, what is to be said to each prediction, with the answer of theory."""
@@ -113,7 +110,7 @@ class Answers:
 
     def _row(self, name: str) -> ipywidgets.Widget:
         question, value = self._questions[name], self._given[name]
-        wide = {"description_width": "initial"}
+        wide = {"description_width": f"{0.6 * max(len(q.text) for q in self._questions.values()):.0f}em"}  # in one column
         if question.options:
             word = question.names.get(value, value)
             box = ipywidgets.Dropdown(
@@ -121,7 +118,7 @@ class Answers:
                 value=word if word in question.options else "",
                 description=question.text,
                 style=wide,
-                layout={"width": "max-content"},
+                layout={"width": "max-content", "max_width": "100%"},
             )
         else:
             box = ipywidgets.Text(
@@ -130,7 +127,7 @@ class Answers:
                 placeholder="a number, then Enter",
                 continuous_update=False,
                 style=wide,
-                layout={"width": "28em"},
+                layout={"width": "max-content", "max_width": "100%"},
             )
         said = ipywidgets.HTML()
 

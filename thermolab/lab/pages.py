@@ -14,9 +14,9 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
+from thermolab.lab import saved
 from thermolab.lab.params import UserError
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 CELLS = """{% extends 'basic/index.html.j2' %}
 {% block codecell %}
 {%- if 'solution' in cell.metadata.tags -%}
@@ -31,7 +31,7 @@ def body(path: Path) -> str:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_offline(o) for o in cell.outputs if WIDGET not in o.get("data", {})]
+            cell.outputs = [_offline(o) for o in cell.outputs if saved.still(o)]
     options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
     templates = {"template_name": "basic", "template_file": "cells", "extra_loaders": [DictLoader({"cells": CELLS})]}
     exporter = HTMLExporter(filters={"markdown2html": markdown}, **options, **templates)
