@@ -24,7 +24,8 @@ from thermolab.lab import live as public
 from thermolab.lab import replay
 from thermolab.lab.live import echo as echo_module
 from thermolab.lab.live import widgets
-from thermolab.lab.live.views import Goal, Lines, Scatter
+from thermolab.lab.live.board import Goal
+from thermolab.lab.live.views import Lines, Scatter
 from thermolab.lab.live.widgets import Panel
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 

@@ -17,8 +17,9 @@ from IPython import get_ipython
 
 from thermolab import plots
 from thermolab.engine.scenario import Scenario, scripted
-from thermolab.lab.live import figures, views
-from thermolab.lab.live.views import Arm, Board, Goal, HeatMap, Lines, Reading, Scatter, Sphere, Trajectory
+from thermolab.lab.live import figures
+from thermolab.lab.live.board import Arm, Board, Goal, Reading, mark, read
+from thermolab.lab.live.views import HeatMap, Lines, Scatter, Sphere, Trajectory
 
 __all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Sphere", "Trajectory", "panel", "record", "running"]
 
@@ -87,7 +88,7 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
         frames, error = await scripted(arm.scenario, events, **settings)
-    return [views.read(arm, frame) for frame in frames], error
+    return [read(arm, frame) for frame in frames], error
 
 
 def running() -> list[str]:
@@ -126,7 +127,7 @@ def _marks(arms: Sequence[Arm], events: Sequence) -> list[tuple[int, str]]:
         raise ValueError(
             f"{', '.join(sorted(unknown))} is no knob of {', '.join(a.label for a in arms)}; allowed: {', '.join(declared)}"
         )
-    return [(step, views.mark(declared[name], value)) for step, change in events for name, value in change.items()]
+    return [(step, mark(declared[name], value)) for step, change in events for name, value in change.items()]
 
 
 def _display(picture, errors: Sequence[str], folded: bool) -> None:

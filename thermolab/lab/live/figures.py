@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thermolab import plots
-from thermolab.lab.live.views import ROLES, Board, Chart
+from thermolab.lab.live.board import Board
+from thermolab.lab.live.views import ROLES, Chart
 
 COLUMNS = 3
 DASHES = ("-", "--", "-.", ":")

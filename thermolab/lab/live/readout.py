@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from thermolab import plots
-from thermolab.lab.live.views import Board, Reading
+from thermolab.lab.live.board import Board, Reading
 
 GHOSTS = ("", "6 3", "6 3 2 3", "2 3")  # dashes of recorded runs: solid, dashed, dash-dotted, dotted
 

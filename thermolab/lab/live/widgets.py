@@ -18,12 +18,11 @@ import ipywidgets as w
 
 from thermolab.engine.scenario import Knob
 from thermolab.lab import replay
-from thermolab.lab.live import views
+from thermolab.lab.live.board import Arm, Board, Goal, Reading, knobs_of, mark, read
 from thermolab.lab.live.charts import LiveChart
 from thermolab.lab.live.driver import MAX, Driver, Listener
 from thermolab.lab.live.echo import Echo, answer_where_asked
 from thermolab.lab.live.readout import legend, readout
-from thermolab.lab.live.views import Arm, Board, Goal, Reading
 
 KEPT = 240  # readings that the charts show: twelve seconds at full speed
 STEP = 0.02  # of a logarithmic slider, in decades
@@ -62,7 +61,7 @@ class Panel(Listener):
         self._frames, self._between = frames, False
         self.board.taken += 1
         for arm, settings, readings, frame in self._each(frames):
-            readings.append(views.read(dataclasses.replace(arm, settings=settings), frame))
+            readings.append(read(dataclasses.replace(arm, settings=settings), frame))
         now = time.monotonic()
         # twice a second anyway, for it may be the answers that got lost, and always where no other frame follows
         if not self._echo.late or now - self._drawn > 0.5 or self.driver.state != "running":
@@ -81,7 +80,7 @@ class Panel(Listener):
         for run, (arm, settings, readings, frame) in zip(self.driver.runs, self._each(self._frames), strict=True):
             frame = dataclasses.replace(frame, knobs={k: _plain(v) for k, v in run.knobs.items()})
             arm = dataclasses.replace(arm, settings=settings)
-            knobs, theory = views.knobs_of(arm, frame), arm.scenario.predict(frame, settings)
+            knobs, theory = knobs_of(arm, frame), arm.scenario.predict(frame, settings)
             reading = dataclasses.replace(readings[-1], step=step, knobs=knobs, theory=theory)
             if self._between:
                 readings.pop()
@@ -147,7 +146,7 @@ class Panel(Listener):
 
     def _mark(self, name: str, value, step: int) -> None:
         """A line in the charts; a slider that is dragged draws one, not hundred."""
-        text, now = views.mark(self._declared()[name], value), time.monotonic()
+        text, now = mark(self._declared()[name], value), time.monotonic()
         marks = list(self.board.marks)
         if marks and self._marked.get(name, 0) > now - 1 and marks[-1][1].split()[0] == text.split()[0]:
             marks.pop()
