@@ -11,7 +11,7 @@ import shlex
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import ipywidgets as w
@@ -52,7 +52,8 @@ class Panel(Listener):
         self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], ghosts, goals)
         self.charts = [LiveChart(chart) for view in shown for chart in view.charts(self.board)]
         self._frames, self._between, self._marked, self._reached = None, False, {}, set()
-        self._message, self._drawn, self.drawings = "", 0.0, 0
+        self._message, self._drawn, self.drawings, self._ran = "", 0.0, 0, False
+        self.on_rest: Callable[[], None] = lambda: None  # called when a run has come to rest
         self._build(devices)
         self.changed(self.driver.state)
 
@@ -117,6 +118,9 @@ class Panel(Listener):
         elif self._frames is not None:
             self._draw()  # the last frame may have been left out
         self._say(self._message or words[state], error=state == "stopped")
+        if self._ran and state != "running":
+            self.on_rest()
+        self._ran = state == "running"
 
     def failed(self, error: Exception) -> None:
         step = self.driver.runs[0].state.step
