@@ -56,6 +56,7 @@ def built(tmp_path):
         run = job.Run(tmp_path / f"{name}.ipynb", {"preset": "lab"}, tmp_path / "results" / name / "key", True, "")
         nbformat.write(executed(), run.notebook)
         runs.append(run)
+    (tmp_path / "PRIMER.md").write_text(TEXT)
     folder = runs[0].folder
     folder.mkdir(parents=True)
     shutil.copy(runs[0].notebook, folder / "notebook.ipynb")
@@ -75,7 +76,8 @@ def test_the_index_has_every_claim_and_a_link_to_what_was_run(built):
     assert "1 holds" in index
     assert f"{len(claims.register()) - 1} not measured" in index
     assert "cell 3: it broke" in index
-    assert {p.name for p in built.iterdir()} == {"index.html", "03_ideal_gas.html"}
+    assert {p.name for p in built.iterdir()} == {"index.html", "primer.html", "03_ideal_gas.html"}
+    assert '<a href="primer.html">' in index
 
 
 def test_pages_need_no_network(built):

@@ -26,8 +26,8 @@ CELLS = """{% extends 'basic/index.html.j2' %}
 
 
 def body(path: Path) -> str:
-    """The cells of an executed notebook as HTML. Widgets are left out; their static twins stay."""
-    notebook = nbformat.read(path, as_version=4)
+    """The cells of an executed notebook, or a Markdown file, as HTML. Widgets are left out; their static twins stay."""
+    notebook = _read(path)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -44,10 +44,16 @@ def page(template: str, **content) -> str:
 
 
 def title(path: Path) -> str:
-    """The first heading of a notebook, its name if there is none."""
-    texts = (c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    """The first heading of a notebook or a Markdown file, its name if there is none."""
+    texts = (c.source for c in _read(path).cells if c.cell_type == "markdown")
     found = re.search(r"^# (.+)", "\n".join(texts), flags=re.MULTILINE)
     return found[1].strip() if found else path.stem
+
+
+def _read(path: Path):
+    if path.suffix == ".md":
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"))])
+    return nbformat.read(path, as_version=4)
 
 
 def mathml(formula: str, display: bool = False) -> str:
