@@ -6,7 +6,7 @@ import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.engine.experiment import Experiment
-from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue
+from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue, largest_fisher
 from thermolab.phenomena.cooling import classifiers, plateau, transitions
 
 DROP = {"replicas": 3, "burn_in": 10, "baseline": 3, "before": 2, "after": 3, "n_seeds": 2}
@@ -84,6 +84,8 @@ def test_curvature_along_the_runs():
     for arm, run in (("escape", begun), ("drop", still)):
         top = largest_eigenvalue(HessianProducts(run.system, run.state.weights[0], x, y), looks=3)
         assert found["lambda_max"].sel(arm=arm).values[0, 0, 1] == pytest.approx(top.value, rel=0.02)
+        fisher = largest_fisher(run.system, run.state.weights[0], x)
+        assert found["fisher_max"].sel(arm=arm).values[0, 0, 1] == pytest.approx(fisher, rel=1e-3)
 
 
 def curved(escape, drop):
@@ -92,15 +94,22 @@ def curved(escape, drop):
     log = 0.05 * rng.normal(size=(4, 5, 4, 12)) + 1.0
     log[0, ..., 4:] += np.log(escape)
     log[2, ..., 4:] += np.log(drop)
-    data = {"lambda_max": (("arm", "seed", "replica", "point"), np.exp(log))}
+    data = {name: (("arm", "seed", "replica", "point"), np.exp(log)) for name in ("lambda_max", "fisher_max")}
     return xr.Dataset(data, {"arm": [*transitions.ARMS]}, {"baseline": 4})
 
 
-def test_curvature_flags():
-    assert verdicts(transitions.fisher_flags(curved(20.0, 1.0))) == HOLDS
-    assert verdicts(transitions.fisher_flags(curved(0.05, 1.0))) == HOLDS
-    assert verdicts(transitions.fisher_flags(curved(1.0, 3.0))) == FAILS
-    assert verdicts(transitions.fisher_flags(curved(20.0, 3.0))) == ("holds", "holds")
+@pytest.mark.parametrize("flags", [transitions.hessian_flags, transitions.fisher_flags])
+def test_curvature_flags(flags):
+    assert verdicts(flags(curved(20.0, 1.0))) == HOLDS
+    assert verdicts(flags(curved(0.05, 1.0))) == HOLDS
+    assert verdicts(flags(curved(1.0, 3.0))) == FAILS
+    assert verdicts(flags(curved(20.0, 3.0))) == ("holds", "holds")
+
+
+def test_each_flag_reads_its_own_matrix():
     data = curved(20.0, 1.0)
+    data["fisher_max"][0] = data["fisher_max"][1]
+    assert transitions.hessian_flags(data).check.verdict == "holds"
+    assert transitions.fisher_flags(data).check.verdict == "fails"
     data["lambda_max"][0, 0, 0, 5] = -1e-3  # of a search that did not get there
-    assert verdicts(transitions.fisher_flags(data)) == HOLDS
+    assert verdicts(transitions.hessian_flags(data)) == HOLDS

@@ -66,7 +66,7 @@ def flatness(
     lam: NotNegative = 0.01,
     rho: NotNegative = 0.3,
     epochs: Annotated[float, number(1, 1000)] = 30,
-    moments: Annotated[int, integer(2)] = 16,
+    moments: Annotated[int, integer(2)] = 24,
     probes: Annotated[int, integer(2)] = 10,
     width: Width = 32,
     difficulty: Difficulty = "mid",
