@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
+from phenomena.cooling import made_up
 from phenomena.cooling.by_hand import trained
 
 from thermolab.engine.experiment import Experiment
@@ -148,58 +148,30 @@ def test_the_matched_curvature(measured):
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
-def curves(
-    sam=0.4,
-    decay=0.95,
-    eef=1.05,
-    matched=(1.0, 0.35, 0.33),
-    valley=(1.1, 3.0),
-    losses=(1.0, 0.9, 0.9, 1.1),
-    spread=0.02,
-    n_seeds=4,
-):
-    """Curvature that goes with a power of U, lower by a factor with SAM and with decay; three levels of the matched one.
-
-    valley: asymmetry at its bottom and beside; losses: on validation images, of the four arms at equal U.
-    """
-    time, rng = np.geomspace(0.5, 30, 40), np.random.default_rng(0)
-    noise = 1 + spread * rng.normal(size=(4, 1, n_seeds))
-    energy = (1 / time)[None, :, None] * np.array([1.0, 1.1, 2.0, 1.2])[:, None, None] * np.ones((1, 1, n_seeds))
-    factor = np.array([1.0, decay, sam, eef])[:, None, None] * noise
-    level = np.select([time < 1, time < 2, time < 15], [np.nan, matched[0], matched[1]], matched[2])[:, None] * noise[0]
-    data = {"U": energy, "lambda_max": 20 * energy**0.5 * factor, "trace": 300 * energy**0.4 * factor,
-            "U_validation": energy**0.3 * np.array(losses)[:, None, None] * noise}  # fmt: skip
-    found = {k: (("arm", "time", "seed"), v) for k, v in data.items()}
-    level = np.stack([level, *[np.nan * level] * 3])
-    found |= {name: (("arm", "time", "seed"), k * level) for name, k in (("matched_lambda_max", 7), ("matched_trace", 90))}
-    found["asymmetry"] = (("arm", "place", "seed"), np.array(valley)[:, None] * noise)
-    return xr.Dataset(found, {"arm": [*flatness.ARMS], "time": time, "place": [*flatness.PLACES]})
-
-
 def test_curvature_at_a_loss():
-    found = flatness.at_loss(curves(spread=0.0).sel(arm="sgd"), "lambda_max")
+    found = flatness.at_loss(made_up.curves(spread=0.0).sel(arm="sgd"), "lambda_max")
     np.testing.assert_allclose(found, 20 * 0.1**0.5, rtol=1e-9)
-    short = curves().isel(time=slice(0, 20))  # does not come down to 0.1
+    short = made_up.curves().isel(time=slice(0, 20))  # does not come down to 0.1
     assert np.isnan(flatness.at_loss(short.sel(arm="sam"), "trace")).all()
 
 
 def test_sam():
-    assert verdicts(flatness.sam_flatter(curves())) == HOLDS
-    assert verdicts(flatness.sam_flatter(curves(sam=0.9, decay=0.5))) == FAILS
-    assert flatness.sam_flatter(curves(sam=0.75)).check.verdict == "inconclusive"
-    lower_in_one = curves()
+    assert verdicts(flatness.sam_flatter(made_up.curves())) == HOLDS
+    assert verdicts(flatness.sam_flatter(made_up.curves(sam=0.9, decay=0.5))) == FAILS
+    assert flatness.sam_flatter(made_up.curves(sam=0.75)).check.verdict == "inconclusive"
+    lower_in_one = made_up.curves()
     lower_in_one["trace"][2] = lower_in_one["trace"][2] * 2.5
     assert flatness.sam_flatter(lower_in_one).check.verdict == "fails"
-    assert flatness.sam_flatter(curves().isel(time=slice(0, 20))).check.verdict == "inconclusive"
+    assert flatness.sam_flatter(made_up.curves().isel(time=slice(0, 20))).check.verdict == "inconclusive"
 
 
 def test_terminal_flatness():
-    assert verdicts(flatness.terminal_flatness(curves())) == HOLDS
-    assert flatness.terminal_flatness(curves(matched=(1.0, 1.0, 1.0))).check.verdict == "fails"
-    assert verdicts(flatness.terminal_flatness(curves(matched=(0.3, 1.0, 0.33)))) == FAILS
-    nothing = curves(matched=(1.0, 0.5, math.nan))
+    assert verdicts(flatness.terminal_flatness(made_up.curves())) == HOLDS
+    assert flatness.terminal_flatness(made_up.curves(matched=(1.0, 1.0, 1.0))).check.verdict == "fails"
+    assert verdicts(flatness.terminal_flatness(made_up.curves(matched=(0.3, 1.0, 0.33)))) == FAILS
+    nothing = made_up.curves(matched=(1.0, 0.5, math.nan))
     assert flatness.terminal_flatness(nothing).check.verdict == "inconclusive"
-    one = curves()
+    one = made_up.curves()
     one["matched_trace"][:] = 90.0
     assert flatness.terminal_flatness(one).check.verdict == "fails"
 
@@ -222,21 +194,21 @@ def test_moments_are_brought_to_the_loss_of_the_sharpest_one(monkeypatch):
 
 
 def test_the_entropic_update():
-    assert verdicts(flatness.eef_flatter(curves())) == FAILS
-    assert verdicts(flatness.eef_flatter(curves(eef=0.4, sam=1.0))) == HOLDS
-    assert verdicts(flatness.eef_generalises(curves())) == FAILS
-    assert verdicts(flatness.eef_generalises(curves(losses=(1.0, 1.1, 0.9, 0.9)))) == HOLDS
-    assert flatness.eef_generalises(curves(losses=(1.0, 0.9, 0.9, 1.01))).check.verdict == "inconclusive"
+    assert verdicts(flatness.eef_flatter(made_up.curves())) == FAILS
+    assert verdicts(flatness.eef_flatter(made_up.curves(eef=0.4, sam=1.0))) == HOLDS
+    assert verdicts(flatness.eef_generalises(made_up.curves())) == FAILS
+    assert verdicts(flatness.eef_generalises(made_up.curves(losses=(1.0, 1.1, 0.9, 0.9)))) == HOLDS
+    assert flatness.eef_generalises(made_up.curves(losses=(1.0, 0.9, 0.9, 1.01))).check.verdict == "inconclusive"
 
 
 def test_the_asymmetry_of_a_parabola_and_of_a_line(monkeypatch):
     monkeypatch.setattr(flatness, "evaluate", lambda replicas, w, data: ((w[:, 0] ** 2).double().numpy(), None))
     net, across = trained(1)[0], torch.tensor([2.0])
     assert flatness.asymmetry(net, torch.tensor([0.0]), across) == pytest.approx(1)
-    assert flatness.asymmetry(net, torch.tensor([0.5]), across) == pytest.approx(3)  # a quarter of `across`
+    assert flatness.asymmetry(net, torch.tensor([2 / 3]), across) == pytest.approx(5)  # a third of `across`
     assert math.isnan(flatness.asymmetry(net, torch.tensor([3.0]), across))
 
 
 def test_asymmetric_valleys():
-    assert verdicts(flatness.valley_asymmetric(curves())) == FAILS
-    assert verdicts(flatness.valley_asymmetric(curves(valley=(3.0, 1.1)))) == HOLDS
+    assert verdicts(flatness.valley_asymmetric(made_up.curves())) == FAILS
+    assert verdicts(flatness.valley_asymmetric(made_up.curves(valley=(3.0, 1.1)))) == HOLDS

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import xarray as xr
 from claimed import FAILS, verdicts
+from phenomena.cooling import made_up
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments.spread import along_path
@@ -60,31 +61,16 @@ def test_the_exit_from_the_band_of_the_null_runs():
     assert np.isnan(found).sum() >= 35
 
 
-def escapes(late, grown=1.0, n=12):
-    """S of escapes and of null runs, and U with log 10 − U ∝ exp(S − `late` windows): S and log(log 10 − U) rise as one then."""
-    rng, t = np.random.default_rng(2), np.arange(32.0)
-    start = 10 + rng.integers(3, size=(2, n))[..., None]
-
-    def step(shift):
-        return 1 / (1 + np.exp(-2 * (t - start - shift)))
-
-    escape, null = np.log(10) - np.exp(-8 + 8 * grown * step(late)), np.log(10) + 1e-4 * rng.normal(size=(2, n, 32))
-    dates = plateau.steepest(step(0), lag=plateau.EPOCH) + 1
-    data = {"U": (("arm", "seed", "replica", "window"), np.stack([escape, null])),
-            "S_date": (("arm", "seed", "replica"), np.stack([dates, dates]))}  # fmt: skip
-    return xr.Dataset(data, {"arm": [*plateau.ARMS]})
-
-
 def test_the_earlier_date():
-    together, led = escapes(0.0), escapes(6.0)
+    together, led = made_up.escapes(0.0), made_up.escapes(6.0)
     assert verdicts(plateau.earlier(together)) == FAILS
     assert plateau.earlier(led).check.verdict == "holds"
-    assert plateau.earlier(escapes(-6.0)).check.verdict == "fails"
+    assert plateau.earlier(made_up.escapes(-6.0)).check.verdict == "fails"
     assert plateau.earlier(together).control.verdict == "holds"  # U alone is dated by the end of its growth
 
 
 def test_a_distance_within_the_scatter_of_the_null_runs_is_none():
     """Far below it the logarithm would date a leap of the noise."""
-    found = escapes(0.0)
+    found = made_up.escapes(0.0)
     found["U"][0, ..., 2] = np.log(10) - 1e-30
-    np.testing.assert_array_equal(plateau.dates(found, True), plateau.dates(escapes(0.0), True))
+    np.testing.assert_array_equal(plateau.dates(found, True), plateau.dates(made_up.escapes(0.0), True))

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
+from phenomena.cooling.made_up import good, model
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import noise
@@ -101,50 +101,6 @@ def test_models_of_autograd(model):
 
 
 # --- claims on data made up by hand ---------------------------------------------------------------------------------------
-EPOCHS = 32
-
-
-def model(
-    rises=(2.0, 4.0, 12.0),
-    turns=(0.3, 0.5, 1.5),
-    *,
-    u=-1.0,
-    u_val=-1.0,
-    path=(-6.0, -3.0),
-    entries=(0.3, -0.5),
-    noise=1e-3,
-    settles=True,
-):
-    """A dataset of `training`: ln U and ln U_val change by u, u_val; S by `path`, `entries` at λ = 0 and 1e-2.
-
-    Accuracy and CKA pass a quarter, a half and three quarters of their ways at the epochs `rises`, `turns`. S_path falls faster
-    than log(epoch) at λ = 0; at 1e-2 it settles with a time of 4 epochs, or falls like log(epoch).
-    """
-    rng, time, moment = np.random.default_rng(1), np.arange(EPOCHS + 1), np.arange(8) / 8
-    part, log = time / EPOCHS, np.log(np.maximum(time, 1)) / np.log(EPOCHS)
-    relaxed = 1 - np.exp(-np.maximum(time - 1, 0) / 4)
-
-    def learnt(t, at=rises):
-        return 0.1 + 0.8 * np.interp(t, [0, *at, max(14, at[-1] + 2)], [0, 0.25, 0.5, 0.75, 1])
-
-    paths = [-12 + path[0] * log**2, -12 + path[1] * (relaxed if settles else log)]
-    columns = {"U": [2 * np.exp(u * 3 * part)] * 2, "U_val": [2 * np.exp(u_val * part)] * 2, "accuracy": [learnt(time)] * 2,
-               "cka": [learnt(time, turns)] * 2, "S_path": paths, "S_entries": [-3 + entries[0] * part, -3 + entries[1] * part],
-               "T": [1e-4 * np.exp(-3 * part)] * 2}  # fmt: skip
-    out = {k: (("lam", "time", "seed"), np.stack(v)[..., None] + noise * rng.normal(size=(2, EPOCHS + 1, 5)))
-           for k, v in columns.items()}  # fmt: skip
-    out["T"] = (("lam", "time", "seed"), np.stack(columns["T"])[..., None] * np.ones(5))
-    for name, at in (("early", rises), ("early_cka", turns)):
-        out[name] = (("lam", "moment", "seed"), np.broadcast_to(learnt(moment, at)[:, None], (2, 8, 5)))
-    coords = {"lam": [0.0, 1e-2], "time": time, "moment": moment, "seed": np.arange(5)}
-    return xr.Dataset(out, coords).assign_attrs(dim=2000)
-
-
-def good(**changes):
-    """Runs in which each claim comes out as it did in the measurement."""
-    arms = {"mlp": model(path=(-8.0, -4.0)), "cnn": model(path=(-7.0, -3.0)), "transformer": model(path=(1.0, 1.0)),
-            "rest": model(u=0.0), "waits": model(turns=(8.3, 8.5, 9.5)), "plateau": model(rises=(12.0, 14.0, 15.0))}  # fmt: skip
-    return arms | changes
 
 
 def test_share_of_pairs():

@@ -51,9 +51,9 @@ MOST = 100  # products of a search for λ_max
 SAME = 1e-9  # difference of U, of rounding only
 
 FLATTER, MATCHED_U = 0.75, 0.1
-BAND = 2.0  # the line through a run takes the moments of U within this factor of MATCHED_U
-LOPSIDED = 2.0  # the least ratio of the slopes of an asymmetric valley in arXiv:1902.00744, to which document 0 refers
-PLACES = {"bottom": 0.0, "beside": 0.25}  # where a valley is read, in lengths across
+BAND = 3.0  # the line through a run takes the moments of U within this factor of MATCHED_U; neighbours are about 2 apart
+LOPSIDED = 2.0  # ratio of the rises on both sides from which a valley counts as asymmetric: a convention
+PLACES = {"bottom": 0.0, "beside": 1 / 3}  # where a valley is read, in lengths across
 LATE = 1 / 3  # share of the training time after which curvature only follows U
 
 
@@ -66,7 +66,7 @@ def flatness(
     lam: NotNegative = 0.01,
     rho: NotNegative = 0.3,
     epochs: Annotated[float, number(1, 1000)] = 30,
-    moments: Annotated[int, integer(2)] = 24,
+    moments: Annotated[int, integer(2)] = 16,
     probes: Annotated[int, integer(2)] = 10,
     width: Width = 32,
     difficulty: Difficulty = "mid",
@@ -84,7 +84,7 @@ def flatness(
     accuracy_validation, lambda_max and trace of the Hessian of U, r2 = |w|²; of plain SGD, NaN in the other arms:
     matched_lambda_max and matched_trace, over relative changes, of the moments brought to the U of the one with the largest
     lambda_max; NaN before that one, and where U is larger still. Dims (arm, place, seed): asymmetry, of the valley in which an
-    arm ends (`asymmetry`), at the "bottom" and "beside" it, a quarter of the length up one of its sides. Attribute growth, of
+    arm ends (`asymmetry`), at the "bottom" and "beside" it, a third of the length up one of its sides. Attribute growth, of
     |w|² in an epoch of "eef" without a gradient.
     Raises ValueError for settings that are out of range. Source: document 0, sections 3 and 5; SAM: arXiv:2010.01412.
     """
@@ -148,7 +148,7 @@ def _curvature(hessian: curvature.HessianProducts, probes: int, seed: int) -> tu
 def asymmetry(net: NetworkOnData, weights: torch.Tensor, across: torch.Tensor) -> float:
     """Rise of U from weights [P] to the steeper side of a valley over that to the other side, at ±across [P] from there.
 
-    1 for a parabola read at its bottom, 3 a quarter of `across` beside it. NaN if a side does not rise.
+    1 for a parabola read at its bottom, 5 a third of `across` beside it. NaN if a side does not rise.
     """
     here, right, left = evaluate(net.replicas, torch.stack([weights, weights + across, weights - across]), net.data)[0]
     low, high = sorted((right - here, left - here))
@@ -246,15 +246,15 @@ def _first(values: np.ndarray) -> np.ndarray:
 def at_loss(runs: xr.Dataset, name: str) -> np.ndarray:
     """A reading [seed], such as a curvature, at U = MATCHED_U.
 
-    By a straight line of its logarithm over log U, through the moments of like U.
-    runs: of one arm. NaN for a run in which these moments are not on both sides of MATCHED_U.
+    By a straight line of its logarithm over log U, through the moments of like U and the two between which U first passes it.
+    runs: of one arm. NaN for a run that does not pass it.
     """
     found = []
     for energy, values in zip(*(runs[k].transpose("seed", "time").values for k in ("U", name)), strict=True):
         x = np.log(energy / MATCHED_U)
-        near = abs(x) <= math.log(BAND)
-        passes = (x[near] < 0).any() and (x[near] > 0).any()
-        found.append(math.exp(np.polyfit(x[near], np.log(values[near]), 1)[1]) if passes else math.nan)
+        first, near = int(np.argmax(x < 0)), abs(x) <= math.log(BAND)
+        near[first - 1 : first + 1] = True
+        found.append(math.exp(np.polyfit(x[near], np.log(values[near]), 1)[1]) if first else math.nan)
     return np.array(found)
 
 

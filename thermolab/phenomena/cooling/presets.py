@@ -23,7 +23,7 @@ from thermolab.phenomena.cooling.training import REST, training
 
 RECIPES = {
     "matched": matched.matched,
-    "schedules": schedules.schedules,
+    "schedules": partial(schedules.schedules, arms=("constant", "decay", "growth")),
     "logarithms": schedules.logarithms,
     "endings": schedules.endings,
     "ratio": batch_ratio.ratio,
@@ -60,10 +60,10 @@ def datasets(setup) -> dict:
     """
     smoke, common = setup.preset == "smoke", presets.common(setup, smoke=2) | {"difficulty": setup.difficulty}
     plan = {name: partial(recipe, **common, **(SMOKE[name] if smoke else {})) for name, recipe in RECIPES.items()}
-    # three seeds more for what scatters more than other means do: correlations over the runs of a seed, the sharpest moment of a
-    # run, and what perceptron and CNN differ in
-    more = presets.n_seeds(setup.preset, setup.n_seeds + 3, smoke=2)
-    plan |= {name: partial(plan[name], n_seeds=more) for name in ("matched", "flatness")}
+    # more seeds for what scatters more than other means do: the sharpest moment of a run, what perceptron and CNN differ in, and
+    # above all correlations over the runs of a seed
+    more, most = (presets.n_seeds(setup.preset, setup.n_seeds + k, smoke=2) for k in (3, 9))
+    plan["flatness"], plan["matched"] = partial(plan["flatness"], n_seeds=more), partial(plan["matched"], n_seeds=most)
     one = partial(training, **common, **(TRAINING if smoke else {}))
     plan["here"] = partial(one, "mlp", eta=setup.eta, lams=(setup.lam,), batch_size=setup.batch_size)
     plan["runs"] = {

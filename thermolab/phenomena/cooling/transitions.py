@@ -137,7 +137,7 @@ def curvature(
     ratio: Positive = 0.5,
     *,
     arms: Annotated[Sequence[str], several(choice(*ARMS))] = ARMS,
-    replicas: Count = 4,
+    replicas: Count = 3,
     points: Count = 12,
     baseline: Count = 4,
     samples: Count = 128,
