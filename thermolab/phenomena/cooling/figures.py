@@ -9,6 +9,7 @@ import xarray as xr
 from thermolab import plots
 from thermolab.phenomena.cooling import transitions as detectors
 from thermolab.phenomena.cooling.classifiers import MODELS
+from thermolab.phenomena.cooling.plateau import away
 
 
 def by_epoch(values: Mapping[str, xr.DataArray]) -> dict:
@@ -68,7 +69,8 @@ def flatness(flatness: xr.Dataset):
     """λ_max, trace and validation loss over U in four arms; |w|² by epoch, with what the printed update does to it alone."""
     figure, axes = plots.panels(4, columns=2)
     names = {"sgd": "SGD", "decay": "weight decay", "sam": "SAM", "eef": "+λ_S, as printed"}
-    states = {text: flatness.sel(arm=k).stack(each=("time", "seed")) for k, text in names.items()}
+    seen = flatness.where(flatness["U"] > 1e-3)  # the printed update goes on down to 1e-12
+    states = {text: seen.sel(arm=k).stack(each=("time", "seed")) for k, text in names.items()}
     texts = {"lambda_max": "sharpness λ_max", "trace": "trace of the Hessian", "U_validation": "validation loss"}
     for ax, (name, text) in zip(axes[:3], texts.items(), strict=True):
         plots.panel(ax, {k: (s["U"], s[name].values) for k, s in states.items()}, x="energy U (loss)", y=text, log="xy")
@@ -83,7 +85,7 @@ def flatness(flatness: xr.Dataset):
 
 
 def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset):
-    """The power of two detectors at a drop of η, U and S on a plateau, and where three schedules end."""
+    """The power of two detectors at a drop of η, U, its logarithm and S on a plateau, and where three schedules end."""
     figure, (left, middle, right) = plots.panels(3, columns=3)
     ratios = [float(r) for r in detection["ratio"].values if r != 1]
     statistics = {"second difference": detectors.accelerations, "CUSUM": detectors.sums}
@@ -92,7 +94,7 @@ def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset
         look = {"fmt": plots.MARKERS[i], "color": plots.COLOURS[i], "label": name, "capsize": 2}
         left.errorbar(ratios, [f.value for f in found], [2 * f.standard_error for f in found], **look)
     plots.label(left, "η after the drop / η before", "power at 5 % false alarms")
-    escape = plateau[["U", "S"]].sel(arm="escape").mean("replica")
+    escape = plateau[["U", "S"]].assign({"log(log K − U)": away(plateau)}).sel(arm="escape").mean("replica")
     low, high = escape.min("window"), escape.max("window")
     scaled = {k: (v["window"], v) for k, v in ((escape - low) / (high - low)).items()}
     plots.panel(middle, scaled, x="window of 16 steps", y="share of its range")
@@ -102,5 +104,5 @@ def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset
     right.set_xticks([0, 1, 2], ends["schedule"].values)
     plots.label(right, "schedule", "validation loss at the end")
     return plots.show(
-        figure, "Left: CUSUM finds drops that the second difference misses. Middle: S moves before U. Right: final losses."
+        figure, "Left: CUSUM finds drops that the second difference misses. Middle: S and log(log K − U) move together, U last. Right: final losses."
     )

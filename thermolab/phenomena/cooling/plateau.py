@@ -6,7 +6,7 @@ loss, move at all. S, the mean log-variance of the weights along the trajectory 
 that growth as a logarithm does, while U follows its end. No barrier is crossed and nothing is thermally activated: an
 escape takes about the same Σ η under any schedule.
 Like is compared with like if the loss is read as a logarithm too, of its distance log K − U from the plateau, down to where U
-scatters while nothing is learnt: what both then follow is the growth of the weights (`dates`).
+scatters while nothing is learnt: what both then follow is the growth of the weights (`away`).
 Limit of validity: a date is that of the steepest change within the record, which must hold the escape and little after it. As an
 alarm S has no lead either: it drifts by nats even if nothing can be learnt, while U hardly scatters, so both leave the band of
 such runs in about the same window (`exits`).
@@ -140,11 +140,15 @@ def earlier(plateau: xr.Dataset) -> Decision:
 
 
 def dates(found: xr.Dataset, logarithm: bool) -> xr.DataArray:
-    """Windows (seed, replica) in which the loss of the escapes changes most, as it is or as log(log K − U).
-
-    found: a dataset of `plateau`. A distance below the scatter of U over the runs on redrawn labels counts as that.
-    """
-    escape, calm = (found["U"].sel(arm=arm).transpose("seed", "replica", "window") for arm in ARMS)
-    if logarithm:
-        escape = np.log(np.maximum(math.log(CLASSES) - escape, float(calm.std())))
+    """Windows (seed, replica) in which the loss of the escapes changes most, as it is or as its distance `away`."""
+    loss = away(found) if logarithm else found["U"]
+    escape = loss.sel(arm="escape").transpose("seed", "replica", "window")
     return xr.DataArray(steepest(escape.values, lag=EPOCH) + 1, dims=("seed", "replica"))
+
+
+def away(found: xr.Dataset) -> xr.DataArray:
+    """log(log K − U) of the windows of a dataset of `plateau`, its distance from the plateau.
+
+    A distance below the scatter of U over the runs on redrawn labels counts as that.
+    """
+    return np.log(np.maximum(math.log(CLASSES) - found["U"], float(found["U"].sel(arm="redrawn").std())))
