@@ -33,14 +33,18 @@ def models(runs: Mapping[str, xr.Dataset], here: xr.Dataset):
 
 
 def entropies(runs: Mapping[str, xr.Dataset], matched: xr.Dataset):
-    """The third reading of S by epoch; and the generalisation gap over S of runs of equal U."""
-    figure, (left, right) = plots.panels(2)
+    """The third reading of S and the representation by epoch; and the generalisation gap over S of runs of equal U."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
     wide = {m: runs[m]["S_laplace"].sel(lam=0).dropna("time") for m in MODELS}
     plots.panel(left, by_epoch(wide), x="epoch", y="S_Laplace (nats/weight)")
+    turned = {m: runs[m]["cka"].sel(lam=0) for m in (*MODELS, "waits", "plateau")}
+    plots.panel(middle, by_epoch(turned), x="epoch", y="CKA with the end")
     same = matched.stack(each=("run", "seed"))
     points = {"runs of equal U": (same["S_path"], same["gap"].values)}
     plots.panel(right, points, x="S_path (nats/weight)", y="gap U_val − U (nats)")
-    return plots.show(figure, "Left: Laplace entropy by epoch. Right: generalisation gap against S of runs that have the same U.")
+    return plots.show(
+        figure, "Laplace entropy by epoch; CKA with the end, which rises fastest at first; gap against S of runs of the same U."
+    )
 
 
 def schedules(logarithms: xr.Dataset, endings: xr.Dataset, schedules: xr.Dataset, ratio: xr.Dataset):
@@ -104,5 +108,6 @@ def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset
     right.set_xticks([0, 1, 2], ends["schedule"].values)
     plots.label(right, "schedule", "validation loss at the end")
     return plots.show(
-        figure, "Left: CUSUM finds drops that the second difference misses. Middle: S and log(log K − U) move together, U last. Right: final losses."
+        figure,
+        "Left: CUSUM finds drops of η. Middle: S and log(log K − U) move together, U last. Right: losses at the end.",
     )
