@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from tqdm.auto import tqdm
 from thermolab.lab import answers
 from thermolab.lab.live import Lines, panel
-from thermolab.phenomena.common.feedback import Question
+from thermolab.feedback import Question
 from thermolab.phenomena.ideal_gas import exercises, live
 way = Question("|w| will", "grow", "which way does a step go?", options=("grow", "stay"))
 mine = answers.Answers("03_ideal_gas")

@@ -5,8 +5,8 @@ import json
 import ipywidgets
 import pytest
 
+from thermolab.feedback import Feedback, Question
 from thermolab.lab import answers
-from thermolab.phenomena.common.feedback import Feedback, Question
 from thermolab.phenomena.common.tasks import Task
 
 QUESTIONS = {

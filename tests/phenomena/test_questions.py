@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from thermolab import claims
-from thermolab.phenomena.common.feedback import Question, as_number, as_numbers
+from thermolab.feedback import Question, as_number, as_numbers
 
 MODULES = {name: importlib.import_module(f"thermolab.phenomena.{name}.exercises") for name in claims.phenomena().values()}
 QUESTIONS = {f"{name}.{key}": question for name, module in MODULES.items() for key, question in module.PREDICTIONS.items()}

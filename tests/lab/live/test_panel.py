@@ -272,12 +272,22 @@ def test_a_guess_is_drawn_and_a_bad_one_is_one_line(live):
     async def play():
         async with shown(live, [live.gas()]) as (panel, driver, _):
             found = controls(panel)
-            assert list(panel._guess_of.options) == ["T", "U"]
-            for written, guesses in (("0.02", {"T": 0.02}), (" 1,5e-2 ", {"T": 0.015}), ("a lot", {"T": 0.015}), ("", {})):
+            assert [key for _, key in panel._guess_of.options] == ["T", "U"]
+            assert panel._guess_of.options[0][0] == panel.charts[0].chart.y.label
+            theory = panel.board.readings[0][-1].theory["T"]
+            for written, guesses, said in (
+                (f"{3 * theory}", {"T": 3 * theory}, "beside theory at the present knobs: off by a factor of 3, too large"),
+                (" 1,5e-3 ", {"T": 0.0015}, "too small"),
+                ("3/2000", {"T": 0.0015}, "too small"),
+                (f"{theory}", {"T": theory}, "present knobs: so it is"),
+                ("a lot", {"T": theory}, "'a lot' is no number: write a number"),
+                ("-1", {"T": theory}, "has a logarithmic axis, which cannot show -1: write a number above 0"),
+                ("", {}, "paused"),
+            ):
                 found["tl-guess"].value = written
                 await live.settled(driver)
                 assert panel.board.guesses == guesses
-                assert written != "a lot" or "'a lot' is no number" in text(found["tl-status"])
+                assert said in text(found["tl-status"])
                 if guesses:
                     (mark,) = [m for s, m in zip(panel.charts[0].chart.series, panel.charts[0]._marks, strict=True)
                                if s.role == "guess"]  # fmt: skip

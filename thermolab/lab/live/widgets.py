@@ -17,6 +17,7 @@ from html import escape
 import ipywidgets as w
 
 from thermolab.engine.scenario import Knob
+from thermolab.feedback import FORM, as_number, off
 from thermolab.lab import replay
 from thermolab.lab.live.board import Arm, Board, Goal, Reading, knobs_of, mark, read
 from thermolab.lab.live.charts import LiveChart
@@ -184,13 +185,21 @@ class Panel(Listener):
         self.driver.tell("call", lambda: self._set_guess(name, text))
 
     def _set_guess(self, name: str, text: str) -> None:
-        try:
-            others = {k: v for k, v in self.board.guesses.items() if k != name}
-            self.board.guesses = others | ({name: float(text)} if text else {})
-        except ValueError:
-            self._say(f"your prediction {text!r} is no number; write one such as 0.015", error=True)
+        chart = next(c.chart for c in self.charts if c.chart.key == name)
+        value, readings = as_number(text), self.board.readings[0]
+        if text and value is None:
+            self._say(f"your prediction {text!r} is no number: {FORM}", error=True)
             return
+        if text and chart.y.log and value <= 0:
+            self._say(f"{chart.y.label} has a logarithmic axis, which cannot show {text}: write a number above 0", error=True)
+            return
+        others = {k: v for k, v in self.board.guesses.items() if k != name}
+        self.board.guesses = others | ({name: value} if text else {})
         self.changed(self.driver.state)
+        theory = readings[-1].theory.get(name, math.nan) if readings else math.nan
+        if text and math.isfinite(theory):
+            said = "so it is" if math.isclose(value, theory, rel_tol=0.05) else off(value, theory)
+            self._say(f"your prediction of {chart.y.label}, beside theory at the present knobs: {said}")
 
     def _save(self) -> None:
         runs = zip(self.board.arms, self.driver.built, self.driver.runs, strict=True)
@@ -269,8 +278,8 @@ class Panel(Listener):
         answer_where_asked(self.widget)
 
     def _build_guess(self) -> list:
-        names = [c.chart.key for c in self.charts if c.chart.kind == "lines"]
-        self._guess_of = w.Dropdown(options=names, description="I predict", layout={"width": "170px"})
+        names = [(c.chart.y.label, c.chart.key) for c in self.charts if c.chart.kind == "lines"]
+        self._guess_of = w.Dropdown(options=names, description="I predict", layout={"width": "max-content"})
         self._guess = w.Text(placeholder="a number", continuous_update=False, layout={"width": "110px"})
         self._guess.add_class("tl-guess")
         self._guess.observe(self._on_guess, "value")

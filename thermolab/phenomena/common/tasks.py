@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback
+from thermolab.feedback import Feedback
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import spatial, special
 
+from thermolab.feedback import Feedback, Question, as_number, as_numbers, number
 from thermolab.instruments import entropy
-from thermolab.phenomena.common.feedback import Feedback, Question, as_number, as_numbers, number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.ideal_gas import isotropic, theory
 

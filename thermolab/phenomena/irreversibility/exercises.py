@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from thermolab.phenomena.common.feedback import Feedback, Question, as_number, number
+from thermolab.feedback import Feedback, Question, as_number, number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.irreversibility import symmetry_recipes
 from thermolab.phenomena.irreversibility.symmetries import Symmetry

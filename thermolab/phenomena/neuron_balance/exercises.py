@@ -8,8 +8,8 @@ from collections.abc import Collection
 import numpy as np
 from torch import nn
 
+from thermolab.feedback import Feedback, Question, as_number, number
 from thermolab.instruments import symmetry
-from thermolab.phenomena.common.feedback import Feedback, Question, as_number, number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.neuron_balance import theory
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from thermolab.feedback import Feedback, Question, as_numbers, number
 from thermolab.instruments import alignment
-from thermolab.phenomena.common.feedback import Feedback, Question, as_numbers, number
 from thermolab.phenomena.common.linear_theory import root
 from thermolab.phenomena.common.tasks import Task
 

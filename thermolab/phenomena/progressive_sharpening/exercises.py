@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback, Question, as_numbers, number
+from thermolab.feedback import Feedback, Question, as_numbers, number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.progressive_sharpening import theory
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback, Question, as_number
+from thermolab.feedback import Feedback, Question, as_number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.temperature_collapse import theory, toy, training
 

@@ -101,10 +101,12 @@ class Question:
         if math.isclose(found, self.answer, rel_tol=self.tolerance):
             return Feedback(True, "so it is")
         usual = (hint for wrong, hint in self.hints.items() if math.isclose(found, wrong, rel_tol=self.tolerance))
-        return Feedback(False, f"{self._off(found)}: {next(usual, self.hint)}")
+        return Feedback(False, f"{off(found, self.answer)}: {next(usual, self.hint)}")
 
-    def _off(self, found: float) -> str:
-        if found * self.answer <= 0:
-            return "the sign is another" if found else "it is not 0"
-        ratio = found / self.answer
-        return f"off by a factor of {max(ratio, 1 / ratio):.2g}, {'too large' if abs(ratio) > 1 else 'too small'}"
+
+def off(found: float, right: float) -> str:
+    """How far a number is from another one, in words."""
+    if found * right <= 0:
+        return "the sign is another" if found else "it is not 0"
+    ratio = found / right
+    return f"off by a factor of {max(ratio, 1 / ratio):.2g}, {'too large' if ratio > 1 else 'too small'}"
