@@ -392,35 +392,38 @@ def test_the_observable_starts_warm_and_looks_again(monkeypatch):
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------------
-def test_weights_data_and_vectors_must_fit_each_other():
+@pytest.fixture
+def given():
+    """A system, weights of two replicas, data, and the products at the first of them."""
     system, w, learn = case("relu", replicas=2, dtype=torch.float32)
-    x, y = learn.x, learn.y
-    with pytest.raises(ValueError, match=r"weights have shape \(2, 385\): expected \[P\] = \(385,\)"):
-        HessianProducts(system, w, x, y)
-    with pytest.raises(ValueError, match="40 inputs and 39 targets"):
-        dense(system, w[0], x, y[1:])
-    with pytest.raises(ValueError, match="0 inputs and 0 targets"):
-        HessianProducts(system, w[0], x[:0], y[:0])
-    with pytest.raises(ValueError, match="the gradient holds nan or inf"):
-        HessianProducts(system, w[0] * math.nan, x, y)
-    hessian = HessianProducts(system, w[0], x, y)
-    with pytest.raises(ValueError, match=r"v has shape \(2, 385\)"):
-        hessian(w)
-    for arguments, message in (
-        ({"tolerance": 0}, "tolerance=0 must be positive"),
-        ({"most": 0}, "most=0 products"),
-        ({"looks": 0}, "looks=0"),
-        ({"start": w}, r"start has shape \(2, 385\)"),
-        ({"start": w[0] * math.inf}, "expected finite numbers"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            largest_eigenvalue(hessian, **arguments)
-    with pytest.raises(ValueError, match="probes=1 give no standard error"):
-        trace(hessian, probes=1)
-    with pytest.raises(ValueError, match="1 samples and draws=1"):
-        fisher_diagonal(system, w[0], x[:1])
-    with pytest.raises(ValueError, match="loss='squared' is no model of labels"):
-        fisher_diagonal(Replicas(models.mlp((64, 5, 10)), loss="squared"), torch.zeros(385), x)
-    system, w, _ = case("batch")
-    with pytest.raises(ValueError, match="BatchNorm mixes the samples"):
-        fisher_diagonal(system, w, x)
+    return SimpleNamespace(system=system, w=w, x=learn.x, y=learn.y, hessian=HessianProducts(system, w[0], learn.x, learn.y))
+
+
+WRONG = {
+    "weights of two": (
+        lambda g: HessianProducts(g.system, g.w, g.x, g.y),
+        r"weights have shape \(2, 385\): expected \[P\] = \(385,\)",
+    ),
+    "a target too few": (lambda g: dense(g.system, g.w[0], g.x, g.y[1:]), "40 inputs and 39 targets"),
+    "no data": (lambda g: HessianProducts(g.system, g.w[0], g.x[:0], g.y[:0]), "0 inputs and 0 targets"),
+    "weights of nan": (lambda g: HessianProducts(g.system, g.w[0] * math.nan, g.x, g.y), "the gradient holds nan or inf"),
+    "two vectors": (lambda g: g.hessian(g.w), r"v has shape \(2, 385\)"),
+    "no tolerance": (lambda g: largest_eigenvalue(g.hessian, tolerance=0), "tolerance=0 must be positive"),
+    "no products": (lambda g: largest_eigenvalue(g.hessian, most=0), "most=0 products"),
+    "no looks": (lambda g: largest_eigenvalue(g.hessian, looks=0), "looks=0"),
+    "two starts": (lambda g: largest_eigenvalue(g.hessian, start=g.w), r"start has shape \(2, 385\)"),
+    "a start of inf": (lambda g: largest_eigenvalue(g.hessian, start=g.w[0] * math.inf), "expected finite numbers"),
+    "one probe": (lambda g: trace(g.hessian, probes=1), "probes=1 give no standard error"),
+    "one sample": (lambda g: fisher_diagonal(g.system, g.w[0], g.x[:1]), "1 samples and draws=1"),
+    "Fisher of the squared loss": (
+        lambda g: fisher_diagonal(Replicas(models.mlp((64, 5, 10)), loss="squared"), torch.zeros(385), g.x),
+        "loss='squared' is no model of labels",
+    ),
+    "Fisher with BatchNorm": (lambda g: fisher_diagonal(*case("batch")[:2], g.x), "BatchNorm mixes the samples"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
+def test_weights_data_and_vectors_must_fit_each_other(given, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(given)

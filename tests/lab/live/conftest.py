@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import time
 from types import SimpleNamespace
 
@@ -144,6 +145,14 @@ async def settled(driver):
     done = asyncio.Event()
     driver.tell("call", done.set)
     await asyncio.wait_for(done.wait(), PATIENCE)
+
+
+def pytest_pyfunc_call(pyfuncitem):
+    """A test that is a coroutine has an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}))
+    return True
 
 
 @pytest.fixture
