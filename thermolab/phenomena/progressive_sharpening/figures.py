@@ -70,11 +70,24 @@ def cause(found: Mapping):
 
 
 def edge(found: Mapping):
-    """λ_max in units of 2/η at each rate."""
+    """Curvatures in units of their edge: λ_max of descent at each rate; of SGD, with the batch sharpness; of Adam."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
     scaled = found["edge"]["lambda_max"] / found["edge"]["edge"]
-    figure = plots.panel(None, _curves(scaled, "eta", "η = {:g}"), {"edge": (scaled["time"], 1 + 0 * scaled["time"])},
-                         x="step", y="η λ_max / 2")  # fmt: skip
-    return plots.show(figure, "λ_max rises to 2/η and stays there; at the smallest η the time is too short.")
+    plots.panel(left, _curves(scaled, "eta", "η = {:g}"), _at_one(scaled), x="step", y="η λ_max / 2")
+    batch = found["batch"].sel(eta=found["batch"]["eta"].max())
+    arms = {}
+    for name, label in (("batch_sharpness", "batch sharpness, B = {}"), ("lambda_max", "λ_max, B = {}")):
+        arms |= _curves(batch[name] * batch["eta"] / 2, "batch", label)
+    plots.panel(middle, arms, _at_one(batch["lambda_max"]), x="step", y="η × curvature / 2, SGD")
+    adam = found["adam_edge"]["preconditioned"] * found["adam_edge"]["eta"] / 38
+    plots.panel(right, _curves(adam, "eta", "η = {:g}"), _at_one(adam), x="step", y="η λ_max(P⁻¹H) / 38, Adam")
+    return plots.show(
+        figure, "Left: λ_max comes to 2/η. Middle: under SGD the batch sharpness does, λ_max is lower. Right: Adam at 38/η."
+    )
+
+
+def _at_one(scaled: xr.DataArray) -> dict[str, tuple]:
+    return {"edge": (scaled["time"], 1 + 0 * scaled["time"])}
 
 
 def languages(found: Mapping):

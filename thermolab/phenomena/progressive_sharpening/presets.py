@@ -9,6 +9,8 @@ import xarray as xr
 
 from thermolab.engine.traces import prefixed
 from thermolab.phenomena.common import presets
+from thermolab.phenomena.progressive_sharpening.adam_edge import adam_edge
+from thermolab.phenomena.progressive_sharpening.batch import batch
 from thermolab.phenomena.progressive_sharpening.cause import cause
 from thermolab.phenomena.progressive_sharpening.edge import edge
 from thermolab.phenomena.progressive_sharpening.language import language
@@ -28,6 +30,8 @@ SMOKE = {  # what preset smoke makes smaller, by recipe and dataset
     "orbits": {"points": 5, "copies": 4},
     "pair": {"steps": 5000, "logs": 4, "decay": 800},
     "edge": {"etas": (0.3, 0.02), "n_data": 100, "steps": 615},
+    "batch": {"batch_sizes": (8, 16), "n_data": 80, "widths": (24,), "steps": 1200, "looks": 6},
+    "adam_edge": {"n_data": 80, "widths": (24,), "steps": 300, "looks": 6},
     "language": {"languages": 2, "steps": 2000, "looks": 2},
 }
 
@@ -53,6 +57,8 @@ def datasets(setup) -> dict:
         "orbits": at(orbit, "orbits"),
         "pair": at(cause, "pair"),
         "edge": at(edge, "edge"),
+        "batch": at(batch, "batch"),
+        "adam_edge": at(adam_edge, "adam_edge"),
         "cross_entropy": at(language, "language", loss="cross-entropy"),
         "squared": at(language, "language", loss="squared"),
     }
