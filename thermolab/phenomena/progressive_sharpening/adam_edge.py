@@ -1,7 +1,8 @@
 """Adam on all data at once: λ_max rises, and λ_max of the preconditioned Hessian comes to 38/η.
 
-Adam divides the gradient by P = √ŝ + ε, so what counts for its stability is the Hessian in units of P, whose largest eigenvalue
-comes to (2 + 2β₁)/((1 - β₁) η) = 38/η for β₁ = 0.9, while λ_max itself goes on as it likes. Settings as under the source's figure:
+Adam divides the gradient by P = √ŝ + ε, so what counts for its stability is the Hessian in units of P, whose largest
+eigenvalue comes to (2 + 2β₁)/((1 - β₁) η) = 38/η for β₁ = 0.9, while λ_max itself goes on as it likes. Settings as under
+the source's figure:
 η = 0.005, β₂ = 0.995, ε = 1e-7, with bias correction. Source: document 4, part 4; Cohen et al., arXiv:2207.14484.
 What counts as a rise of λ_max is `switch.CHANGE`, and as being at the edge `edge.EDGE`.
 """

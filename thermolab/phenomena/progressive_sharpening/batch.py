@@ -7,7 +7,7 @@ Source: Andreyev & Beneventano, arXiv:2412.20553. Limit: the network must still 
 are drawn anew, for digits with their own labels are learnt, and sharpening is over, before that.
 
 BATCH, the tolerance, stands here once and does not move with the data: η/2 times the batch sharpness, averaged over the last
-third of a run, within 10 % of 1; the source says "2/η" and no accuracy. For λ_max, what counts as a difference is `switch.CHANGE`.
+third of a run, within 10 % of 1; the source says "2/η" and no accuracy. For λ_max a difference is `switch.CHANGE`.
 """
 
 from __future__ import annotations
