@@ -47,10 +47,14 @@ def starts(found: Mapping):
 
 
 def cause(found: Mapping):
-    """λ_max along orbits of equal function; kernel and λ_max of a network whose noise is switched, with those of theory."""
-    figure, (left, middle, right) = plots.panels(3, columns=3)
+    """λ_max along orbits and its parts while a network learns; kernel and λ_max when noise is switched, with those of theory."""
+    figure, (left, parts, middle, right) = plots.panels(4, columns=2)
     orbits, pair = found["orbits"]["lambda_max"].mean("copy"), found["pair"]
     plots.panel(left, _curves(orbits, "orbit", along="position"), x="position θ on the orbit", y="λ_max", log="y")
+    learnt = found["subspaces"].isel(time=slice(1, None))
+    apart = _curves(learnt["distance"], "noise", "|W₁W₁ᵀ − W₂ᵀW₂|, noise: {}")
+    apart["4s, noise: balanced"] = found["subspaces"]["time"], found["subspaces"]["flattest"].sel(noise="balanced")
+    plots.panel(parts, apart, x="step", y="distance along the orbit, and 4s", log="y")
     pair = pair.isel(time=pair["phase"].values > 0)
     switched = pair.sel(arm="noise")
     near = _curves(1 - switched["aligned"].sel(net="A"), "noise", "A with G of {} noise")
@@ -65,7 +69,9 @@ def cause(found: Mapping):
                 y="λ_max of A / balanced λ_max")  # fmt: skip
     right.set_ylim(top=3.4)  # room for the legend
     return plots.show(
-        figure, "Left: λ_max along orbits of equal function. Middle, right: one switch moves kernel and sharpness together."
+        figure,
+        "Above: λ_max along orbits of equal function; balanced noise takes a network to the flattest point, imbalanced away. "
+        "Below: one switch moves kernel and sharpness together.",
     )
 
 

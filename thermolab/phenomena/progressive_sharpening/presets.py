@@ -17,6 +17,7 @@ from thermolab.phenomena.progressive_sharpening.language import language
 from thermolab.phenomena.progressive_sharpening.orbit import orbit
 from thermolab.phenomena.progressive_sharpening.settled import PROFILES, settled
 from thermolab.phenomena.progressive_sharpening.starts import starts
+from thermolab.phenomena.progressive_sharpening.subspaces import subspaces
 from thermolab.phenomena.progressive_sharpening.switch import switch
 
 SWITCHES = ("switch_linear", "switch_tanh", "switch_relu")
@@ -28,6 +29,7 @@ SMOKE = {  # what preset smoke makes smaller, by recipe and dataset
     "from_scratch": {"steps": 2000, "logs": 2, "copies": 1},
     "adam": {"steps": 1500, "logs": 3},
     "orbits": {"points": 5, "copies": 4},
+    "subspaces": {"steps": 6000, "logs": 6, "copies": 1},
     "pair": {"steps": 5000, "logs": 4, "decay": 800},
     "edge": {"etas": (0.3, 0.02), "n_data": 100, "steps": 615},
     "batch": {"batch_sizes": (8, 16), "n_data": 80, "widths": (24,), "steps": 1200, "looks": 6},
@@ -55,6 +57,7 @@ def datasets(setup) -> dict:
         "from_scratch": {name: at(starts, "from_scratch", activation=name, **long) for name in ("tanh", "relu")},
         "adam": at(starts, "adam", **steep, steps=6000, copies=1),
         "orbits": at(orbit, "orbits"),
+        "subspaces": at(subspaces, "subspaces"),
         "pair": at(cause, "pair"),
         "edge": at(edge, "edge"),
         "batch": at(batch, "batch"),
