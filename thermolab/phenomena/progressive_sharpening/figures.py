@@ -9,7 +9,7 @@ import xarray as xr
 
 from thermolab import plots
 from thermolab.phenomena.progressive_sharpening.cause import PHASES
-from thermolab.phenomena.progressive_sharpening.settled import PROFILES
+from thermolab.phenomena.progressive_sharpening.settled import PROFILES, RATIOS
 
 
 def switches(found: Mapping):
@@ -17,7 +17,10 @@ def switches(found: Mapping):
     figure, (left, middle, right) = plots.panels(3, columns=3)
     runs = {f"σ_max/σ_min = {max(PROFILES[k]) / min(PROFILES[k]):.2g}": d for k, d in found["profiles"].items()}
     runs["working point"] = found["here"]
-    plots.panel(left, {k: (d["predicted"], d["lambda_max"]) for k, d in runs.items()}, {"closed form": ([4, 12], [4, 12])},
+    two = xr.concat([found["imbalances"][f"imbalanced {ratio}"] for ratio in RATIOS], "ratio")
+    points = {k: (d["predicted"], d["lambda_max"]) for k, d in runs.items()}
+    points[f"two answers, {', '.join(map(str, RATIOS))}"] = two["predicted"], two["lambda_max"]
+    plots.panel(left, points, {"closed form": ([4, 15], [4, 15])},
                 x="2s (m/σ_min + σ_max/m)", y="λ_max after the decay")  # fmt: skip
     line = found["switch_linear"]
     known = line["predicted"].sel(arm="imbalanced").values.repeat(line.sizes["time"] // 3)
