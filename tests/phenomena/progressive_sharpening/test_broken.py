@@ -83,11 +83,11 @@ BROKEN = {
     "switch.relu": array(lambda d: d.assign(lambda_max=1 / d["lambda_max"])),  # of too small an effect for another run at smoke
     "flattening": noise(balanced="none"),
     "from-scratch": array(lambda d: d.isel(time=slice(None, None, -1))),  # the end is taken for the start
-    "adam": noise(imbalanced="balanced"),
+    "adam": array(lambda d: d.assign_coords(noise=d["noise"].values[::-1])),  # one noise for the other
     "edge": array(lambda d: d.assign(lambda_max=d["lambda_max"] / 2)),  # of half the loss
     "common-cause": array(lambda d: d.assign_coords(noise=d["noise"].values[::-1])),  # theory takes one noise for the other
     "language": settings(entropies=(1.386, 1.386)),  # the language is not made uneven
-    "language.noise": settings(quiet=1.0),  # nor its noise
+    "language.noise": array(lambda d: d.assign_coords(arm=["noise", "language", "descent"])),  # one arm for the other
     "language.squared": settings(entropies=(1.386, 1.386)),
     "along-orbit": length(1e-3),
     "adam.digits": settings(etas=(6e-6, 5e-6)),  # too small for the time

@@ -33,7 +33,7 @@ SMOKE = {  # what preset smoke makes smaller, by recipe and dataset
     "subspaces": {"steps": 6000, "logs": 6, "copies": 1},
     "pair": {"steps": 5000, "logs": 4, "decay": 800},
     "edge": {"etas": (0.3, 0.02), "n_data": 100, "steps": 615},
-    "batch": {"batch_sizes": (8, 16), "n_data": 80, "widths": (24,), "steps": 1200, "looks": 6},
+    "batch": {"n_data": 80, "widths": (24,), "steps": 1200, "looks": 6},
     "adam_edge": {"n_data": 80, "widths": (24,), "steps": 600, "looks": 6},
     "language": {"languages": 2, "steps": 2000, "looks": 2},
 }
