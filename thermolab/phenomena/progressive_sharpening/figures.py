@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from thermolab import plots
+from thermolab.phenomena.progressive_sharpening.adam_edge import EDGE
 from thermolab.phenomena.progressive_sharpening.cause import PHASES
 from thermolab.phenomena.progressive_sharpening.settled import PROFILES, RATIOS
 
@@ -20,7 +21,7 @@ def switches(found: Mapping):
     two = xr.concat([found["imbalances"][f"imbalanced {ratio}"] for ratio in RATIOS], "ratio")
     points = {k: (d["predicted"], d["lambda_max"]) for k, d in runs.items()}
     points[f"two answers, {', '.join(map(str, RATIOS))}"] = two["predicted"], two["lambda_max"]
-    plots.panel(left, points, {"closed form": ([4, 15], [4, 15])},
+    plots.panel(left, points, {"closed form": ([4, 12], [4, 12])},
                 x="2s (m/σ_min + σ_max/m)", y="λ_max after the decay")  # fmt: skip
     line = found["switch_linear"]
     known = line["predicted"].sel(arm="imbalanced").values.repeat(line.sizes["time"] // 3)
@@ -57,7 +58,8 @@ def cause(found: Mapping):
     learnt = found["subspaces"].isel(time=slice(1, None))
     apart = _curves(learnt["distance"], "noise", "|W₁W₁ᵀ − W₂ᵀW₂|, noise: {}")
     apart["4s, noise: balanced"] = found["subspaces"]["time"], found["subspaces"]["flattest"].sel(noise="balanced")
-    plots.panel(parts, apart, x="step", y="distance along the orbit, and 4s", log="y")
+    plots.panel(parts, apart, x="step", y="distance along the orbit, and 4s", log="y", legend="lower left")
+    parts.set_ylim(bottom=1e-3)  # room for the legend
     pair = pair.isel(time=pair["phase"].values > 0)
     switched = pair.sel(arm="noise")
     near = _curves(1 - switched["aligned"].sel(net="A"), "noise", "A with G of {} noise")
@@ -87,8 +89,10 @@ def edge(found: Mapping):
     arms = {}
     for name, label in (("batch_sharpness", "batch sharpness, B = {}"), ("lambda_max", "λ_max, B = {}")):
         arms |= _curves(batch[name] * batch["eta"] / 2, "batch", label)
-    plots.panel(middle, arms, _at_one(batch["lambda_max"]), x="step", y="η × curvature / 2, SGD")
-    adam = found["adam_edge"]["preconditioned"] * found["adam_edge"]["eta"] / 38
+    plots.panel(middle, arms, _at_one(batch["lambda_max"]), x="step", y="η × curvature / 2, SGD", legend="upper left")
+    middle.set_ylim(0, 2)  # room for the legend
+    after = found["adam_edge"].isel(time=slice(1, None))  # P is not yet a mean at the first step
+    adam = after["preconditioned"] * after["eta"] / EDGE
     plots.panel(right, _curves(adam, "eta", "η = {:g}"), _at_one(adam), x="step", y="η λ_max(P⁻¹H) / 38, Adam")
     return plots.show(
         figure, "Left: λ_max comes to 2/η. Middle: under SGD the batch sharpness does, λ_max is lower. Right: Adam at 38/η."
