@@ -31,7 +31,7 @@ from thermolab.systems.full_batch import FullBatch
 from thermolab.systems.regression import Answers
 
 ETAS = (0.3, 0.2, 0.15, 0.02)
-SCALE = 0.4  # of the start: λ_max is about 5 there, below 2/η of all these rates
+SCALE = 0.4  # of the start: λ_max is about 5 there, below 2/η of these rates, but for some starts at the largest
 ACCURACY = 3e-3  # of λ_max, relative: at the edge it wanders by 1 %
 EDGE = 0.05
 
