@@ -427,3 +427,14 @@ WRONG = {
 def test_weights_data_and_vectors_must_fit_each_other(given, call, message):
     with pytest.raises(ValueError, match=message):
         call(given)
+
+
+def test_batch_sharpness_against_the_hessian_of_each_batch():
+    net = NetworkOnData(models.mlp((5, 4, 3), activation="tanh"), data.Dataset(torch.randn(30, 5), torch.arange(30) % 3, 3))
+    w = net.start(torch.arange(1), 0)[0]
+    found = curvature.batch_sharpness(net, w, 6, n=3, seed=1)
+    xs, ys = next(iter(net.batches(1, torch.arange(3), 2**31, 1, 6)))
+    for value, x, y in zip(found, xs.clone(), ys.clone(), strict=True):
+        g = curvature.HessianProducts(net, w.double(), x.double(), y).gradient
+        full = curvature.dense(net, w, x.double(), y)
+        np.testing.assert_allclose(value, g @ full @ g / (g @ g), rtol=1e-4)

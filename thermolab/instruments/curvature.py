@@ -1,4 +1,5 @@
-"""Curvature of the loss: largest eigenvalue and trace of the Hessian, largest eigenvalue and diagonal of the Fisher matrix.
+"""Curvature of the loss: largest eigenvalue and trace of the Hessian, batch sharpness, and the Fisher matrix's largest
+eigenvalue and diagonal.
 
 With H = ∇²L at the weights of one replica on given data: the sharpness λ_max is the largest algebraic eigenvalue of H
 (not the largest in size), by Lanczos on Hessian-vector products; Tr H = E[zᵀH z] over random signs z (Hutchinson 1990,
@@ -212,6 +213,28 @@ def dense(system, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> to
     with torch.enable_grad():
         full = torch.func.jacrev(torch.func.grad(loss), chunk_size=64)(weights)
     return (full + full.T) / 2
+
+
+SHORT = 1e-3  # step of the central differences below, in float64: its square is what they leave out
+
+
+def batch_sharpness(system, weights: torch.Tensor, batch_size: int, *, n: int = 200, seed: int = 0) -> np.ndarray:
+    """gᵀH_B g/|g|² [n] of n batches, with g and H_B the gradient and the Hessian of the loss of the same batch B.
+
+    Their mean is the batch sharpness. system: a `NetworkOnData`, whose batches are drawn as in training, from steps that are
+    never trained on. weights: [P]. H_B g is a central difference of gradients in float64, all n at once.
+    Source: Andreyev & Beneventano, arXiv:2412.20553.
+    """
+    x, y = next(iter(system.batches(seed, torch.arange(n, device=weights.device), 2**31, 1, batch_size)))
+    x, y = (v.double() if v.is_floating_point() else v for v in (x, y))
+    at = weights.double().expand(n, -1).contiguous()
+    g, ahead, behind = (torch.empty_like(at) for _ in range(3))
+    with torch.no_grad():
+        system.replicas.loss_and_gradient(at, x, y, g)
+        g /= torch.linalg.vector_norm(g, dim=1, keepdim=True)
+        system.replicas.loss_and_gradient(at + SHORT * g, x, y, ahead)
+        system.replicas.loss_and_gradient(at - SHORT * g, x, y, behind)
+    return ((ahead - behind) * g).sum(1).div(2 * SHORT).cpu().numpy()
 
 
 @dataclass(frozen=True)
