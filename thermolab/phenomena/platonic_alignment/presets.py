@@ -22,7 +22,11 @@ SMOKE: dict[str, dict] = {
     "pairs": {"steps": 2500},
     "classes": {"steps": 2000},
 }
-SIZES = {"lab": {"resting": {"steps": 12_000}}, "smoke": SMOKE}  # what is not here is the recipe's default
+TWICE = ("pace", "pairs")
+SIZES = {
+    "lab": {"resting": {"steps": 12_000}, "here": {"frames": 2}, "digits_tanh": {"steps": 8000}},
+    "smoke": SMOKE,
+}  # what is not here is the recipe's default
 
 
 def datasets(setup) -> dict[str, partial]:
@@ -44,7 +48,11 @@ def datasets(setup) -> dict[str, partial]:
         "classes": partial(neural_collapse.neural_collapse),
     }
     common = presets.common(setup, smoke=2)
-    return {name: partial(call, **SIZES[setup.preset].get(name, {}), **common) for name, call in plan.items()}
+    twice = common | {"n_seeds": presets.n_seeds(setup.preset, 2 * setup.n_seeds, smoke=2)}  # cheap, and they scatter
+    return {
+        name: partial(call, **SIZES[setup.preset].get(name, {}), **(twice if name in TWICE else common))
+        for name, call in plan.items()
+    }
 
 
 def traces(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
