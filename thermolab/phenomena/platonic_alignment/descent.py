@@ -82,11 +82,12 @@ def inserted(matrices, seed: int, spread: float) -> list[np.ndarray]:
 def without_noise(v, both: list[networks.Embedded], excess, inputs, x: np.ndarray) -> dict[str, tuple]:
     """gd, gd_excess, gd_size, gd_trace: descent from the start of each network, past the loss of each arm, excess [arm, net]."""
     stops = [_past(one, v, levels, inputs) for one, levels in zip(both, np.transpose(excess), strict=True)]
-    layers = [[h for one, (w, _) in zip(both, ends, strict=True) for h in features(one.view, w, x)] for ends in zip(*stops, strict=True)]
+    arms = list(zip(*stops, strict=True))
+    layers = [[h for one, (w, _) in zip(both, ends, strict=True) for h in features(one.view, w, x)] for ends in arms]
     size, trace = zip(*map(sizes, layers), strict=True)
     return {
         "gd": (("arm", "layer", "other"), np.stack([alignment.layer_cka(h, h) for h in layers])),
-        "gd_excess": (("arm", "net"), np.array([[e for _, e in ends] for ends in zip(*stops, strict=True)])),
+        "gd_excess": (("arm", "net"), np.array([[e for _, e in ends] for ends in arms])),
         "gd_size": (("arm", "layer"), np.stack(size)),
         "gd_trace": (("arm", "layer"), np.stack(trace)),
     }
@@ -121,8 +122,11 @@ def with_inserts(v, both: list[networks.Embedded], weights, x: np.ndarray, seed:
 
 
 def trap(v, shapes: networks.Shapes, task: networks.Task, x: np.ndarray, seed: int) -> dict[str, tuple]:
-    """trap: descent from a small start, without views, then with; means over several views and starts."""
-    tables, (d_y, d_x) = [], v.shape
+    """trap: descent from a small start, without views, then with; means over several views and starts.
+
+    small_trace: as `trace` of `linear.linear`, with views, those of A and B.
+    """
+    tables, traces, (d_y, d_x) = [], [], v.shape
     for frozen, copy in itertools.product((False, True), range(COPIES)):
         layers = []
         for i, (depth, width) in enumerate(shapes.each):
@@ -132,4 +136,8 @@ def trap(v, shapes: networks.Shapes, task: networks.Task, x: np.ndarray, seed: i
             ended, left = descend(view, begin, v, excess=LEARNT, inputs=task.scale)
             layers += [h if left <= LEARNT else h * np.nan for h in features(view, ended, x)]  # it must have learnt
         tables.append(alignment.layer_cka(layers, layers))
-    return {"trap": (("view", "layer", "other"), np.stack(tables).reshape(2, COPIES, *tables[0].shape).mean(1))}
+        traces.append(sizes(layers)[1])
+    return {
+        "trap": (("view", "layer", "other"), np.stack(tables).reshape(2, COPIES, *tables[0].shape).mean(1)),
+        "small_trace": ("layer", traces[COPIES]),
+    }
