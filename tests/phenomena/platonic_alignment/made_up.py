@@ -12,7 +12,7 @@ SPREAD = np.linspace(-1, 1, 5)[:, None]
 def linear(**over):
     """Of `linear.linear`, at three η."""
     arms = {"gd_excess": np.full((3, 5, 2), 0.009), "excess": np.full((3, 2, 5, 2), 0.01)}
-    ends = ((0.996, 0.7), (0.7, 0.7), (0.6, 0.7))
+    ends = ((0.996, 0.7), (0.7, 0.7), (0.59, 0.7))
     size = np.broadcast_to([1, 1, 1, 1, 1.5, 2, 1] + 1e-4 * SPREAD, (3, 5, 7)).copy()
     shrunk = np.exp(np.array([0.4, 0.1, 0.0])[:, None, None] + 1e-3 * SPREAD)
     values = {
@@ -20,7 +20,7 @@ def linear(**over):
         "to_kernel": (("arm", "time", "seed", "layer"), np.broadcast_to(0.997 + 1e-4 * SPREAD, (3, 2, 5, 7)).copy()),
         "to_inputs": (("arm", "seed", "layer"), np.broadcast_to(0.8 + 1e-4 * SPREAD, (3, 5, 7)).copy()),
         "excess": (("arm", "time", "seed", "net"), arms["excess"]),
-        "gd": (("arm", "seed", "layer", "other"), np.stack([table(c) for c in (0.5, 0.59, 0.598)])),
+        "gd": (("arm", "seed", "layer", "other"), np.stack([table(c) for c in (0.5, 0.588, 0.588)])),
         "gd_excess": (("arm", "seed", "net"), arms["gd_excess"]),
         "inserted": (("kind", "seed", "layer", "other"), np.stack([table(0.996), table(0.6)])),
         "inserted_excess": (("kind", "seed", "net"), np.full((2, 5, 2), 0.01)),
@@ -72,3 +72,11 @@ def digits(same=(0.7, 0.95), last=0.95, first=0.5, spread=0.005, accuracy=(0.97,
         },
         coords={"noise": [0.0, 0.5], "images": ["seen", "new"], "net": ["A", "B"]},
     )
+
+
+def classes(labels=0.995, regression=0.9):
+    """Of `neural_collapse.neural_collapse`, labels redrawn and not: CKA with the labels, for targets of each kind."""
+    level = np.array([labels, regression])[:, None, None, None]
+    values = np.broadcast_to(level + 1e-3 * SPREAD, (2, 2, 5, 5)).copy()
+    where = {"target": ["labels", "regression"], "share": [0.3, 0.0]}
+    return xr.Dataset({"labels": (("target", "share", "seed", "layer"), values)}, coords=where)

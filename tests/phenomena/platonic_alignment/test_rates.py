@@ -15,7 +15,7 @@ def test_the_ladder_goes_down_in_eta_and_ends_at_descent():
     for data in (good, shuffled):
         ladder = rates.ladder(data)
         np.testing.assert_allclose(ladder["rung"], [0.02, 0.002, 0.0002, 0])
-        np.testing.assert_allclose(ladder.mean("seed"), [0.996, 0.7, 0.6, 0.598], atol=1e-6)
+        np.testing.assert_allclose(ladder.mean("seed"), [0.996, 0.7, 0.59, 0.588], atol=1e-6)
 
 
 def test_an_arm_with_weight_decay_is_no_rung():

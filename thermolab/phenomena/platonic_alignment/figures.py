@@ -60,7 +60,7 @@ def table(linear: xr.Dataset):
     ratios = {text: (linear["eta"], np.exp(log)) for text, log in measured.items()}
     ratios["|h|², small start"] = linear["eta"][:1], np.exp(rates.against_small_start(linear)).expand_dims("eta")
     plots.panel(right, ratios, {"equal": (linear["eta"], 0 * linear["eta"] + 1)},
-                x="learning rate η", y="SGD over descent, at equal loss", log="x")  # fmt: skip
+                x="learning rate η", y="ratio of SGD to descent", log="x")  # fmt: skip
     return plots.show(
         figure,
         "Left: CKA falls with η for one decade, then not. Right: at large η features are smaller, in as many directions.",
