@@ -1,5 +1,4 @@
-"""Curvature of the loss: largest eigenvalue and trace of the Hessian, batch sharpness, and the Fisher matrix's largest
-eigenvalue and diagonal.
+"""Curvature of the loss: largest eigenvalues, trace and diagonal of Hessian and Fisher matrix, and batch sharpness.
 
 With H = ∇²L at the weights of one replica on given data: the sharpness λ_max is the largest algebraic eigenvalue of H
 (not the largest in size), by Lanczos on Hessian-vector products; Tr H = E[zᵀH z] over random signs z (Hutchinson 1990,
