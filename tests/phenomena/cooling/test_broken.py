@@ -146,6 +146,7 @@ def test_batches_that_do_not_grow_are_no_cooling(monkeypatch):
     assert claims.decide("cooling.decay-is-growth", run()).check.verdict == "fails"
 
 
+@pytest.mark.slow
 def test_sharpness_awareness_without_a_step_uphill_is_no_flatter(monkeypatch):
     def check():
         found = flatness.flatness.run(arms=("sgd", "sam"), difficulty="easy", epochs=6, moments=6, probes=2, n_seeds=3)
