@@ -6,7 +6,7 @@ proportional to the Hessian. At rest w has mean 0 and a covariance Σ = AΣAᵀ 
     Σ_ij = η² C_ij / (1 − a_i a_j),
 
 exact at every η. At other angles Σ does not commute with H: the cloud of weights turns, though its shape stays as it is.
-Source: arXiv:1710.11029, sec. 3; arXiv:1807.00694, sec. 2 (in continuous time). Limit: Gaussian noise that does not depend on w.
+Source: arXiv:1710.11029; arXiv:1807.00694 (in continuous time). Limit: Gaussian noise that does not depend on w.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ Gaussian ξ, with Σ − AΣAᵀ = D put into the mean of log p(w′|w)/p(w|w′
     −Tr(D⁻¹AK) >= 0 nats.
 
 As η → 0 the angle by which the cloud turns and the entropy that it produces per unit ηt tend to constants: it is the noise, not
-the finite step, that breaks detailed balance here. With finitely many minibatches a step has no way back at all, and the log ratio is
-infinite ("absolutely irreversible", document 4); K is as above.
-Source: Chaudhari & Soatto, arXiv:1710.11029, sec. 3; Godrèche & Luck, arXiv:1807.00694, for continuous time; the form for finite
-η is derived here. Limit: a quadratic loss.
+the finite step, that breaks detailed balance here. With finitely many minibatches a step has no way back at all, and the log
+ratio is infinite ("absolutely irreversible", document 4); K is as above.
+Source: Chaudhari & Soatto, arXiv:1710.11029; Godrèche & Luck, arXiv:1807.00694, for continuous time; the form for finite η is
+derived here. Limit: a quadratic loss.
 
 The tolerances stand here once and do not move with the data. The closed forms are exact: RESOLVED, 5 %, is what the runs can
 resolve. What the finite step can break of detailed balance is of order ηλ_max: as much of a turn is allowed per relaxation time.
@@ -95,7 +95,7 @@ def cloud(
 
     Returns a Dataset, dims (angle, eta, seed): rate, the angle in radians by which the cloud turns in one relaxation time 1/(ηh),
     h the mean curvature; produced, entropy in nats in the same time; (angle, eta): rate_pred and produced_pred, the closed forms.
-    Raises ValueError for settings that are out of range. Source: arXiv:1710.11029, sec. 3.
+    Raises ValueError for settings that are out of range. Source: arXiv:1710.11029.
     """
     (angle,), eta, h = angles, np.array(rates), np.mean(HESSIAN)
     hessian, noise = np.diag(HESSIAN), turned(angle)
@@ -118,7 +118,7 @@ def cloud(
 
 @decides("irreversibility.entropy-production", reads=["rates", "angles"])
 def produces(cloud: xr.Dataset) -> Decision:
-    """Worst |ratio − 1| over the rates of the entropy produced to −Tr(D⁻¹AK), at the largest angle; the control is at the least."""
+    """Worst |ratio − 1| over the rates of the entropy produced to −Tr(D⁻¹AK), at the largest angle; the control: at the least."""
     most, least = (cloud.sel(angle=pick(cloud["angle"])) for pick in (max, min))
     measured, control = (extreme((a["produced"] / most["produced_pred"] - 1).transpose("seed", "eta")) for a in (most, least))
     return with_control(measured, control, RESOLVED, "noise that is proportional to the Hessian")
@@ -165,7 +165,7 @@ def minibatches(
 
     Returns a Dataset, dims (contrast, eta, seed): swept, the mean of w₁w′₂ − w₂w′₁; expected, K₂₁ with the covariance Σ of the
     same weights; linear, K₂₁ with the Σ of noise as it is at the minimum.
-    Raises ValueError for settings that are out of range. Source: arXiv:1710.11029, sec. 3.
+    Raises ValueError for settings that are out of range. Source: arXiv:1710.11029.
     """
     (contrast,), eta, hessian = contrasts, np.array(rates), np.diag(HESSIAN)
     net = NetworkOnData(nn.Linear(2, 1, bias=False), answers(contrast), "lr", loss="squared")

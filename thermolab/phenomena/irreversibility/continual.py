@@ -56,8 +56,7 @@ def equal_loss(
     rates: η of SGD; label_noise: standard deviation of the noise in each target, drawn anew in each of 32 copies of the data,
     so that no network learns it and the loss has a floor; duration: η · steps; logs: readings on the way; replicas: starts of
     each seed, the same for all arms. The flow is SGD at η = 0.02 on batches of 256. All arms start at the floor and end with
-    the same steps at a small rate, so that they are read at equal loss; without noise the loss has no floor, and those that are
-    behind then go on until they have the least loss of all.
+    the same steps at a small rate, so that they are read at equal loss.
 
     Returns a Dataset. Dims (eta, seed): U and S at the end, the loss and E|∇l|² over all data, S as the mean of its logarithm
     over the replicas, exponentiated; (eta, seed, time), time as η · steps: S_t. For the flow: flow_U, flow_S, flow_S_t.
@@ -82,12 +81,8 @@ def equal_loss(
         run.set(**LAST[0])
         run.advance(LAST[1])
         run.raise_if_diverged()
-        arms.append((run, rows))
-    least = 0.0 if label_noise else min(read(run)[0] for run, _ in arms)
-    for run, _ in arms:
-        while least and read(run)[0] > least * (1 + EQUAL / 4):
-            run.advance(LAST[1] // 20)
-    arms, found = [(*read(run), rows) for run, rows in arms], {}
+        arms.append((*read(run), rows))
+    found = {}
     for name, form, values in zip(("U", "S", "S_t"), ((), (), ("time",)), zip(*arms, strict=True), strict=True):
         found |= {name: (("eta", *form), [*values[:-1]]), f"flow_{name}": (form, values[-1])}
     return xr.Dataset(found, {"eta": [*rates], "time": np.arange(1, logs + 1) * duration / logs})
@@ -95,10 +90,10 @@ def equal_loss(
 
 def noisy_digits(width: int, label_noise: float, seed: int) -> NetworkOnData:
     """The perceptron 64-h-10 on digits with noisy one-hot targets, for the squared loss."""
-    digits, copies = data.digits(N_TRAIN), COPIES if label_noise else 1
-    targets = torch.nn.functional.one_hot(digits.y, 10).float().repeat(copies, 1)
+    digits = data.digits(N_TRAIN)
+    targets = torch.nn.functional.one_hot(digits.y, 10).float().repeat(COPIES, 1)
     targets += label_noise * torch.randn(targets.shape, generator=torch.Generator().manual_seed(seed))
-    return NetworkOnData(models.mlp((64, width, 10)), Dataset(digits.x.repeat(copies, 1), targets), "lr", loss="squared")
+    return NetworkOnData(models.mlp((64, width, 10)), Dataset(digits.x.repeat(COPIES, 1), targets), "lr", loss="squared")
 
 
 def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -122,21 +117,13 @@ def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Ten
 @decides("irreversibility.large-rate-regularises", reads=["rates", "batch_size", "width", "label_noise", "duration"])
 def large_rate_regularises(equal_loss: xr.Dataset) -> Decision:
     """Logarithm of S = E|∇l|² at the end of the largest η over that of the smallest, undecided unless their losses are equal."""
+    large, small = (equal_loss.sel(eta=pick(equal_loss["eta"])) for pick in (max, min))
+    flow = equal_loss[["flow_U", "flow_S"]].rename(flow_U="U", flow_S="S")
+    measured, control = (
+        few_seeds(np.log(a["S"] / small["S"]).where(abs(a["U"] / small["U"] - 1) < EQUAL)) for a in (large, flow)
+    )
     name = "gradient flow at the same losses, in place of the large rate"
-    return with_control(shrunk(equal_loss), shrunk(equal_loss, flow=True), 0.0, name, predicted=SMALLER, relation="below")
-
-
-@decides("irreversibility.large-rate-regularises.clean", reads=["rates", "batch_size", "width", "duration"])
-def large_rate_regularises_clean_labels(clean_labels: xr.Dataset, equal_loss: xr.Dataset) -> Decision:
-    """The same on labels without noise; the control is that with it."""
-    return with_control(shrunk(clean_labels), shrunk(equal_loss), 0.0, "noisy labels", predicted=SMALLER, relation="below")
-
-
-def shrunk(found: xr.Dataset, *, flow: bool = False) -> Estimate:
-    """log S of the largest η, or of the flow, over that of the smallest; of a dataset as of `equal_loss`."""
-    large, small = (found.sel(eta=pick(found["eta"])) for pick in (max, min))
-    arm = found[["flow_U", "flow_S"]].rename(flow_U="U", flow_S="S") if flow else large
-    return few_seeds(np.log(arm["S"] / small["S"]).where(abs(arm["U"] / small["U"] - 1) < EQUAL))
+    return with_control(measured, control, 0.0, name, predicted=SMALLER, relation="below")
 
 
 # --- perturbations ----------------------------------------------------------------------------------------------------
@@ -157,11 +144,12 @@ def perturbed(
     """Twins of a perceptron with the same start and batches, of which each is pushed once and one is not.
 
     times: steps before which the push comes; steps: until the comparison; size: length of the push over |w| at the start, the
-    same vectors at all times, in `directions` random directions.
+    same vectors at all times; starts: independent networks of a seed, with batches of their own, and directions: random ones of
+    each, in which it is pushed.
 
     Returns a Dataset, dims (push, seed), push in steps: changed, the mean total variation distance at the end between the class
     probabilities of the pushed network and its twin on 1024 images that neither saw; moved, the distance of their weights
-    over the length of the push. Raises ValueError for settings that are out of range.
+    over the length of the push; both are geometric means over the starts. Raises ValueError for settings that are out of range.
     """
     if max(times) >= steps:
         raise ValueError(f"times={[*times]} is too late for steps={steps}; allowed: steps below that")
@@ -169,22 +157,26 @@ def perturbed(
     images = data.digits(N_TRAIN + 1024)
     train, unseen = (Dataset(images.x[part], images.y[part]) for part in (slice(N_TRAIN), slice(N_TRAIN, None)))
     net = NetworkOnData(models.mlp((64, width, width, 10)), train, "lr")
-    n = 1 + len(times) * directions
-    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, streams=[0] * n, device=device)
-    push = np.random.default_rng([seed, 1]).normal(size=(directions, net.n_parameters))
-    length = size * float(run.state.weights[0].norm())
-    push = torch.tensor(push / np.linalg.norm(push, axis=1, keepdims=True) * length, dtype=torch.float32, device=device)
+    shape = (starts, 1 + len(times) * directions, net.n_parameters)  # of each start first the one that is not pushed
+    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, streams=np.repeat(range(starts), shape[1]), device=device)
+    push = np.random.default_rng([seed, 1]).normal(size=(starts, directions, net.n_parameters))
+    length = size * run.state.weights.reshape(shape)[:, :1].norm(dim=-1, keepdim=True)
+    push = torch.from_numpy(push / np.linalg.norm(push, axis=-1, keepdims=True)).to(length) * length
     for k, time in enumerate(times):
         run.advance(time - run.state.step)
         weights = run.state.weights.clone()
-        weights[1 + k * directions : 1 + (k + 1) * directions] += push
+        weights.reshape(shape)[:, 1 + k * directions : 1 + (k + 1) * directions] += push
         run.put(weights)
     run.advance(steps - run.state.step)
     run.raise_if_diverged()
-    p = net.replicas.outputs(run.state.weights, unseen.x.to(device)).softmax(-1)
-    moved = torch.linalg.vector_norm(run.state.weights[1:] - run.state.weights[0], dim=1) / length
-    found = {"changed": (p[1:] - p[0]).abs().sum(-1).mean(1) / 2, "moved": moved}
-    found = {name: ("push", x.reshape(-1, directions).mean(1).cpu().numpy()) for name, x in found.items()}
+    w, p = run.state.weights.reshape(shape), net.replicas.outputs(run.state.weights, unseen.x.to(device)).softmax(-1)
+    p = p.reshape(*shape[:2], *p.shape[1:])
+    found = {
+        "changed": (p[:, 1:] - p[:, :1]).abs().sum(-1).mean(-1) / 2,
+        "moved": (w[:, 1:] - w[:, :1]).norm(dim=-1) / length[..., 0],
+    }
+    of_starts = {name: x.reshape(starts, -1, directions).mean(-1).log().mean(0).exp() for name, x in found.items()}
+    found = {name: ("push", x.cpu().numpy()) for name, x in of_starts.items()}
     return xr.Dataset(found, {"push": times}, {"steps": steps, "size": size})
 
 

@@ -70,6 +70,24 @@ def walkers_and_valley(growth: xr.Dataset, occupation: xr.Dataset):
     return plots.show(figure, "Left: |w|⁴ grows as predicted. Right: points of equal loss are visited unequally often.")
 
 
+def turning_cloud(cloud: xr.Dataset, minibatches: xr.Dataset):
+    """How fast the cloud at rest turns, what entropy that produces, and the area that minibatches sweep; all of `cloud`."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
+    angles = {f"noise turned by {a:g}°": cloud.sel(angle=a) for a in cloud["angle"].values}
+    for ax, name, y in ((left, "rate", "turn / relaxation time (rad)"), (middle, "produced", "entropy / relaxation time (nats)")):
+        own, known = ({k: (c["eta"], c[name + end]) for k, c in angles.items()} for end in ("", "_pred"))
+        plots.panel(ax, own, known, x="learning rate η", y=y)
+    arms = {f"contrast {c:g}": minibatches.sel(contrast=c) for c in minibatches["contrast"].values}
+    own, known = ({k: (m["eta"], m[name] / m["eta"] ** 2) for k, m in arms.items()} for name in ("swept", "linear"))
+    most = [*arms.values()][-1]
+    known["with the measured Σ"] = (most["eta"], (most["expected"] / most["eta"] ** 2).mean("seed"))
+    plots.panel(right, own, known, x="learning rate η", y="2 · area of a step / η²")
+    return plots.show(
+        figure, "Left: the cloud turns, as fast at any small η, unless noise and Hessian agree. "
+        "Middle: so it produces entropy. Right: minibatches turn it too."
+    )  # fmt: skip
+
+
 def training(equal_loss: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
     """Gradient norms at equal loss, the effect of a push, and one task after another; all of `continual`."""
     figure, (left, middle, right) = plots.panels(3, columns=3)

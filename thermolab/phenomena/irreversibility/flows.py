@@ -2,9 +2,10 @@
 
 A step of gradient descent with rate η acts, to first order in η, like motion on another loss, F = L + c η |∇L|². What c is
 depends on what is to agree with the step: 1/4 for the gradient flow over a time η, 1/2 for one step of ascent that undoes it,
-1/8 for two steps of rate η/2 ((n − 1)/4n for n of rate η/n). The source prints F = L + η |∇L|², c = 1, for all three. With minibatches E|g|² = |∇L|² + Tr cov(g)/B takes the place of
-|∇L|², in an epoch that takes each of m batches once Σ_k |∇L_k|²/m. All in float64, a perceptron with the loss |f − y|² on random
-data. Source: document 4, part 1; Smith et al., arXiv:2101.12176. Limit: the orders need three derivatives, so no ReLU.
+1/8 for two steps of rate η/2 ((n − 1)/4n for n of rate η/n). The source prints c = 1 for all three, which misses by 3, 1 and 7
+times as much as c = 0. With minibatches E|g|² = |∇L|² + Tr cov(g)/B takes the place of |∇L|², in an epoch that takes each of m
+batches once Σ_k |∇L_k|²/m. All in float64, a perceptron with the loss |f − y|² on random data.
+Source: document 4, part 1; Smith et al., arXiv:2101.12176. Limit: the orders need three derivatives, so no ReLU.
 
 The tolerances stand here once and do not move with the data. An exponent is a whole number; the slope of log error over log η
 differs from it by about ηλ_max of the next order, at most 0.1 with the default rates: ORDER is 0.2, of the distance 1 between

@@ -67,9 +67,10 @@ def table(rows: Rows = ROWS, *, seed: int = 0, device: str = "cpu") -> xr.Datase
     rows: also your own, `table.run([Symmetry(...)])`.
 
     Returns a Dataset, dims (row, seed, s), s = log 2 and -log 2: L_error, largest change of the loss of a sample in units of
-    the mean |l|; S_ratio, S(gθ)/S(θ), 1 where F_η is invariant, whatever η; norm_ratio, |gθ|/|θ|. (row, seed): random_L_error and random_S_ratio, the
-    same for a random linear map of all weights. (row): exponential, e^{sA} with A symmetric; compact; has_state, whether the
-    row names a symmetric state. Raises ValueError for rows that are not allowed. Source: document 4, table 1.
+    the mean |l|; S_ratio, S(gθ)/S(θ), 1 where F_η is invariant, whatever η; norm_ratio, |gθ|/|θ|. (row, seed): random_L_error
+    and random_S_ratio, the same for a random linear map of all weights. (row): exponential, e^{sA} with A symmetric; compact;
+    has_state, whether the row names a symmetric state. Raises ValueError for rows that are not allowed.
+    Source: document 4, table 1.
     """
     (row,) = rows
     theta, x, y, generator = _drawn(row, seed, device)
