@@ -18,7 +18,7 @@ from thermolab.phenomena.irreversibility.symmetries import EXPONENTIAL, TABLE
 
 SETUP = SimpleNamespace(preset="smoke", seed=0, n_seeds=3, device="cpu", eta=0.1)
 LESS = {"growth": {"steps": 8000, "replicas": 8}, "decayed": {"steps": 1000}, "occupation": {"replicas": 12}}
-TRAINED = ("equal_loss", "perturbed", "tasks")
+TRAINED = ("equal_loss", "clean_labels", "perturbed", "tasks")
 UNSEEN = ["translation", "shear, low-rank inputs"]
 
 
@@ -32,12 +32,13 @@ def made_up() -> dict[str, xr.Dataset]:
     rates, s = [0.005, 0.02], np.stack([seeds_of(v, 0.1) for v in (10.0, 8.0)])
     equal_loss = xr.Dataset({"S": (("eta", "seed"), s), "flow_S": ("seed", seeds_of(10.0, 0.1))}, {"eta": rates})
     equal_loss = equal_loss.assign(U=xr.ones_like(equal_loss["S"]), flow_U=xr.ones_like(equal_loss["flow_S"]))
+    clean_labels = equal_loss.rename(eta="share")
     changed = np.stack([seeds_of(v, 0.0005) for v in (0.03, 0.03, 0.01, 0.01)])
     perturbed = xr.Dataset({"changed": (("push", "seed"), changed)}, {"push": [0, 10, 50, 90]}, {"steps": 100})
     dead, right = (np.stack([seeds_of(a), seeds_of(b)]) for a, b in ((0.0, 0.3), (1.0, 0.7)))
     fresh = {"fresh_dead": ("seed", seeds_of(0.0)), "fresh_accuracy": ("seed", seeds_of(0.99))}
     tasks = xr.Dataset({"dead": (("task", "seed"), dead), "accuracy": (("task", "seed"), right), **fresh})
-    return {"equal_loss": equal_loss, "perturbed": perturbed, "tasks": tasks}
+    return {"equal_loss": equal_loss, "clean_labels": clean_labels, "perturbed": perturbed, "tasks": tasks}
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,7 @@ BROKEN = [  # claim, what is broken of what was measured
     ("scale-growth", spoiled("growth", identity=lambda d: d["identity"] + 1e-6)),
     ("no-gibbs", spoiled("occupation", log_ratio=lambda d: 0.05 * d["log_ratio"])),
     ("large-rate-regularises", spoiled("equal_loss", S=lambda d: d["flow_S"].broadcast_like(d["S"]))),
+    ("large-rate-regularises.clean", spoiled("clean_labels", S=lambda d: d["flow_S"].broadcast_like(d["S"]))),
     ("chaos-transient", spoiled("perturbed", changed=lambda d: 0 * d["changed"] + d["changed"].isel(push=-1))),
     ("dead-neurons", spoiled("tasks", dead=lambda d: 0 * d["dead"])),
     ("dead-neurons", spoiled("tasks", accuracy=lambda d: d["accuracy"].isel(task=0).broadcast_like(d["accuracy"]))),

@@ -117,13 +117,16 @@ def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Ten
 @decides("irreversibility.large-rate-regularises", reads=["rates", "batch_size", "width", "label_noise", "duration"])
 def large_rate_regularises(equal_loss: xr.Dataset) -> Decision:
     """Logarithm of S = E|∇l|² at the end of the largest η over that of the smallest, undecided unless their losses are equal."""
-    large, small = (equal_loss.sel(eta=pick(equal_loss["eta"])) for pick in (max, min))
-    flow = equal_loss[["flow_U", "flow_S"]].rename(flow_U="U", flow_S="S")
-    measured, control = (
-        few_seeds(np.log(a["S"] / small["S"]).where(abs(a["U"] / small["U"] - 1) < EQUAL)) for a in (large, flow)
-    )
     name = "gradient flow at the same losses, in place of the large rate"
+    measured, control = shrunk(equal_loss, "eta"), shrunk(equal_loss, "eta", flow=True)
     return with_control(measured, control, 0.0, name, predicted=SMALLER, relation="below")
+
+
+def shrunk(found: xr.Dataset, by: str, *, flow: bool = False) -> Estimate:
+    """log S at the largest value of the dim `by`, or of the flow, over that at the smallest; NaN where losses differ."""
+    large, small = (found.sel({by: pick(found[by])}) for pick in (max, min))
+    arm = found[["flow_U", "flow_S"]].rename(flow_U="U", flow_S="S") if flow else large
+    return few_seeds(np.log(arm["S"] / small["S"]).where(abs(arm["U"] / small["U"] - 1) < EQUAL))
 
 
 # --- perturbations ----------------------------------------------------------------------------------------------------

@@ -88,14 +88,19 @@ def turning_cloud(cloud: xr.Dataset, minibatches: xr.Dataset):
     )  # fmt: skip
 
 
-def training(equal_loss: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
-    """Gradient norms at equal loss, the effect of a push, and one task after another; all of `continual`."""
-    figure, (left, middle, right) = plots.panels(3, columns=3)
+def training(equal_loss: xr.Dataset, clean_labels: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
+    """Gradient norms at equal loss with noisy and clean labels, the effect of a push, and one task after another."""
+    figure, (left, clean, pushes, course) = plots.panels(4, columns=4, width=4.2)
     time, push = equal_loss["time"], perturbed["push"]
     arms = {f"η = {e:g}": (time, equal_loss["S_t"].sel(eta=e)) for e in equal_loss["eta"].values}
     plots.panel(left, arms | {"gradient flow": (time, equal_loss["flow_S_t"])}, x="time η · steps", y="E|∇l|²")
-    plots.panel(middle, {"pushed at": (push + 1, perturbed["changed"])}, x="step of the push + 1", y="change of the end", log="x")
-    plots.panel(right, {k: (tasks["task"] + 1, tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
+    flow = clean_labels["flow_S"]
+    dose = {"SGD": (clean_labels["share"], clean_labels["S"] / flow - 1)}
+    plots.panel(clean, dose, {"gradient flow": (clean_labels["share"], 0 * clean_labels["share"])}, x="η / (2/λ_max)",
+                y="E|∇l|² on clean labels / flow − 1")  # fmt: skip
+    plots.panel(pushes, {"pushed at": (push + 1, perturbed["changed"])}, x="step of the push + 1", y="change of the end", log="x")
+    plots.panel(course, {k: (tasks["task"] + 1, tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
     return plots.show(
-        figure, "Left: at equal loss a larger η shrinks gradients faster. Middle: what a push changes. Right: tasks in a row."
-    )
+        figure, "First: at equal loss a larger η shrinks gradients faster. Second: on clean labels by a few per cent. "
+        "Third: what a push changes. Fourth: tasks in a row."
+    )  # fmt: skip
