@@ -17,7 +17,7 @@ from thermolab.phenomena.irreversibility import flows, presets, symmetry_recipes
 from thermolab.phenomena.irreversibility.symmetries import EXPONENTIAL, TABLE
 
 SETUP = SimpleNamespace(preset="smoke", seed=0, n_seeds=3, device="cpu", eta=0.1)
-LESS = {"growth": {"steps": 8000, "replicas": 8}, "decayed": {"steps": 1000}, "occupation": {"replicas": 12}}
+LESS = {"growth": {"steps": 8000, "replicas": 8}, "decayed": {"steps": 300}, "occupation": {"replicas": 12}}
 TRAINED = ("equal_loss", "clean_labels", "perturbed", "tasks")
 UNSEEN = ["translation", "shear, low-rank inputs"]
 

@@ -136,7 +136,7 @@ def perturbed(
     *,
     steps: Count = 3000,
     size: Positive = 0.1,
-    starts: Count = 4,
+    starts: Count = 3,
     directions: Count = 2,
     eta: Positive = 0.3,
     batch_size: Count = 16,
