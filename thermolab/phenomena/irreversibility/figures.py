@@ -95,11 +95,11 @@ def training(equal_loss: xr.Dataset, clean_labels: xr.Dataset, perturbed: xr.Dat
     arms = {f"η = {e:g}": (time, equal_loss["S_t"].sel(eta=e)) for e in equal_loss["eta"].values}
     plots.panel(left, arms | {"gradient flow": (time, equal_loss["flow_S_t"])}, x="time η · steps", y="E|∇l|²")
     flow = clean_labels["flow_S"]
-    dose = {"SGD": (clean_labels["share"], clean_labels["S"] / flow - 1)}
+    dose = {"SGD, clean labels": (clean_labels["share"], clean_labels["S"] / flow - 1)}
     plots.panel(clean, dose, {"gradient flow": (clean_labels["share"], 0 * clean_labels["share"])}, x="η / (2/λ_max)",
-                y="E|∇l|² on clean labels / flow − 1")  # fmt: skip
+                y="E|∇l|² / that of the flow − 1")  # fmt: skip
     plots.panel(pushes, {"pushed at": (push + 1, perturbed["changed"])}, x="step of the push + 1", y="change of the end", log="x")
-    plots.panel(course, {k: (tasks["task"] + 1, tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
+    plots.panel(course, {k: (tasks["task"], tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
     return plots.show(
         figure, "First: at equal loss a larger η shrinks gradients faster. Second: on clean labels by a few per cent. "
         "Third: what a push changes. Fourth: tasks in a row."
