@@ -33,7 +33,7 @@ def orbit(
     d: Annotated[int, integer(2)] = 5,
     width: Count = 12,
     strength: Positive = 1.0,
-    points: Annotated[int, ODD] = 21,
+    points: Annotated[int, ODD] = 11,
     copies: Count = 8,
     seed: int = 0,
 ) -> xr.Dataset:
