@@ -5,7 +5,6 @@ import inspect
 import itertools
 import os
 import re
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -15,13 +14,13 @@ import psutil
 import pytest
 import torch
 import xarray as xr
+from toy_recipes import bad_dimension, process_ids, sleeping, squares
 
 from thermolab.engine import recipe
 from thermolab.engine.recipe import Jobs, Recipe, seeds
 from thermolab.engine.recipe import recipe as one_seed
 from thermolab.engine.rules import Count, Positives
 from thermolab.phenomena.ideal_gas import isotropic
-from thermolab.systems.isotropic import IsotropicNoise
 
 pytestmark = pytest.mark.usefixtures("two_workers")
 
@@ -33,29 +32,6 @@ def processes():
 def all_gone(workers):
     """Whether the processes end within five seconds."""
     return not psutil.wait_procs(workers, timeout=5)[1]
-
-
-@Recipe
-def squares(n=3):
-    """Two rounds of jobs; the second needs the results of the first."""
-    first = yield Jobs(pow, [{"base": i, "exp": 2} for i in range(n)])
-    second = yield Jobs(pow, [{"base": i, "exp": 2} for i in first])
-    return first, second
-
-
-@Recipe
-def process_ids():
-    return (yield Jobs(os.getpid, [{}, {}]))
-
-
-@Recipe
-def bad_dimension():
-    yield Jobs(IsotropicNoise, [{"dim": 3}, {"dim": 2}, {"dim": 4}])
-
-
-@Recipe
-def sleeping(seconds):
-    yield Jobs(partial(time.sleep, seconds), [{}, {}, {}])
 
 
 def test_run_and_await_send_the_results_in_order():

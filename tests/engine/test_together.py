@@ -1,47 +1,21 @@
 """Recipes awaited together: the results of each alone, by name, and an error of one for all."""
 
 import asyncio
-import os
-import time
 from functools import partial
 
 import pytest
 import xarray as xr
+from toy_recipes import bad_dimension, process_ids, sleeping, squares
 
 from thermolab.engine import recipe
 from thermolab.engine.recipe import From, Jobs, Recipe, needed, together
 from thermolab.phenomena.ideal_gas import isotropic
-from thermolab.systems.isotropic import IsotropicNoise
 
 pytestmark = pytest.mark.usefixtures("two_workers")
 
 
-@Recipe
-def squares(n=3):
-    """Two rounds of jobs; the second needs the results of the first."""
-    first = yield Jobs(pow, [{"base": i, "exp": 2} for i in range(n)])
-    second = yield Jobs(pow, [{"base": i, "exp": 2} for i in first])
-    return first, second
-
-
-@Recipe
-def sleeping(seconds, n=1):
-    yield Jobs(partial(time.sleep, seconds), [{}] * n)
-    return seconds
-
-
-@Recipe
-def bad_dimension():
-    yield Jobs(IsotropicNoise, [{"dim": 3}, {"dim": 2}])
-
-
-@Recipe
-def process_ids():
-    return (yield Jobs(os.getpid, [{}, {}]))
-
-
 def test_results_come_by_name_in_the_order_that_was_given():
-    recipes = {"slow": sleeping(0.3), "b": squares(n=4), "fast": sleeping(0.0), "a": squares(n=2)}
+    recipes = {"slow": sleeping(0.3, 1), "b": squares(n=4), "fast": sleeping(0.0, 1), "a": squares(n=2)}
     found = asyncio.run(together(recipes))
     assert list(found) == ["slow", "b", "fast", "a"]
     assert found == {"slow": 0.3, "b": squares.run(n=4), "fast": 0.0, "a": squares.run(n=2)}
