@@ -63,7 +63,7 @@ def table(linear: xr.Dataset):
                 x="learning rate η", y="ratio of SGD to descent", log="x")  # fmt: skip
     return plots.show(
         figure,
-        "Left: CKA falls with η for one decade, then not. Right: at large η features are smaller, in as many directions.",
+        "Left: CKA falls with η for two decades, then no more. Right: at large η features are smaller, in more directions.",
     )
 
 
