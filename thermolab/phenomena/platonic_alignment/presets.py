@@ -24,7 +24,8 @@ SMOKE: dict[str, dict] = {
     "classes": {"steps": 2000},
 }
 MORE = ("pace", "pairs")
-STARTS = {"lab": (0.05, 0.2, digits.LECUN, 1.0), "smoke": (0.2, digits.LECUN)}  # of weights on digits, times √(2/fan-in)
+# of the weights on digits, in units of √(2/fan-in)
+STARTS = {"lab": (0.05, 0.2, digits.LECUN, 1.0), "smoke": (0.2, digits.LECUN)}
 SIZES = {
     "lab": {"resting": {"steps": 12_000}, "here": {"frames": 2}, "starts": {"steps": 12_000}},
     "smoke": SMOKE,
