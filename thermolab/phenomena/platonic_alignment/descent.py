@@ -25,7 +25,7 @@ from thermolab.systems.embedded_linear import View, orthogonal
 
 GROW, LIMIT = 1.05, 0.01  # of the steps of `descend`: balance is kept up to the square of a step
 SPREAD = 0.7  # decades of the inserted R, to both sides
-SMALL, LEARNT, COPIES = 0.2, 1e-4, 4  # of the trap: start, of the usual one, excess loss at the end, pairs of networks
+SMALL, LEARNT, COPIES = 0.2, 1e-4, 3  # of the trap: start, of the usual one, excess loss at the end, pairs of networks
 
 
 def descend(

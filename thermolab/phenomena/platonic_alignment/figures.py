@@ -63,7 +63,7 @@ def table(linear: xr.Dataset):
                 x="learning rate η", y="ratio of SGD to descent", log="x")  # fmt: skip
     return plots.show(
         figure,
-        "Left: CKA falls with η for one decade, then not. Right: at large η features are smaller, in as many directions.",
+        "Left: CKA falls with η for two decades, then no more. Right: at large η features are smaller, in more directions.",
     )
 
 
@@ -128,7 +128,8 @@ def digits(relu: xr.Dataset, tanh: xr.Dataset, starts: Mapping[float, xr.Dataset
     plots.categories(right, last_layers(relu, tanh), y="CKA of last layers, or share", legend="lower left")
     right.set_ylim(0.3, 1.03)  # room for the legend
     return plots.show(
-        figure, "Left: only the last layers align. Middle: label noise does it from any start. Right: at equal accuracy."
+        figure,
+        "Left: only the last layers align. Middle: without label noise, less the larger the start. Right: at equal accuracy.",
     )
 
 

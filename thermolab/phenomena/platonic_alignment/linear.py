@@ -32,7 +32,7 @@ from thermolab.systems import embedded_linear
 ALIGNED, BROKEN, SAME, LOSS = 0.99, 0.9, math.sqrt(2 * 0.01), 1e-6
 MEDIAN = math.sqrt(math.pi / 2)  # the error of a median of normal numbers in units of that of their mean
 PROBES = 64  # inputs; they have the exact moments, so that CKA is that of infinitely many
-SAMPLES, SHUFFLES = 400, 10  # independent inputs for the debiased CKA, and shuffled pairs for the null
+SAMPLES, SHUFFLES = 400, 5  # independent inputs for the debiased CKA, and shuffled pairs for the null
 
 
 @recipe("linear networks", dims=("arm", "time", "kind", "view", "seed", "shuffle", "layer", "other", "net"))
@@ -45,7 +45,7 @@ def linear(
     lams: Annotated[Sequence[float], several(not_negative(), 0)] = (),
     batch_size: Count = 16,
     steps: Count = None,
-    frames: Count = 24,
+    frames: Count = 16,
     seed: int = 0,
     device: str = "cpu",
 ) -> xr.Dataset:

@@ -27,7 +27,7 @@ MORE = ("pace", "pairs")
 # of the weights on digits, in units of √(2/fan-in)
 STARTS = {"lab": (0.05, 0.2, digits.LECUN, 1.0), "smoke": (0.2, digits.LECUN)}
 SIZES = {
-    "lab": {"resting": {"steps": 12_000}, "here": {"frames": 2}, "starts": {"steps": 16_000}},
+    "lab": {"resting": {"steps": 12_000}, "here": {"frames": 2}, "starts": {"steps": 12_000}},
     "smoke": SMOKE,
 }  # what is not here is the recipe's default
 
