@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import curvature
-from thermolab.instruments.curvature import HessianProducts, dense, fisher_diagonal, largest_eigenvalue, trace
+from thermolab.instruments.curvature import HessianProducts, dense, fisher_diagonal, largest_eigenvalue, largest_fisher, trace
 from thermolab.systems import data, models
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.replicas import Replicas
@@ -270,21 +270,21 @@ def test_many_parameters_get_probes(monkeypatch):
 
 # --- Fisher ---------------------------------------------------------------------------------------------------------------
 def all_labels(system, w, x):
-    """F_ii by summing over the labels, and the same with the square of each sample: [2, P]."""
+    """The Fisher matrix [P, P] by summing over the labels."""
     parameters = {k: v[0].clone().requires_grad_() for k, v in system.replicas.views(w[None]).items()}
     rows = []
     for sample in x.to(w.dtype):
         logs = functional_call(system.replicas.module, parameters, (sample[None],))[0].log_softmax(0)
         grads = [torch.autograd.grad(p, list(parameters.values()), retain_graph=True) for p in logs]
-        squares = torch.stack([torch.cat([g.flatten() for g in gs]).square() for gs in grads])
-        rows.append(logs.exp().detach() @ squares)
-    return torch.stack(rows).mean(0).numpy()
+        rows.append(logs.exp().detach().sqrt()[:, None] * torch.stack([torch.cat([g.flatten() for g in gs]) for gs in grads]))
+    rows = torch.cat(rows)
+    return rows.T @ rows / len(x)
 
 
 @pytest.mark.parametrize("name", ["relu", "conv"])
 def test_the_fisher_diagonal_is_the_sum_over_labels(name):
     system, w, learn = case(name, dtype=torch.float32)
-    exact = all_labels(system, w, learn.x)
+    exact = all_labels(system, w, learn.x).diagonal().numpy()
     found = fisher_diagonal(system, w, learn.x, draws=400)
     np.testing.assert_allclose(found.value.sum(), exact.sum(), rtol=0.03)
     live = exact > exact.max() / 30
@@ -294,6 +294,33 @@ def test_the_fisher_diagonal_is_the_sum_over_labels(name):
     with torch.no_grad():
         system.replicas.loss_and_gradient(w.expand(len(learn), -1), learn.x[:, None], learn.y[:, None], g)
     assert abs(float(g.square().mean(0).sum()) / exact.sum() - 1) > 0.1
+
+
+@pytest.mark.parametrize("name", ["relu", "conv"])
+def test_the_largest_fisher_eigenvalue_is_that_of_the_whole_matrix(name):
+    system, w, learn = case(name, dtype=torch.float32)
+    exact = largest(all_labels(system, w, learn.x))
+    assert largest_fisher(system, w, learn.x, draws=40) == pytest.approx(exact, rel=0.05)
+    # one draw of 40 samples: near, and on the average above
+    few = [largest_fisher(system, w, learn.x, seed=i) for i in range(10)]
+    assert exact < np.mean(few) < 1.5 * exact
+
+
+def test_the_gram_matrix_has_the_eigenvalues_of_the_fisher_matrix(monkeypatch):
+    """Of the same draws its trace is the sum of the diagonal, whatever the blocks."""
+    system, w, learn = case("relu", dtype=torch.float32)
+    whole = largest_fisher(system, w, learn.x, draws=3, seed=2)
+    seen = []
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda m: seen.append(m) or torch.zeros(1))
+    largest_fisher(system, w, learn.x, draws=3, seed=2)
+    monkeypatch.undo()
+    (gram,) = seen
+    assert gram.shape == (120, 120)
+    assert float(gram.trace()) / 120 == pytest.approx(fisher_diagonal(system, w, learn.x, draws=3, seed=2).value.sum(), rel=1e-5)
+    assert largest(gram) / 120 == pytest.approx(whole, rel=1e-6)
+    one = largest_fisher(system, w, learn.x)
+    monkeypatch.setattr(curvature, "BLOCK", 7 * len(w))
+    assert largest_fisher(system, w, learn.x) == pytest.approx(one, rel=1e-5)  # the same draws, block by block
 
 
 def test_errors_of_the_fisher_diagonal(monkeypatch):
@@ -326,6 +353,14 @@ def test_the_observable_reads_each_replica():
     some = curvature.LargestCurvature(samples=10)(system, SimpleNamespace(weights=w, step=0), {})
     exact = largest(dense(system, w[0], learn.x[:10], learn.y[:10]))
     assert some["lambda_max"][0] == pytest.approx(exact, rel=1e-3)
+
+
+def test_the_observable_of_the_fisher_matrix_reads_each_replica():
+    system, w, learn = case("relu", replicas=3, dtype=torch.float32)
+    w[1] = math.inf
+    found = curvature.LargestFisher(10)(system, SimpleNamespace(weights=w, step=0), {})["fisher_max"]
+    assert np.isnan(found).tolist() == [False, True, False]
+    assert found[2] == largest_fisher(system, w[2], learn.x[:10])
 
 
 def test_the_observable_starts_warm_and_looks_again(monkeypatch):

@@ -11,8 +11,8 @@ import torch
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.scenario import Knob, Observable, Scenario
+from thermolab.lab.live.board import Arm
 from thermolab.lab.live.driver import Listener
-from thermolab.lab.live.views import Arm
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC
 from thermolab.systems.system import Base
 
@@ -156,8 +156,8 @@ def live():
 
 @pytest.fixture
 def reading():
-    """reading(step, T=[…], knobs={…}, theory={…}) -> Reading, with means and errors as `views.read` finds them."""
-    from thermolab.lab.live.views import Reading
+    """reading(step, T=[…], knobs={…}, theory={…}) -> Reading, with means and errors as `board.read` finds them."""
+    from thermolab.lab.live.board import Reading
 
     def make(step, knobs=None, theory=None, **values):
         values = {k: np.atleast_1d(np.asarray(v, float)) for k, v in values.items()}

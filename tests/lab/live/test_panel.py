@@ -24,7 +24,8 @@ from thermolab.lab import live as public
 from thermolab.lab import replay
 from thermolab.lab.live import echo as echo_module
 from thermolab.lab.live import widgets
-from thermolab.lab.live.views import Goal, Lines, Scatter
+from thermolab.lab.live.board import Goal
+from thermolab.lab.live.views import Lines, Scatter
 from thermolab.lab.live.widgets import Panel
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 
@@ -487,14 +488,21 @@ def test_patience_with_a_page_that_is_late(monkeypatch):
 @pytest.fixture
 def front(monkeypatch):
     """What is displayed; jobs run in this process; the cell is "one" until `front.cell` changes."""
-    shown = SimpleNamespace(all=[], cell="one")
+    shown = SimpleNamespace(all=[], left=[], cell="one")
 
     async def here(jobs):
         await asyncio.sleep(0)
         return [jobs.function(**settings) for settings in jobs.settings]
 
     shell = SimpleNamespace(get_parent=lambda: {"metadata": {"cellId": shown.cell}, "content": {"code": "x"}})
-    monkeypatch.setattr(IPython.display, "display", lambda *things: shown.all.extend(things))
+
+    def display(*things, display_id=None):
+        if display_id is None:
+            shown.all.extend(things)
+        return SimpleNamespace(update=shown.left.append)
+
+    monkeypatch.setattr(IPython.display, "display", display)
+    monkeypatch.setattr(public.saved, "show", lambda widget, left: shown.all.append(widget))
     monkeypatch.setattr(public, "get_ipython", lambda: shell)
     monkeypatch.setattr(recipe, "_elsewhere", here)
     for name in ("JPY_SESSION_NAME", "VOILA_SERVER_URL"):
@@ -581,6 +589,13 @@ def test_where_somebody_looks_there_is_the_panel_and_the_folded_twin(front):
         while panel.driver.runs[0].state.step < 2:
             await asyncio.sleep(0)
         assert not task.done()
+        assert front.left == []
+        panel.driver.tell("run")
+        panel.driver.tell("pause")
+        while not front.left:
+            await asyncio.sleep(0)
+        (picture,) = front.left  # of the state in which it came to rest
+        assert picture.data.startswith('<div class="tl-left"><img alt="the &lt;twin&gt;')
         task.cancel()
 
     asyncio.run(play())
