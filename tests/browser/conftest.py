@@ -118,6 +118,16 @@ class LivePanel:
         """Presses run, pause, step, reset or log."""
         self.box.locator(f".tl-{button}").click()
 
+    def run(self):
+        """Presses run, and the panel takes steps."""
+        self.press("run")
+        self.goes_on()
+
+    def pause(self):
+        """Presses pause, and the panel says so."""
+        self.press("pause")
+        expect(self.status).to_contain_text("paused")
+
     def keys(self, knob, *keys):
         """Presses keys, one after the other, on the handle of a slider."""
         self.box.locator(f".tl-{knob} .noUi-handle").focus()

@@ -65,8 +65,7 @@ def replayed(path):
 
 def test_a_setting_that_diverges_is_reported_and_reset_makes_the_panel_usable(lab, panel):
     net = panel(lab, CELLS.index(NET))
-    net.press("run")
-    net.goes_on()
+    net.run()
     net.keys("eta", "End")
     net.until("panel.status.startsWith('stopped at step')")
     step, eta, advised = re.match(
@@ -78,10 +77,8 @@ def test_a_setting_that_diverges_is_reported_and_reset_makes_the_panel_usable(la
     expect(net.box.locator(".tl-run")).to_be_enabled()
     net.press("reset")
     net.shows(step=1, eta="0.03")
-    net.press("run")
-    net.goes_on()
-    net.press("pause")
-    expect(net.status).to_contain_text("paused")
+    net.run()
+    net.pause()
     assert lab.errors() == []
 
 
@@ -99,7 +96,7 @@ def test_two_panels_run_at_once_and_keep_their_knobs_apart(lab, panel):
     assert second.look()["eta"] == "0.03"
     second.keys("lam", "ArrowLeft")
     second.until("now.lam !== '0.01'")
-    second.press("pause")
+    second.pause()
     first = panel(lab, one)
     first.goes_on()
     assert (first.look()["eta"], first.look()["lam"]) == (eta, "0.01")
@@ -111,8 +108,7 @@ def test_two_panels_run_at_once_and_keep_their_knobs_apart(lab, panel):
 def test_a_cell_that_runs_again_ends_its_former_panel(lab, panel):
     cell = CELLS.index(OTHER)
     second = panel(lab, cell)
-    second.press("run")
-    second.goes_on()
+    second.run()
     assert lab.evaluate_in_kernel(TASKS) == str(len(CELLS) - 1)
     before = lab.evaluate_in_kernel("print(*running())").count("running")
     lab.run_cell(cell)
@@ -120,8 +116,7 @@ def test_a_cell_that_runs_again_ends_its_former_panel(lab, panel):
     second.shows(step=1)
     assert lab.evaluate_in_kernel(TASKS) == str(len(CELLS) - 1)
     assert lab.evaluate_in_kernel("print(*running())").count("running") == before - 1
-    second.press("run")
-    second.goes_on()
+    second.run()
     second.press("reset")
     assert lab.errors() == []
 
@@ -130,12 +125,10 @@ def test_two_experiments_on_shared_knobs(lab, panel):
     both = panel(lab, CELLS.index(ARMS))
     expect(both.box.locator(".tl-readout b").filter(has_text=re.compile("^(free|held)$"))).to_have_text(["free", "held"])
     assert [arm["protocol"] for arm in both.look("arms")] == ["elr", "sphere"]
-    both.press("run")
-    both.goes_on()
+    both.run()
     both.keys("eta", *["ArrowRight"] * 3)
     both.until("arms.every(arm => arm.eta === (10 ** (Math.log10(0.03) + 0.06)).toPrecision(3))")
-    both.press("pause")
-    expect(both.status).to_contain_text("paused")
+    both.pause()
     free, held = both.look("arms")
     assert (free["step"], free["eta"]) == (held["step"], held["eta"])
     assert free["r"] != held["r"]
@@ -161,8 +154,7 @@ def test_views_that_are_no_lines_move(lab, panel):
     for i in range(3):
         views.until(f"drawn({i}) !== given", before[i])
     assert views.look("chart(2).querySelectorAll('rect').length") >= 8
-    views.press("pause")
-    expect(views.status).to_contain_text("paused")
+    views.pause()
     lab.screenshot("views")
     assert views.ugly() == []
     assert lab.errors() == []
@@ -173,8 +165,7 @@ def test_predictions_ghosts_and_goals(lab, panel):
     prediction, ghost = colour(plots.COLOURS[4]), colour("#999999")
     field = gas.box.locator(".tl-guess input")
     gas.until("given.every(stroke => !lines(0, stroke).length)", [prediction, ghost])
-    gas.press("run")
-    gas.goes_on()
+    gas.run()
     field.fill("a lot")
     field.press("Enter")
     expect(gas.status).to_have_text(re.compile("'a lot' is no number: write a number, as "))
@@ -191,9 +182,7 @@ def test_predictions_ghosts_and_goals(lab, panel):
     gas.shows(step=1, lam="0.01")
     gas.until("lines(0, given).length === 1 && lines(1, given).length === 1", ghost)
     assert gas.look("panel.goals").count("○ goal") == 2
-    gas.press("run")
-    gas.goes_on()
-    gas.press("pause")
-    expect(gas.status).to_contain_text("paused")
+    gas.run()
+    gas.pause()
     lab.screenshot("ghost")
     assert lab.errors() == []

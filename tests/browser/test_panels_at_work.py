@@ -1,8 +1,8 @@
 """Live panels where they are used: in the notebooks, beside a measuring cell, and in a page that comes and goes."""
 
+import contextlib
+import io
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from nbformat import v4
 from playwright.sync_api import expect
 
+from thermolab import cli
 from thermolab.lab.browser import SECONDS
 from thermolab.lab.start import ROOT
 
@@ -61,11 +62,10 @@ def turn(panel, name, key, symbol):
 
 
 def use(panel, knobs):
-    """Everything that somebody does with a panel. knobs: the symbols of its sliders. Returns the replay of its log, under way."""
+    """All that somebody does with a panel. knobs: the symbols of its sliders. Returns the number of its logs, all replayed."""
     start = panel.look()
     assert start["step"] == "1"
-    panel.press("run")
-    panel.goes_on()
+    panel.run()
     charts = panel.look(CHARTS)
     panel.keys("eta", "ArrowRight")
     panel.until("now.eta !== given", start["eta"])
@@ -74,7 +74,7 @@ def use(panel, knobs):
     panel.until("now.rate < 30")
     panel.keys("speed", "End")
     panel.until("now.rate > 30")
-    panel.press("pause")
+    panel.pause()
     expect(panel.status).to_have_text("paused; press Run")
     for name, (symbol, key) in knobs.items():
         turn(panel, name, key, symbol)
@@ -92,30 +92,26 @@ def use(panel, knobs):
     panel.press("log")
     panel.until("panel.status.startsWith('saved')")
     paths = re.findall(r"thermolab replay (\S+\.json|'[^']+\.json')", panel.status.text_content())
-    replays = [replay(path.strip("'")) for path in paths]
+    assert paths
+    for path in paths:
+        replay(path.strip("'"))
     panel.press("reset")
     panel.until("Object.keys(given).every(name => now[name] === given[name])", start)  # the observables too: the seed is the same
     expect(panel.status).to_have_text("paused; press Run")
-    panel.press("run")
-    panel.goes_on()
-    panel.press("pause")
-    return replays
+    panel.run()
+    panel.pause()
+    return len(paths)
 
 
 def replay(path):
-    """`thermolab replay` of a saved log, under way."""
-    command = [sys.executable, "-m", "thermolab", "replay", path]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def same(replays):
-    """Each replay ends with the weights and observables of its log."""
-    for process in replays:
-        said, _ = process.communicate(timeout=120)
-        assert (process.returncode, "weights: equal to the last bit" in said) == (0, True), said
-        observables = re.findall(r"replayed (\S+)   log (\S+)", said)
-        assert len(observables) >= 4
-        assert all(again == logged for again, logged in observables), said
+    """`thermolab replay` of a saved log ends with its weights and observables."""
+    with contextlib.redirect_stdout(io.StringIO()) as output, pytest.raises(SystemExit) as end:
+        cli.main(["replay", path])
+    said = output.getvalue()
+    assert (end.value.code, "weights: equal to the last bit" in said) == (0, True), said
+    observables = re.findall(r"replayed (\S+)   log (\S+)", said)
+    assert len(observables) >= 4
+    assert all(again == logged for again, logged in observables), said
 
 
 def twin(panel):
@@ -142,9 +138,10 @@ def run_until(lab, notebook, name):
 @pytest.mark.slow
 def test_the_panels_of_notebook_00(lab, panel):
     """Three rules side by side, forwards and backwards; and walkers in a plane. No line here jumps when η is turned."""
-    last = run_until(lab, ARROW, "live-walker")
     cells = [cell.id for cell in nbformat.read(ARROW, as_version=4).cells]
-    rules, walkers = panel(lab, cells.index("live-landscape")), panel(lab, last)
+    rules = panel(lab, run_until(lab, ARROW, "live-landscape"))
+    lab.run_cell(cells.index("live-walker"))
+    walkers = panel(lab, cells.index("live-walker"))
     rules.press("run")
     rules.until("arms.every(arm => +arm.time > 1)")
     rules.choose("way", "backward")
@@ -154,15 +151,12 @@ def test_the_panels_of_notebook_00(lab, panel):
     lab.screenshot("notebook_00_rules")
     rules.press("reset")
     rules.until("now.step === '1'")
-    replays = use(rules, {})
-    replays += use(walkers, {})
+    assert use(rules, {}) + use(walkers, {}) == 4
     for name in ("eta", "lam", "sigma"):
         before = walkers.look()[name]
         walkers.keys(name, "ArrowRight")
         walkers.until(f"now.{name} !== given", before)
     lab.screenshot("notebook_00_walkers")
-    assert len(replays) == 4
-    same(replays)
     for live in (rules, walkers):
         twin(live)
     assert lab.errors() == []
@@ -175,12 +169,11 @@ def test_the_panel_of_notebook_01(lab, panel):
     legend = live.box.locator(".tl-legend")
     for ghost in ("cosine", "logarithm"):
         expect(legend).to_contain_text(f"ghost: {ghost}")
-    replays = use(live, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
+    use(live, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
     lam = live.look()["lam"]  # on which no line here depends
     live.keys("lam", "ArrowRight")
     live.until("now.lam !== given", lam)
     lab.screenshot("notebook_01")
-    same(replays)
     twin(live)
     assert lab.errors() == []
 
@@ -191,10 +184,11 @@ def test_the_panels_of_notebook_02(lab, panel):
     cells = nbformat.read(COLLAPSE, as_version=4).cells
     last = run_until(lab, COLLAPSE, "live-points")
     nets = panel(lab, next(i for i, cell in enumerate(cells) if cell.id == "live-networks"))
-    replays = use(nets, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
+    logs = use(nets, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
     lab.screenshot("notebook_02_networks")
     points = panel(lab, last)
-    replays += use(points, {"eta": ("η", "ArrowRight")})
+    logs += use(points, {"eta": ("η", "ArrowRight")})
+    assert logs == 4
     expect(points.status).to_have_text("paused; press Run")
     at, seen = points.look(), points.look("drawn(1)")
     points.keys("azimuth", "ArrowRight", "ArrowRight")
@@ -202,8 +196,6 @@ def test_the_panels_of_notebook_02(lab, panel):
     points.until("drawn(1) !== given", seen)
     assert points.look()["step"] == at["step"]  # the picture turned, not the run
     lab.screenshot("notebook_02_points")
-    assert len(replays) == 4
-    same(replays)
     for live in (nets, points):
         twin(live)
     assert lab.errors() == []
@@ -222,12 +214,11 @@ def test_the_panels_of_notebook_03(lab, panel):
     gas.press("reset")
     gas.until("now.step === '1' && now.r.includes('theory 1.75')")
     expect(gas.box.locator(".tl-dim .widget-readout")).to_have_text("3")
-    replays = use(gas, {"eta": ("η", "ArrowLeft"), "lam": ("λ", "ArrowRight"), "sigma": ("σ", "ArrowLeft")})
+    use(gas, {"eta": ("η", "ArrowLeft"), "lam": ("λ", "ArrowRight"), "sigma": ("σ", "ArrowLeft")})
     lab.screenshot("notebook_03_gas")
     net = panel(lab, cells.index("live-network"))
-    replays += use(net, {"eta": ("η", "ArrowLeft"), "lam": ("λ", "ArrowRight"), "batch": ("B", "ArrowRight")})
+    use(net, {"eta": ("η", "ArrowLeft"), "lam": ("λ", "ArrowRight"), "batch": ("B", "ArrowRight")})
     lab.screenshot("notebook_03_network")
-    same(replays)
     for live in (gas, net):
         twin(live)
     assert lab.errors() == []
@@ -239,17 +230,16 @@ def test_the_panel_of_notebook_04(lab, panel):
     live = panel(lab, run_until(lab, BALANCE, "live-balance"))
     first = live.look()["log_ratio"]
     assert "theory 0" in first
-    replays = use(live, {"batch": ("B", "ArrowRight")})
+    use(live, {"batch": ("B", "ArrowRight")})
     live.keys("lam", *["PageUp"] * 20, "ArrowRight")  # from 0, which is below 1e-5
     live.until("now.lam === '0.001'")  # the last of these: a key on its way would turn the knob while it is read
     turn(live, "lam", "ArrowRight", "λ")
     turn(live, "eta", "ArrowRight", "η")
     live.press("run")
     live.until("+now.step > 5000")
-    live.press("pause")
+    live.pause()
     assert abs(float(live.look()["log_ratio"].split()[0])) < abs(float(first.split()[0])) / 2
     lab.screenshot("notebook_04")
-    same(replays)
     twin(live)
     assert lab.errors() == []
 
@@ -258,7 +248,7 @@ def test_the_panel_of_notebook_04(lab, panel):
 def test_the_panel_of_notebook_05(lab, panel):
     """Two networks whose layers align once there is noise: theory has lines only then, and the map changes."""
     live = panel(lab, run_until(lab, PLATO, "live-pair"))
-    replays = use(live, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
+    use(live, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight")})
     live.press("reset")
     live.until("now.step === '1'")
     before, heat = live.look()["cka"], live.look("drawn(0)")
@@ -269,9 +259,8 @@ def test_the_panel_of_notebook_05(lab, panel):
     live.until("parseFloat(now.cka) > 0.9 && drawn(0) !== given", heat)
     assert float(before.split()[0]) < 0.7
     assert live.look("chart(0).querySelectorAll('rect').length") >= 36
-    live.press("pause")
+    live.pause()
     lab.screenshot("notebook_05")
-    same(replays)
     twin(live)
     assert lab.errors() == []
 
@@ -281,24 +270,23 @@ def test_the_panels_of_notebook_06(lab, panel):
     """Sharpness under a noise whose imbalance is turned; and at the edge of stability, which follows η."""
     cells = [cell.id for cell in nbformat.read(SHARPENING, as_version=4).cells]
     noise = panel(lab, run_until(lab, SHARPENING, "live-noise"))
-    replays = use(noise, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight"), "imbalance": ("ρ", "ArrowRight")})
+    use(noise, {"eta": ("η", "ArrowLeft"), "batch": ("B", "ArrowRight"), "imbalance": ("ρ", "ArrowRight")})
     noise.press("run")
     noise.keys("imbalance", *["ArrowRight"] * 40)  # 0.8 decades
     noise.until("parseFloat(now.lambda_max) > 8 && now.lambda_max.includes('theory 1')")
-    noise.press("pause")
+    noise.pause()
     lab.screenshot("notebook_06_noise")
     lab.run_cell(cells.index("live-edge"))
     edge = panel(lab, cells.index("live-edge"))
-    replays += use(edge, {"eta": ("η", "ArrowRight")})
+    use(edge, {"eta": ("η", "ArrowRight")})
     edge.press("reset")
     edge.until("now.step === '1'")
     edge.press("run")
     edge.until("parseFloat(now.lambda_max) > 9.5 && now.lambda_max.includes('theory 10')")
     edge.keys("eta", *["ArrowRight"] * 10)
     edge.until("now.lambda_max.includes('theory ' + given) && parseFloat(now.lambda_max) < 7", rounded(2 / (0.2 * 10**0.2)))
-    edge.press("pause")
+    edge.pause()
     lab.screenshot("notebook_06_edge")
-    same(replays)
     for live in (noise, edge):
         twin(live)
     assert lab.errors() == []
@@ -308,10 +296,8 @@ def test_the_dark_theme(lab, panel):
     lab.open(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in (HEAD, GAS)]), theme="dark")
     lab.run_all()
     gas = panel(lab, 1)
-    gas.press("run")
-    gas.goes_on()
-    gas.press("pause")
-    expect(gas.status).to_contain_text("paused")
+    gas.run()
+    gas.pause()
     lab.screenshot("panel_dark")
     assert gas.ugly() == []
     assert lab.errors() == []
@@ -323,8 +309,7 @@ def test_a_panel_is_used_while_a_cell_measures(lab, panel):
     prompt = lab.page.locator(".jp-Cell[data-windowed-list-index='2'] .jp-InputPrompt")
     expect(lab.page.get_by_text("measuring", exact=True)).to_be_visible()
     gas = panel(lab, 1)
-    gas.press("run")
-    gas.goes_on()
+    gas.run()
     for k in range(1, 9):  # one after the other: the second is pressed when the first one has arrived
         gas.keys("eta", "ArrowRight")
         gas.shows(eta=rounded(0.03 * 10 ** (0.02 * k)))
@@ -341,8 +326,7 @@ def test_a_panel_is_used_while_a_cell_measures(lab, panel):
     eta = gas.look()["eta"]
     gas.keys("eta", "ArrowLeft")
     gas.until("now.eta !== given", eta)
-    gas.press("pause")
-    expect(gas.status).to_contain_text("paused")
+    gas.pause()
     assert lab.evaluate_in_kernel("print('found' in globals())") == "False"
     assert len(lab.errors()) == 1
 
@@ -351,15 +335,13 @@ def test_a_page_that_is_loaded_again_and_one_that_is_closed(lab, panel, server, 
     lab.open(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in (HEAD, GAS)]))
     lab.run_all()
     gas = panel(lab, 1)
-    gas.press("run")
-    gas.goes_on()
+    gas.run()
     lab.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     saved = nbformat.read(Path(server["root_dir"]) / "notebook.ipynb", as_version=4)
     lab.open(saved)  # the page is loaded again, with the widgets that the kernel still has
     gas = panel(lab, 1)
     gas.goes_on()
-    gas.press("pause")
-    expect(gas.status).to_contain_text("paused")
+    gas.pause()
     eta = gas.look()["eta"]
     gas.keys("eta", "ArrowRight")
     gas.until("now.eta !== given", eta)
@@ -375,8 +357,7 @@ async def watch():
     pathlib.Path({str(note)!r}).write_text(*running())
 watching = asyncio.get_running_loop().create_task(watch())
 """
-    gas.press("run")
-    gas.goes_on()
+    gas.run()
     lab.evaluate_in_kernel(watch)
     lab.page.goto("about:blank")
     deadline = time.monotonic() + SECONDS

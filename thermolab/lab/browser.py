@@ -44,6 +44,7 @@ def serve(folder: Path) -> Iterator[dict]:
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), variables.get("PYTHONPATH")]))
     options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
     options += [f"--ServerApp.root_dir={folder / 'notebooks'}", "--LabApp.expose_app_in_browser=True"]
+    options += ["--KernelManager.shutdown_wait_time=0.2"]  # one that has workers would wait in vain, see `execute`
     with (folder / "log").open("w") as log:
         command = [sys.executable, "-m", "jupyterlab", *options]
         process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
