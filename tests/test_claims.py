@@ -28,6 +28,7 @@ from thermolab.claims import (
     replicas,
     retired,
     section,
+    together,
     with_control,
 )
 from thermolab.phenomena import FORMERLY, package, scenarios
@@ -37,6 +38,14 @@ ROOT = Path(__file__).parents[1]
 ULP = math.ulp(1.0)
 HOLDS, FAILS, OPEN = Check(1, 1, 0.5), Check(9, 1, 0.5), Check(1.5, 1, 0.5, error=1)
 EXPECTED = ("holds", "fails", "open")
+LINE = """
+[["00_toy".claims]]
+id = "toy.a"
+statement = "a"
+source = "b"
+expected = "holds"
+control = "c"
+"""
 CLAIM = Claim("toy.sum", "00_toy", "one and one is two", "arithmetic", "holds", "one and one is three")
 
 
@@ -242,6 +251,29 @@ def test_two_errors_of_an_extreme_cover_the_truth():
     assert covered == pytest.approx(0.9545, abs=0.028)  # three binomial standard errors
 
 
+# --- many verdicts
+
+
+@pytest.mark.parametrize("n", [2, 5, 10_000])
+def test_a_measurement_two_errors_from_the_edge_is_wrong_as_rarely_whatever_the_seeds(n):
+    assert together([(2.0, n)]).expected == pytest.approx((1 - math.erf(math.sqrt(2))) / 2)
+
+
+def test_verdicts_together_by_hand():
+    # Two degrees of freedom: the tail of t is (1 - t/√(2 + t²))/2, and t is the margin times half the quantile 4.527.
+    t = 2.2 * 4.5266 / 2
+    few, many, exact = (1 - t / math.sqrt(2 + t * t)) / 2, math.erfc(4 / math.sqrt(2)) / 2, 0.0
+    found = together([(2.2, 3), (4.0, 10**9), (math.inf, 1)])
+    assert found.expected == pytest.approx(few + many + exact, rel=1e-4)
+    assert (found.n, found.standing) == (3, 2)  # three times the tail of the first, 1.9 %, is above 5 %
+    assert found.at_worst == pytest.approx(3 * 0.02275, rel=1e-3)
+
+
+@pytest.mark.parametrize(("check", "margin"), [(HOLDS, math.inf), (Check(9, 1, 0.5, 0.5), 15), (Check(1, 1, 0.5, 0.25), 2)])
+def test_margin_is_the_way_to_the_edge_in_errors(check, margin):
+    assert check.margin == margin
+
+
 # --- the register
 
 
@@ -309,6 +341,30 @@ def test_claims_that_fail_say_why():
 def test_no_statement_stands_twice():
     statements = [c.statement for c in register().values()]
     assert len(set(statements)) == len(statements)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LINE.replace('control = "c"', ""), "00_toy, toy.a: missing 1 required positional argument: 'control'"),
+        (LINE + 'controll = "c"', "00_toy, toy.a: got an unexpected keyword argument 'controll'"),
+        (LINE.replace("holds", "hold"), "00_toy, toy.a: expected='hold'; allowed: holds, fails, open"),
+        (LINE + LINE, "two claims have the id toy.a"),
+        (LINE + "id = 3", "claims.toml: Cannot overwrite a value"),
+    ],
+    ids=["nothing for a key", "unknown key", "unknown verdict", "id twice", "no TOML"],
+)
+def test_a_fault_of_the_register_is_one_line(text, said, monkeypatch, tmp_path, capsys):
+    from thermolab import cli
+
+    (tmp_path / "claims.toml").write_text(text)
+    monkeypatch.setattr(claims, "data_folder", lambda: tmp_path)
+    monkeypatch.setattr(claims, "_sections", claims._sections.__wrapped__)
+    monkeypatch.setattr(claims, "register", claims.register.__wrapped__)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["check", "toy.a"])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_section_is_the_register_of_one_notebook():

@@ -88,6 +88,12 @@ class Check:
         return {"equal": abs(gap), "above": -gap, "below": gap}[self.relation]
 
     @property
+    def margin(self) -> float:
+        """How far the measurement lies from the edge of the tolerance, in standard errors; infinite for an exact identity."""
+        gap = abs(self.tolerance - self.distance)
+        return gap / self.error if self.error else math.inf
+
+    @property
     def verdict(self) -> Verdict:
         if not math.isfinite(self.measured) or not math.isfinite(self.error):
             return "inconclusive"
@@ -164,11 +170,14 @@ class Result:
             "id": c.id,
             "statement": c.statement,
             "source": c.source,
+            "claimed": c.claimed,
+            "narrowed": c.narrowed,
             "predicted": _plain(k.predicted),
             "measured": _plain(k.measured),
             "error": _plain(k.error),
             "tolerance": _plain(k.tolerance),
             "relation": k.relation,
+            "margin": _plain(k.margin),
             "verdict": self.verdict,
             "undecided": self.undecided,
             "expected": c.expected,
@@ -177,6 +186,7 @@ class Result:
                 "measured": _plain(self.control.measured),
                 "predicted": _plain(self.control.predicted),
                 "error": _plain(self.control.error),
+                "margin": _plain(self.control.margin),
                 "verdict": self.control.verdict,
             },
             "n_seeds": self.n_seeds,
@@ -188,6 +198,35 @@ class Result:
 def _plain(x) -> float | None:
     """A Python float, or None where JSON has no number (NaN, infinity)."""
     return float(x) if math.isfinite(x) else None
+
+
+class Together(NamedTuple):
+    """What many verdicts at two standard errors mean together, of `n` that are decided.
+
+    at_worst: wrong ones expected if every truth lay on the edge of its tolerance; expected: if each measurement scatters
+    about its truth as its error says; standing: how many stay if the chance of ANY wrong one is to be `family` (Bonferroni).
+    """
+
+    n: int
+    at_worst: float
+    expected: float
+    standing: int
+    family: float
+
+
+def together(margins: Sequence[tuple[float, int]], family: float = 0.05) -> Together:
+    """margins: of each decided check its `margin`, and the number of seeds (or replicas) behind its error.
+
+    The chance that the truth lies beyond the edge is the tail of Student's t there, as the error was widened by its quantile.
+    """
+    n = len(margins)
+    tails = [_tail(margin, seeds) for margin, seeds in margins]
+    return Together(n, n * (1 - COVERAGE) / 2, float(sum(tails)), sum(tail * n <= family for tail in tails), family)
+
+
+def _tail(margin: float, n: int) -> float:
+    degrees = max(n - 1, 1)
+    return float(special.stdtr(degrees, -margin * special.stdtrit(degrees, (1 + COVERAGE) / 2) / 2))
 
 
 def few_seeds(values) -> Estimate:
@@ -245,17 +284,43 @@ def data_folder() -> Path:
     return beside if (beside / "claims.toml").is_file() else Path(__file__).parent / "_data"
 
 
+class RegisterError(ValueError):
+    """A fault of data/claims.toml, in one line."""
+
+
 @cache
 def _sections() -> dict[str, dict]:
     with open(data_folder() / "claims.toml", "rb") as file:
-        return tomllib.load(file)
+        try:
+            return tomllib.load(file)
+        except ValueError as error:
+            raise RegisterError(f"data/claims.toml: {error}") from error
 
 
 @cache
 def register() -> dict[str, Claim]:
-    """All claims of the book by id, in the order of the notebooks."""
-    claims = [Claim(notebook=notebook, **line) for notebook, part in _sections().items() for line in part["claims"]]
-    return {claim.id: claim for claim in claims}
+    """All claims of the book by id, in the order of the notebooks. Raises RegisterError for a line with a fault."""
+    claims: dict[str, Claim] = {}
+    for notebook, part in _sections().items():
+        for line in part["claims"]:
+            claim = _claim(notebook, line)
+            if claim.id in claims:
+                raise RegisterError(f"data/claims.toml: two claims have the id {claim.id}")
+            claims[claim.id] = claim
+    return claims
+
+
+def _claim(notebook: str, line: Mapping) -> Claim:
+    where = f"data/claims.toml, {notebook}, {line.get('id', 'a claim without id')}"
+    try:
+        claim = Claim(notebook=notebook, **line)
+    except (
+        TypeError
+    ) as error:  # "… missing 1 required positional argument: 'control'", "… unexpected keyword argument 'controll'"
+        raise RegisterError(f"{where}: {str(error).removeprefix('Claim.__init__() ')}") from error
+    if claim.expected not in ("holds", "fails", "open"):
+        raise RegisterError(f"{where}: expected={claim.expected!r}; allowed: holds, fails, open")
+    return claim
 
 
 @cache

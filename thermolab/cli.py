@@ -74,6 +74,8 @@ def claims(folder, style):
 
     rows = tables.scorecard(folder)
     click.echo(tables.as_text(rows, style))
+    if style == "table":
+        click.echo(f"\n{tables.together(rows)}")
     wrong = tables.contradictions(rows)
     for row in wrong:
         click.echo(f"{row['id']} {row['verdict']}, registered: {row['expected']} ({row['run']})", err=True)
@@ -150,12 +152,13 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _leave(str(error), 1)
     except Exception as error:
+        from thermolab.claims import RegisterError
         from thermolab.lab.job import Failure
         from thermolab.lab.params import UserError
 
-        if not isinstance(error, UserError | Failure):
+        if not isinstance(error, UserError | Failure | RegisterError):
             raise
-        _leave(str(error), 2 if isinstance(error, UserError) else 1)
+        _leave(str(error), 1 if isinstance(error, Failure) else 2)
 
 
 def _leave(message: str, code: int) -> None:

@@ -1,9 +1,12 @@
 """What a setting may be, beside what recipes and notebooks show of it: the rules that are bound to others."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from thermolab.engine import rules
+from thermolab.engine.rules import Count, Positive
 
 
 def test_a_list_may_be_an_array_and_comes_back_as_plain_numbers():
@@ -13,6 +16,30 @@ def test_a_list_may_be_an_array_and_comes_back_as_plain_numbers():
         rule("x", np.array([3.0, 1.0]))
     with pytest.raises(ValueError, match="has a length that is out of range"):
         rule("x", [1])
+
+
+@pytest.mark.parametrize("value", [0.1, 3])
+def test_a_number_for_a_list_is_told_how_the_list_is_written(value):
+    with pytest.raises(ValueError, match=rf"^rates={value} is not a list, as \[{value}\] is; allowed: a list of 1 or more"):
+        rules.several(rules.positive())("rates", value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "allowed"),
+    [
+        (Positive | None, "a positive number"),
+        (None | Count, "a whole number, 1 or more"),
+        (Literal["a", "b"] | None, "one of a, b"),
+    ],
+)
+def test_a_rule_beside_none_is_found(hint, allowed):
+    def measure(x=None): ...
+
+    measure.__annotations__["x"] = hint
+    assert rules.rules_of(measure)["x"].allowed == allowed
+    measure.__annotations__["x"] = hint | Positive | Count
+    with pytest.raises(TypeError, match=r"^x of [^\n]*measure has [23] rules; allowed: one, beside None$"):
+        rules.rules_of(measure)
 
 
 def test_settings_bound_to_each_other_are_refused_by_name():

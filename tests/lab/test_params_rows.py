@@ -34,7 +34,7 @@ BAD = [
     ([[1, 0, 0], None], "is not a list"),
     ("abc", "is not a list"),
     (None, "is not a list"),
-    (1.0, "is not a list"),
+    (1.0, "is not a list, as [1.0] is"),
     ({"a": [1, 0, 0], "b": [0, 1, 0]}, "is not a list"),
 ]
 

@@ -241,6 +241,30 @@ def test_a_log_under_the_former_name_of_its_scenario_replays(good, write, capsys
     assert "weights: equal to the last bit" in capsys.readouterr().out
 
 
+def put_weights(factor):
+    """A run whose weights were multiplied by hand."""
+    run = ISOTROPIC.start(seed=5, replicas=8)
+    list(run.follow([[15, {"eta": 0.1}]], 10, 25))
+    run.put(factor * run.state.weights)
+    list(run.frames(10, until=40))
+    return json.loads(json.dumps(ISOTROPIC.log(run, {"replicas": 8})))
+
+
+def test_weights_put_into_a_run_replay(write, capsys):
+    assert call("replay", write(put_weights(2.0))) == 0
+    assert "weights: equal to the last bit" in capsys.readouterr().out
+    assert call("replay", write(put_weights(2.0) | {"weights": put_weights(3.0)["weights"]})) == 1
+
+
+@pytest.mark.parametrize(("text", "said"), [("AAAA", "have 3 bytes; allowed: "), ("no base64!", "")])
+def test_weights_of_another_size_are_one_line(write, capsys, text, said):
+    log = put_weights(2.0)
+    (change,) = (change for _, change in log["events"] if "weights" in change)
+    change["weights"] = text
+    assert call("replay", write(log)) == 2
+    assert said in one_line(capsys)
+
+
 def test_other_weights_are_found_out(good, write, capsys):
     path = write(good | {"weights": "0" * 64})
     assert replay.replay(path, TABLE) is False
@@ -398,6 +422,8 @@ WRONG = {
     "knob null": event(40, {"eta": None}),
     "knob one per replica": event(40, {"eta": [0.1] * 8}),
     "unknown knob": event(40, {"nosuch": 1}),
+    "other data": event(30, {"data": "0" * 64}),
+    "weights that are numbers": event(30, {"weights": [0.0]}),
     "a setting that is no knob": event(40, {"dim": 5}),
     "replicas turned": event(40, {"replicas": 16}),
     "a dunder as knob": event(40, {"__class__": 1}),

@@ -77,6 +77,11 @@ def test_default_settings_are_those_that_change_nothing_but_how(write, tmp_path)
     assert default(("eta", "0.05,0.06")) == [True, False]
 
 
+def test_fewer_seeds_are_no_default_settings_for_they_change_the_errors(tmp_path):
+    runs = runner.plan([runner.notebooks_folder() / "03_ideal_gas.ipynb"], [("n_seeds", "5,4")], tmp_path)
+    assert [run.default_settings for run in runs] == [True, False]
+
+
 def test_a_failed_run_is_one_line_and_keeps_its_notebook(write, tmp_path):
     good, bad, out = write("good"), write("bad", "1/0"), tmp_path / "out"
     outcomes = runner.run([str(bad), str(good)], out=str(out), jobs=2)
@@ -117,7 +122,7 @@ def test_interrupt_is_one_line(write, tmp_path):
     assert process.returncode == 130
     assert error.strip().startswith("thermolab: stopped")
     assert "Traceback" not in error
-    assert list((tmp_path / "out" / "slow").iterdir()) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_errors_when_writing_are_a_failed_run(write, tmp_path, monkeypatch):
@@ -127,7 +132,7 @@ def test_errors_when_writing_are_a_failed_run(write, tmp_path, monkeypatch):
     monkeypatch.setattr(job.Job, "_watch", full)
     (outcome,) = runner.run([str(write("nb"))], out=str(tmp_path / "out"))
     assert (outcome.state, "No space left" in outcome.message) == ("failed", True)
-    assert list((tmp_path / "out" / "nb").iterdir()) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_two_notebooks_of_one_name_are_refused(write, tmp_path):

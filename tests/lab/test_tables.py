@@ -43,7 +43,7 @@ def finished(tmp_path):
         (BAD, "open", {}, False),
         (VAGUE, "holds", {}, True),
         (VAGUE, "holds", {"preset": "smoke"}, False),
-        (BAD, "holds", {"preset": "smoke"}, True),
+        (BAD, "holds", {"preset": "smoke"}, False),  # its control holds, which is registered to fail: inconclusive
         (BAD, "holds", {"default_settings": False}, False),
     ],
 )
@@ -55,6 +55,21 @@ def test_what_contradicts_the_register(finished, check, expected, run, contradic
 def test_a_check_that_its_control_passes_too_contradicts(finished):
     rows = tables.scorecard(finished("key", [result(GOOD, control=GOOD)]))
     assert tables.contradictions(rows)[0]["verdict"] == "inconclusive"
+
+
+def test_an_inconclusive_verdict_says_why_in_the_scorecard(finished):
+    rows = tables.scorecard(finished("key", [result(GOOD, "fails", control=BAD)]))
+    assert "? inconclusive: the control fails, registered is that it holds" in tables.as_text(rows, "markdown")
+
+
+def test_the_scorecard_says_what_its_verdicts_mean_together(finished):
+    exact = Check(1.0, 1.0, 0.0)
+    rows = tables.scorecard(finished("key", [result(GOOD), result(exact, name="ideal-gas.y"), result(VAGUE, name="ideal-gas.z")]))
+    assert tables.together(rows).startswith(
+        "2 verdicts at two standard errors: 0.0 of them are expected to be wrong by chance, 0.0 if"
+    )
+    assert "; 2 stay if" in tables.together(rows)
+    assert tables.together([row for row in rows if row["verdict"] == "not measured"]) == ""
 
 
 def test_registered_claims_that_no_run_measured_are_listed(finished):
@@ -95,7 +110,7 @@ def test_exit_code_of_claims(finished, capsys):
 
     assert call(finished("good", [result(GOOD)])) == 0
     assert call(finished("bad", [result(BAD)])) == 1
-    assert "ideal-gas.x fails, registered: holds (bad)" in capsys.readouterr().err
+    assert "ideal-gas.x inconclusive, registered: holds (bad)" in capsys.readouterr().err
     assert call("nosuch") == 2
 
 

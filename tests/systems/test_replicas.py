@@ -1,6 +1,7 @@
 """Many networks as rows of one matrix: against autograd, against one module and torch.optim.SGD, and scale invariance."""
 
 import copy
+import json
 
 import hypothesis.strategies as st
 import pytest
@@ -202,6 +203,7 @@ def test_a_network_learns_the_data_that_it_is_told_to_use():
     for run in runs:
         run.advance(5)
     assert torch.equal(runs[0].state.weights, runs[1].state.weights)
+    assert "data" not in runs[1].log["events"][-1][1]
     runs[0].system.use(one)
     for run in runs:
         run.advance(1)
@@ -209,6 +211,28 @@ def test_a_network_learns_the_data_that_it_is_told_to_use():
     with pytest.raises(ValueError, match=r"^inputs have shape \(5,\); allowed: \(4,\), as those so far$"):
         runs[0].system.use(Dataset(torch.ones(2, 5), torch.zeros(2, dtype=torch.int64)))
     assert runs[0].system.data is one
+
+
+def test_what_a_run_was_told_to_use_is_in_its_log_and_replays_or_is_refused():
+    """Data before the first step, between two steps and back again; another system never had them."""
+    generator = torch.Generator().manual_seed(0)
+    first, *others = (Dataset(torch.randn(30, 4, generator=generator), torch.arange(30) % 3, 3) for _ in range(3))
+    run, stranger = (Experiment(NetworkOnData(models.mlp((4, 3)), first), eta=0.1, batch_size=8, seed=1) for _ in "ab")
+    steps = (0, 4, 9)
+    for step, data in zip(steps, (*others, first), strict=True):
+        run.advance(step - run.state.step)
+        run.system.use(data)
+    run.advance(5)
+    log = json.loads(json.dumps(run.log))
+    told = [(step, change["data"]) for step, change in log["events"] if "data" in change]
+    assert [step for step, _ in told] == list(steps)
+    assert len({key for _, key in told}) == 3
+    run.system.use(others[0])  # wherever the system is by now
+    again = run.replay(log)
+    assert torch.equal(again.state.weights, run.state.weights)
+    assert again.log == log
+    with pytest.raises(ValueError, match=r"^the run learnt data \w{8}… that this system never had[^\n]*$"):
+        stranger.replay(log)
 
 
 def test_fresh_batches_are_none_of_the_run():

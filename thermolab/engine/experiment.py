@@ -98,6 +98,7 @@ class Experiment:
         self.seconds_per_step: float | None = None  # of the last slice
         self._sums: dict[str, torch.Tensor] = {}
         self.steps_summed = 0  # since the last frame
+        self._data_key = ""  # as the log has it
         self.knobs: dict = {}
         batch = {"batch_size": batch_size} if system.has_batches else {}
         self.set(**{"eta": eta, "lam": lam, **batch, **system.knobs, **knobs})
@@ -131,10 +132,12 @@ class Experiment:
         self.state = replace(self.state, weights=weights)
 
     def _put_written(self, text: str) -> None:
-        """`put` the weights of a log."""
+        """`put` the weights of a log. Raises ValueError for bytes that are not those of weights [R, P]."""
         now = self.state.weights
-        read = np.frombuffer(base64.b64decode(text), now.cpu().numpy().dtype)
-        self.put(torch.from_numpy(read.reshape(now.shape).copy()))
+        read = base64.b64decode(text, validate=True)
+        if len(read) != now.nbytes:
+            raise ValueError(f"weights at step {self.state.step} have {len(read)} bytes; allowed: {now.nbytes}")
+        self.put(torch.frombuffer(bytearray(read), dtype=now.dtype).reshape(now.shape))
 
     def move(self, device: str) -> None:
         """Go on on another device, with the weights as they are; logged like a knob."""
@@ -187,6 +190,9 @@ class Experiment:
         state = self.state
         if state.step + n > LAST_STEP:
             raise ValueError(f"step {LAST_STEP} is the last one, from there on random numbers would repeat: start a new run")
+        if self.system.data_key != self._data_key:  # the system was told to use other data
+            self._data_key = self.system.data_key
+            self.events.append([state.step, {"data": self._data_key}])
         weights = state.weights.clone()  # a State, once handed out, never changes
         memory = {name: kept.clone() for name, kept in state.memory.items()}
         with _subnormal_is_zero():
@@ -288,7 +294,8 @@ class Experiment:
     def drive(self, events, frames: Iterable[int], until: int) -> Iterator[Frame]:
         """Up to step `until`, with a frame at each of the steps `frames` (ascending) and knobs turned at theirs.
 
-        Where both fall on one step the frame comes first, as in a live run. "device" moves the run, "weights" is `put`.
+        Where both fall on one step the frame comes first, as in a live run. "device" moves the run, "weights" is `put`, and
+        "data" has the system learn what it learnt under this key. Raises ValueError for data that it never had.
         """
         frames = iter(frames)
         due = next(frames, until + 1)
@@ -303,6 +310,8 @@ class Experiment:
                 self.move(change.pop("device"))
             if "weights" in change:
                 self._put_written(change.pop("weights"))
+            if "data" in change:
+                self.system.recall(change.pop("data"))
             if change:
                 self.set(**change)
 
@@ -314,6 +323,7 @@ class Experiment:
         if log["settings"] != self.system.settings():
             raise ValueError(f"the log is of another system: {log['settings']}; this one is {self.system.settings()}")
         (_, first), *later = log["events"]
+        self.system.recall("")
         again = Experiment(
             self.system,
             seed=log["seed"],

@@ -9,9 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+
+NO_LIST = "is not a list"
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Rule:
         try:
             return self.convert(value)
         except ValueError as complaint:
-            raise ValueError(f"{name}={_shown(value)} {complaint}; allowed: {self.allowed}") from None
+            instead = f", as [{value}] is" if str(complaint) == NO_LIST and isinstance(value, Real) else ""
+            raise ValueError(f"{name}={_shown(value)} {complaint}{instead}; allowed: {self.allowed}") from None
 
 
 def number(low: float, high: float) -> Rule:
@@ -75,7 +79,7 @@ def several(rule: Rule, n_min: int = 1, n_max: int | None = None) -> Rule:
 
     def convert(x):
         if not isinstance(x, Sequence | np.ndarray) or isinstance(x, str):
-            raise ValueError("is not a list")
+            raise ValueError(NO_LIST)
         _between(len(x), n_min, math.inf if n_max is None else n_max, "has a length that")
         return tuple(rule.convert(v) for v in x)
 
@@ -105,14 +109,25 @@ Positives = Annotated[Sequence[float], several(positive())]
 
 
 def rules_of(function: Callable) -> dict[str, Rule]:
-    """The rules in the annotations of a function, by parameter: those in Annotated[…], and a choice for each Literal of texts."""
+    """The rules in the annotations of a function, by parameter: those in Annotated[…], and a choice for each Literal of texts.
+
+    Either may be one of several, as in `Positive | None`. Raises TypeError, one line, where two of these have a rule.
+    """
     found = {}
     for name, hint in get_type_hints(function, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            found.update((name, rule) for rule in hint.__metadata__ if isinstance(rule, Rule))
-        elif get_origin(hint) is Literal:
-            found[name] = choice(*get_args(hint))
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]
+        rules = [rule for option in options if (rule := _rule_of(option))]
+        if len(rules) > 1:
+            raise TypeError(f"{name} of {function.__qualname__} has {len(rules)} rules; allowed: one, beside None")
+        if rules:
+            (found[name],) = rules
     return found
+
+
+def _rule_of(hint) -> Rule | None:
+    if get_origin(hint) is Literal:
+        return choice(*get_args(hint))
+    return next((rule for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, Rule)), None)
 
 
 def checked(rules: Mapping[str, Rule], settings: Mapping[str, object]) -> dict[str, object]:

@@ -58,7 +58,12 @@ def fresh_gradients(run: Experiment, batch_size: int, n: int) -> torch.Tensor:
 
 def probe(run: Experiment, batch_size: int, n: int) -> dict[str, np.ndarray]:
     """Tr Σ and |∇L|² [R] at |w| = 1 from n fresh minibatches; the second is unbiased and may be negative."""
-    found = noise.gradient_noise(fresh_gradients(run, batch_size, n), spectrum=False)
+    return moments(fresh_gradients(run, batch_size, n))
+
+
+def moments(gradients: torch.Tensor) -> dict[str, np.ndarray]:
+    """`probe` of gradients [n, R, D] that are known already."""
+    found = noise.gradient_noise(gradients, spectrum=False)
     return {"trace": np.asarray(found.trace), "gradient_squared": np.asarray(found.full_gradient_squared)}
 
 

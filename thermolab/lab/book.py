@@ -42,7 +42,10 @@ def write(outcomes: Sequence[Outcome], out: Path) -> None:
         content = {"title": pages.title(executed), "body": Markup(pages.body(executed)), "footer": _footer(run.folder)}
         _write(out / link["file"], pages.page("page.html.j2", file=link["file"], pages=links, **content))
     sections = _sections(outcomes)
-    content = {"title": "Scorecard", "sections": sections, "counts": _counts(sections), "symbols": tables.SYMBOLS}
+    rows = [row for section in sections for row in section["rows"]]
+    shown = [section | {"rows": [_row(row) for row in section["rows"]]} for section in sections]
+    content = {"title": "Scorecard", "sections": shown, "counts": _counts(rows), "symbols": tables.SYMBOLS}
+    content["together"] = tables.together(rows)
     content["footer"] = "Built by make book; each page tells the settings of its run."
     _write(out / "index.html", pages.page("index.html.j2", file="index.html", pages=links, **content))
 
@@ -64,19 +67,17 @@ def _section(name: str, outcome: Outcome | None) -> dict:
     else:
         measured = tables.measured([outcome.run.folder])
         section |= {"title": pages.title(outcome.run.notebook), "file": f"{name}.html"}
-    rows = measured + tables.missing({name}, {row["id"] for row in measured})
-    return section | {"rows": [_row(row) for row in rows]}
+    return section | {"rows": measured + tables.missing({name}, {row["id"] for row in measured})}
 
 
-def _counts(sections: Sequence[dict]) -> dict[str, int]:
-    counts = Counter(row["state"] for section in sections for row in section["rows"])
+def _counts(rows: Sequence[dict]) -> dict[str, int]:
+    counts = Counter(row["verdict"] for row in rows)
     return {name: counts[name] for name in tables.SYMBOLS if counts[name]}
 
 
 def _row(row: dict) -> dict:
     agreement = "as registered" if row["verdict"] == row["expected"] else f"registered: {row['expected']}"
-    facts = {"state": row["verdict"], "agreement": agreement, "statement": row["statement"], "source": row["source"]}
-    return tables.texts(row) | facts
+    return row | tables.texts(row) | {"state": row["verdict"], "agreement": agreement}
 
 
 def _footer(folder: Path) -> str:

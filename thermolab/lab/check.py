@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import functools
+import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -116,13 +117,13 @@ def _turned(plan: Mapping, name: str, text: str) -> tuple[dict, object]:
             turned[dataset], found = _turned(part, name, text)
             value = found if found is not None else value
         elif name in getattr(part.func, "settings", {}):  # one of several rounds of jobs has none to turn
-            now = part.keywords.get(name, part.func.settings[name])
-            value, *more = declared.parse(text, now)
+            given = inspect.signature(part.func).bind_partial(*part.args, **part.keywords).arguments
+            value, *more = declared.parse(text, given.get(name, part.func.settings[name]))
             if more:
                 raise params.ParameterError(f"{name}={text} is more than one value; write a list as JSON: [0.1, 0.3]")
-            turned[dataset] = functools.partial(part, **{name: value})
+            turned[dataset] = functools.partial(part.func, **given | {name: value})
             try:
-                part.func.checked(*part.args, **turned[dataset].keywords)
+                part.func.checked(**turned[dataset].keywords)
             except ValueError as error:
                 raise params.ParameterError(str(error)) from None
         else:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,7 +145,7 @@ def record(run: Run, started: datetime, seconds: float, jobs: int, kernel: dict)
 
 @contextmanager
 def filled(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` when the block ends without an error, and is removed otherwise."""
+    """A folder to fill, which becomes `folder` when the block ends without an error; else it goes, with its parent if empty."""
     _clean(folder)
     partial = _beside(folder, f"partial-{os.getpid()}")
     partial.mkdir(parents=True)
@@ -154,6 +154,8 @@ def filled(folder: Path) -> Iterator[Path]:
         _replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # there is more in it
+            folder.parent.rmdir()
 
 
 def cpus() -> int:

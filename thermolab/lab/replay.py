@@ -116,10 +116,16 @@ def _check(log: dict, scenarios: Mapping[str, Scenario]) -> None:
         for name, value in change.items():
             if name == "device" and value not in DEVICES:
                 raise ValueError(f"device={value!r} at step {step}; allowed: cpu, cuda")
+            if name == "data":
+                raise ValueError(f"from step {step} on the run learnt other data, of which a log holds the hash alone")
+            if name == "weights" and not isinstance(value, str):
+                raise ValueError(f"weights at step {step} are no text of bytes in base64")
+            if name in ("device", "weights"):
+                continue
             offered = name in scenario.settings  # what is not stays as the experiment has it, see `_drive`
-            if name != "device" and (name not in knobs or (step > 0 and not offered)):
+            if name not in knobs or (step > 0 and not offered):
                 raise ValueError(f"{name} at step {step} is no knob of {scenario.name}")
-            if name != "device" and offered:
+            if offered:
                 scenario.settings[name].check(f"at step {step} {name}", value)
     last = 0
     for first, stride, count in log["frames"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def missing(notebooks: set[str], ids: set[str]) -> list[dict]:
     claims = [c for c in register.register().values() if c.notebook in notebooks and c.id not in ids]
     blank = dict.fromkeys(("measured", "error", "predicted", "tolerance", "control", "run", "preset"))
     blank |= {"verdict": "not measured", "default_settings": False}
-    facts = ("id", "statement", "source", "expected", "notebook")
+    facts = ("id", "statement", "source", "claimed", "narrowed", "expected", "notebook")
     return [{**{name: getattr(c, name) for name in facts}, **blank} for c in claims]
 
 
@@ -70,6 +71,20 @@ def contradictions(rows: Iterable[dict]) -> list[dict]:
     An open claim has no verdict to contradict, and at preset smoke inconclusive contradicts nothing.
     """
     return [row for row in rows if row["default_settings"] and _contradicts(row)]
+
+
+def together(rows: Iterable[dict]) -> str:
+    """What the decided verdicts among these rows mean together, in one sentence; "" where there is none."""
+    decided = [row for row in rows if row["verdict"] in ("holds", "fails") and "margin" in row]  # records of old have none
+    if not decided:
+        return ""
+    margins = [(math.inf if row["margin"] is None else row["margin"], row["n_seeds"]) for row in decided]
+    found = register.together(margins)
+    return (
+        f"{found.n} verdicts at two standard errors: {found.expected:.1f} of them are expected to be wrong by chance, "
+        f"{found.at_worst:.1f} if every truth lay on the edge of its tolerance; {found.standing} stay if the chance of any "
+        f"wrong one is to be {found.family:.0%} (Bonferroni)."
+    )
 
 
 def as_text(rows: list[dict], style: str = "table") -> str:
@@ -104,7 +119,7 @@ def texts(row: dict) -> dict[str, str]:
     return {
         "id": row["id"],
         "expected": row["expected"],
-        "verdict": f"{SYMBOLS[row['verdict']]} {row['verdict']}",
+        "verdict": f"{SYMBOLS[row['verdict']]} {row['verdict']}" + (f": {why}" if (why := row.get("undecided")) else ""),
         "measured": measurement(row["measured"], row["error"]),
         "predicted": sign + short(row["predicted"]),
         "tolerance": short(row["tolerance"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -51,6 +52,7 @@ class NetworkOnData(Base):
         optimiser: str = "sgd",
     ):
         self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
+        self._known = {self.data_key: data}  # all that it has learnt, for a replay
         self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
         self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
         self.knobs = {"protocol": self.protocol, **self.rule.knobs}
@@ -80,12 +82,21 @@ class NetworkOnData(Base):
     def use(self, data) -> None:
         """Learn these data from the next step on, in place of those so far: inputs of the same shape, on the same device.
 
-        Of a run under way no log notes it, so such a run does not replay. Raises ValueError for inputs of another shape.
+        A run under way notes their SHA-256 in its log before its next step. Raises ValueError for inputs of another shape.
         """
         new, old = (tuple(d.x.shape[1:]) for d in (data, self.data))
         if new != old:
             raise ValueError(f"inputs have shape {new}; allowed: {old}, as those so far")
-        self.data = data
+        self.data, content = data, b"".join(t.cpu().numpy().tobytes() for t in (data.x, data.y))
+        self.data_key = hashlib.sha256(content).hexdigest()
+        self._known[self.data_key] = data
+
+    def recall(self, data_key: str) -> None:
+        """Learn again, from the next step on, what it was made with (an empty key) or has been told to `use`."""
+        if data_key not in self._known:
+            super().recall(data_key)
+        if data_key != self.data_key:
+            self.data, self.data_key = self._known[data_key].to(self.data.x.device), data_key
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""

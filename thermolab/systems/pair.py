@@ -39,7 +39,7 @@ class Pair(Base):
         data = self.nets[0].data.to(device)
         for net in self.nets:
             net.to(device)
-            net.use(data)
+            net.data = data
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """That of both networks."""

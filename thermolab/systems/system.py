@@ -20,6 +20,7 @@ class System(Protocol):
     has_batches: whether a step learns from a batch, the size of which is then the knob batch_size.
     memory: names of what is kept from step to step beside the weights, [R, P] each, 0 at the start.
     divergence_hint: what helps against divergence beside a smaller η, in a few words.
+    data_key: what a log calls the data that are learnt now, empty for those that the system was made with.
     """
 
     name: str
@@ -31,12 +32,16 @@ class System(Protocol):
     has_batches: bool
     memory: tuple[str, ...]
     divergence_hint: str
+    data_key: str
 
     def settings(self) -> dict:
         """Plain JSON values that say which system this is; a log replays on a system of equal settings alone."""
 
     def to(self, device) -> None:
         """Move all that belongs to the system, as its data; the weights belong to the run."""
+
+    def recall(self, data_key: str) -> None:
+        """Learn from the next step on what had this key before. Raises ValueError, one line, for data that it never had."""
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, P], a function of the seed and the stream of each replica alone."""
@@ -65,9 +70,15 @@ class Base:
     has_batches = False
     memory: tuple[str, ...] = ()
     divergence_hint = "another start"
+    data_key = ""
 
     def to(self, device) -> None:
         """Nothing to move."""
+
+    def recall(self, data_key: str) -> None:
+        """Nothing was ever exchanged."""
+        if data_key:
+            raise ValueError(f"the run learnt data {data_key[:8]}… that this system never had: a log holds their hash alone")
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The only one."""

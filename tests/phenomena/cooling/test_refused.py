@@ -52,7 +52,7 @@ from thermolab.phenomena.cooling import (
         (
             matched.matched,
             {"sizes": 32},
-            "sizes=32 is not a list; allowed: a list of 1 or more, each a power of two from 1 to 64",
+            "sizes=32 is not a list, as [32] is; allowed: a list of 1 or more, each a power of two from 1 to 64",
         ),
         (
             matched.matched,

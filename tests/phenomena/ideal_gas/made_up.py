@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from thermolab.phenomena.ideal_gas import isotropic, network, theory
+from thermolab.phenomena.ideal_gas import reference as ref
 
 GRID = {"eta": np.geomspace(0.003, 0.1, 5), "lam": np.geomspace(0.001, 0.1, 5)}
 DIMS = ("eta", "lam", "seed")
@@ -59,7 +60,7 @@ def hot():
 
 def reference():
     """A network whose noise falls with the rate, with a signal of a fifth and an entropy that hardly knows of T."""
-    eta = np.array(network.RATES)
+    eta = np.array(ref.RATES)
     trace = 40 * eta**-0.2
     variables = {
         "trace": noisy(trace, 1e-3),
@@ -69,28 +70,35 @@ def reference():
         "effective_dimension": noisy(50 + 0 * eta, 1e-3),
         "effective_dimension_isotropic": noisy(570 + 0 * eta, 1e-3),
         "S": noisy(2.5 * np.log(eta * trace / (2 * 575)), 1e-3),
-        "drift": noisy(np.where(np.isin(eta, network.SLOW), 0.2, 1e-3), 1e-3),
+        "pull": noisy(eta / 2 * 30 * np.where(np.isin(eta, ref.SLOW), -2, 1), 1e-3),
+        "push": noisy(30 + 0 * eta, 1e-3),
+        "drift": noisy(np.where(np.isin(eta, ref.SLOW), 0.2, 1e-3), 1e-3),
     }
     variables = {k: (("eta", "seed"), v) for k, v in variables.items()}
     return xr.Dataset(variables, coords={"eta": eta, "seed": np.arange(3)}, attrs={"dim": 576})
 
 
 def net(protocol, known):
-    h, lam = np.meshgrid(GRID["eta"], GRID["lam"], indexing="ij")
-    r, without = (network.predicted_radius(protocol, h, lam, known, name) for name in ("g2", "trace"))
+    """A network near the minimum of its G, not in it: its loss rises with T more steeply than its entropy."""
+    cells = {k: np.geomspace(*limits) for k, limits in network.GRIDS[protocol].items()}
+    h, lam = np.meshgrid(*cells.values(), indexing="ij")
+    r, without = (ref.predicted_radius(protocol, h, lam, known, name) for name in ("g2", "trace"))
     rate = h / r**2 if protocol == "lr" else h
-    trace = network.second_moment(known, "trace")(rate)
+    trace = ref.second_moment(known, "trace")(rate)
     t = rate * trace / (2 * 575)
-    predicted = {"r_pred": r, "r_pred_without": without, "T": t, "relaxed": np.ones((5, 5), bool)}
-    measured = {"r": noisy(r, 1e-3), "trace": noisy(trace, 1e-3), "U": noisy(1 + 0 * t, 1e-3), "S": noisy(2.5 * np.log(t), 1e-4)}
-    data = grid({k: (DIMS[:2], v) for k, v in predicted.items()}, protocol=protocol, dim=576)
-    data = data.assign({k: (DIMS, v) for k, v in measured.items()})
+    predicted = {"r_pred": r, "r_pred_without": without, "eta_eff": rate + 0 * r, "T": t, "relaxed": np.ones((5, 5), bool)}
+    measured = {"r": r, "trace": trace, "gradient_squared": 0.2 * trace, "U": 1.6 * 575 * t}
+    measured = {k: noisy(v, 1e-3 if k != "U" else 1e-5) for k, v in measured.items()} | {"S": noisy(575 * np.log(t), 1e-7)}
+    if protocol == "lr":
+        measured |= {"balance": noisy(1 + 0 * t, 1e-3), "balance_early": noisy(1.5 + 0 * t, 1e-3)}
+    variables = {k: (DIMS[:2], v) for k, v in predicted.items()} | {k: (DIMS, v) for k, v in measured.items()}
+    data = xr.Dataset(variables, coords={**cells, "seed": np.arange(3)}, attrs={"protocol": protocol, "dim": 576})
     return data.assign(S_full=theory.full_entropy(data["S"], data["r"], 576))
 
 
 def twin(known):
-    """What `network.gas` would return if theory were exact and noise small."""
-    rates, trace = network.settled(known)["eta"].values, network.settled(known)["trace"].mean()
+    """What `twin.gas` would return if theory were exact and noise small."""
+    rates, trace = ref.settled(known)["eta"].values, ref.settled(known)["trace"].mean()
     cells = {k: np.geomspace(*limits) for k, limits in network.GRIDS["elr"].items()}  # at η = 0.1 this noise is near divergence
     cold = theory.entropy_vmf(rates / 2 / 575, 576)  # on the sphere Tr Σ = 1
     data = gas("elr", 576, sigma=float(np.sqrt(trace / 575)), cells=cells)

@@ -12,6 +12,7 @@ from thermolab.phenomena.ideal_gas import figures, presets, published
 
 SETUP = {"seed": 0, "n_seeds": 5, "device": "cpu", "eta": 0.03, "lam": 0.01, "batch_size": 32, "protocol": "lr", "dim": 4}
 SETUP |= {"sigma": 1.0, "eta_range": (0.01, 0.1, 7), "lam_range": (0.001, 0.1, 7)}
+MORE = {"reference": 8, "net": 10}  # repetitions at preset lab where they are not 5
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,29 @@ def test_the_plan_asks_recipes_for_what_they_take(preset):
     parts = [(k, part) for k, asked in plan.items() for part in (asked.values() if isinstance(asked, dict) else [asked])]
     for name, part in parts:
         asked = part.func.checked(*part.args, **part.keywords)
-        assert asked["n_seeds"] == {"smoke": 3, "lab": 8 if name == "reference" else 5}[preset]
+        assert asked["n_seeds"] == (3 if preset == "smoke" else MORE.get(name, 5))
     assert list(needed(plan, "net")) == ["net", "reference"]
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "measured"),
+    [
+        *[(name, value, {"here"}) for name, value in {"eta": 0.05, "lam": 0.02, "protocol": "sphere"}.items()],
+        *[(name, value, {"iso", "here"}) for name, value in {"dim": 5, "sigma": 2.0}.items()],
+        *[(name, (0.02, 0.05, 3), {"iso"}) for name in ("eta_range", "lam_range")],
+        ("batch_size", 8, {"reference", "net"}),  # and, from the reference, perfect
+    ],
+)
+def test_a_knob_reaches_what_its_comment_says(knob, value, measured):
+    """The working point is in no claim; all else is."""
+    plans = [presets.datasets(SimpleNamespace(preset="lab", **SETUP | change)) for change in ({}, {knob: value})]
+
+    def settings(part):
+        return {k: settings(v) for k, v in part.items()} if isinstance(part, dict) else repr((part.args, part.keywords))
+
+    assert {name for name in plans[0] if settings(plans[0][name]) != settings(plans[1][name])} == measured
+    decided = {name for claim in claims.section("03_ideal_gas") for name in claims.decider(claim).datasets.values()}
+    assert decided == set(plans[0]) - {"here"}
 
 
 def test_all_claims_are_decided_as_registered(found):
@@ -61,8 +83,9 @@ def test_figures_have_an_alt_text(found):
         figures.radius_of_the_network(found["net"]),
         figures.maxwell_relation(found["net"]),
         figures.entropy_and_noise(found["reference"], found["perfect"]),
+        figures.stationarity(found["net"]["lr"], found["reference"]),
     ]
-    assert len({picture.data.split('alt="')[1].split('"')[0] for picture in shown}) == 7
+    assert len({picture.data.split('alt="')[1].split('"')[0] for picture in shown}) == 8
     assert figures.shown(found["iso"]["lr"]) == "fixed LR: η = 0.003 … 0.1 (5), λ = 0.001 … 0.1 (5)"
 
 

@@ -191,7 +191,11 @@ def test_split_by_hand(entropies):
         (flows.quadratic, {"rates": ()}, "rates=() has a length that is out of range; allowed: a list of 1 or more"),
         (flows.quadratic, {"n_seeds": 0}, "n_seeds=0 is out of range; allowed: a whole number from 1"),
         (flows.steps, {"rates": (0.1, -0.1)}, "rates=(0.1, -0.1) is not positive and finite; allowed: a list of 1 or more"),
-        (flows.steps, {"rates": 0.1}, "rates=0.1 is not a list; allowed: a list of 1 or more, each a positive number"),
+        (
+            flows.steps,
+            {"rates": 0.1},
+            "rates=0.1 is not a list, as [0.1] is; allowed: a list of 1 or more, each a positive number",
+        ),
         (flows.steps, {"time": 0.0}, "time=0.0 is not positive and finite; allowed: a positive number"),
         (flows.steps, {"constants": ()}, "constants=() has a length that is out of range; allowed: a list of 1 or more"),
         (flows.steps, {"constants": (0.0, np.nan)}, "constants=(0.0, nan) is not a number; allowed: a list of 1 or more"),

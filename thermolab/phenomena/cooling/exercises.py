@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
+from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.cooling import live
 
 SCHEDULES = ("constant", "logarithmic", "cosine")
@@ -56,3 +57,54 @@ def check_second_difference(step: float | None) -> Feedback:
     """Exercise 3: a lasting step of one σ in white noise, in standard deviations of the second difference."""
     hint = "not {:g}: what is the variance of x₁ - 2 x₂ + x₃?"
     return number(step, 1 / math.sqrt(6), "lost in its own noise", hint, rel_tol=0.02)
+
+
+def cusum(x, mean, sigma, kappa):
+    """C_t = max(0, C_{t−1} + z_t − κ) of a series x [T], from C = 0, with z = (x − mean)/σ; [T]."""
+    total, out = 0.0, []
+    for z in (x - mean) / sigma:
+        total = max(0.0, total + z - kappa)
+        out.append(total)
+    return np.array(out)
+
+
+def logarithmic(eta0, alpha, k):
+    """η_k = η_0/(1 + α log(1 + k)) of the epochs k [n], natural logarithm (document 0, eq 3)."""
+    return eta0 / (1 + alpha * np.log(1 + k))
+
+
+CUSUM = Task(
+    cusum,
+    lambda rng: {
+        "a steady rise": (np.ones(5), 0.0, 1.0, 0.5),
+        "white noise, mean 0 and σ 1": (rng.standard_normal(40), 0.0, 1.0, 0.5),
+        "another mean and σ": (3 + 2 * rng.standard_normal(40), 3.0, 2.0, 0.5),
+        "a fall": (-np.arange(6.0), 0.0, 1.0, 0.25),
+    },
+    {
+        "nothing brings the sum back: where is the max(0, ·)?": lambda x, m, s, k: np.cumsum((x - m) / s - k),
+        "the drift κ is missing: noise alone then climbs": lambda x, m, s, k: cusum(x, m, s, 0.0),
+        "z is measured in units of σ": lambda x, m, s, k: cusum(x, m, 1.0, k),
+        "which mean does the series have while nothing happens?": lambda x, m, s, k: cusum(x, 0.0, s, k),
+        "it looks for a fall: this one sums what lies above the mean": lambda x, m, s, k: cusum(-x, -m, s, k),
+        "that keeps one step only: add to the sum so far": lambda x, m, s, k: np.maximum(0.0, (x - m) / s - k),
+    },
+    "evidence added up: a lasting change climbs without end",
+)
+LOGARITHMIC = Task(
+    logarithmic,
+    lambda rng: {
+        "the first epoch": (0.1, 1.0, np.zeros(1)),
+        "ten epochs": (0.1, 1.0, np.arange(10.0)),
+        "another α": (0.3, rng.uniform(0.2, 0.8), np.arange(10.0)),
+    },
+    {
+        "the logarithm is the natural one": lambda e, a, k: e / (1 + a * np.log10(1 + k)),
+        "that is 1/(1 + αk), which cools much faster: where is the logarithm?": lambda e, a, k: e / (1 + a * k),
+        "α stands before the logarithm, not inside it": lambda e, a, k: e / (1 + np.log(1 + a * k)),
+        "at k = 0 it is to be η_0: where is the 1?": lambda e, a, k: e / (a * np.log(1 + k)),
+        "log k is −∞ at the start": lambda e, a, k: e / (1 + a * np.log(k)),
+        "η is divided by it, nothing is taken away": lambda e, a, k: e - a * np.log(1 + k),
+    },
+    "slow cooling: it never reaches 0, and takes ever longer for the next halving",
+)

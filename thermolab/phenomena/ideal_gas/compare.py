@@ -32,20 +32,26 @@ def _fit(design: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(design[ok], values[ok], rcond=None)[0]
 
 
-def own_minimum(energy, entropy, temperature, pressure, radius) -> float:
-    """Share of cells [n] whose potential U - T S + p r²/2, with their own T and p, is least among all at their own state."""
+def own_minimum(energy, entropy, temperature, pressure, radius, shape=None, within: int = 0) -> float:
+    """Share of cells [n] whose potential U - T S + p r²/2, with their own T and p, is least among all at their own state.
+
+    shape: of the grid, whose cells these are; within: so many cells of it away, along each axis, will do.
+    """
     potential = theory.gibbs(energy, entropy, temperature[:, None], pressure[:, None], radius)
     ok = np.isfinite(energy) & np.isfinite(entropy) & np.isfinite(radius)
     best = np.argmin(np.where(ok, potential, np.inf), 1)
-    return float(np.mean(best[ok] == np.flatnonzero(ok))) if ok.any() else np.nan
+    place = np.stack(np.unravel_index(np.arange(len(ok)), shape or (len(ok),)))
+    near = abs(place[:, best] - place).max(0) <= within
+    return float(np.mean(near[ok])) if ok.any() else np.nan
 
 
-def own_minima(data: xr.Dataset, temperature: str, swap: bool = False) -> np.ndarray:
+def own_minima(data: xr.Dataset, temperature: str, swap: bool = False, within: int = 0) -> np.ndarray:
     """`own_minimum` [seed]; swap: each cell gets the temperature of its diagonal neighbour (the control)."""
     t = np.roll(data[temperature].values, (1, 1) if swap else 0, axis=(0, 1) if swap else 0).ravel()
     p = (0 * data["T"] + data["lam"]).transpose("eta", "lam").values.ravel()
     cells = zip(*(seeds_first(data[k]) for k in ("U", "S_full", "r")), strict=True)
-    return np.array([own_minimum(u, s, t, p, r) for u, s, r in cells])
+    shape = data.sizes["eta"], data.sizes["lam"]
+    return np.array([own_minimum(u, s, t, p, r, shape, within) for u, s, r in cells])
 
 
 def maxwell(data: xr.Dataset, direction: np.ndarray, log_radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

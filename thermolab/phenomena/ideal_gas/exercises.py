@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import spatial, special
 
+from thermolab.instruments import entropy
 from thermolab.phenomena.common.feedback import Feedback
+from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.ideal_gas import isotropic, theory
 
 TARGET_TEMPERATURE, ETA = 5e-3, 0.05  # exercise 2: fixed learning rate, D = 3, σ = 1
@@ -59,3 +62,66 @@ def check_spectrum(spectrum: Sequence[float]) -> Feedback:
         bool(abs(shift - TARGET_SHIFT) <= 0.05),
         f"the entropy shifts by {shift:.2f} nats, wanted {TARGET_SHIFT:.2f} ± 0.05",
     )
+
+
+def projected_step(w, g, eta):
+    """One step of SGD on the unit sphere (fixed ELR): along the tangent part of g, then back to |w| = 1; w, g [D], |w| = 1."""
+    moved = w - eta * (g - (g @ w) * w)
+    return moved / np.linalg.norm(moved)
+
+
+def nearest_entropy(x):
+    """S = ψ(n) − ψ(1) + log V_d + (d/n) Σ_i log ρ_i of points x [n, d]; ρ_i to the nearest other point, V_d of the unit ball."""
+    return float(entropy.kozachenko_leonenko(x).value)
+
+
+def _entropy(x, *, n: int = 0, d: int = 0, ball: float = 1.0, power: float = 1.0) -> float:
+    """The estimator with a mistake in one of its parts."""
+    rho = spatial.KDTree(x - x.mean(0)).query(x - x.mean(0), 2)[0][:, 1]
+    d = x.shape[1] + d
+    return special.digamma(len(x) + n) - special.digamma(1) + ball * entropy.log_ball_volume(d) + d * np.log(rho**power).mean()
+
+
+def _on_sphere(rng: np.random.Generator, d: int, eta: float) -> tuple:
+    w, g = rng.standard_normal((2, d))
+    return w / np.linalg.norm(w), g, eta
+
+
+PROJECTED_STEP = Task(
+    projected_step,
+    lambda rng: {"three dimensions": _on_sphere(rng, 3, 0.1), "ten dimensions, a large step": _on_sphere(rng, 10, 2.0)},
+    {
+        "it leaves the sphere: |w| is to be 1 after the step": lambda w, g, eta: w - eta * (g - (g @ w) * w),
+        "part of g points along w, which no direction feels: take it away": lambda w, g, eta: _unit(w - eta * g),
+        "that climbs: which sign has a step?": lambda w, g, eta: _unit(w + eta * (g - (g @ w) * w)),
+        "g keeps its length: η|g| is the step, not η": lambda w, g, eta: _unit(w - eta * _unit(g - (g @ w) * w)),
+        "that is the part of g along w; the tangent is the rest": lambda w, g, eta: _unit(w - eta * (g @ w) * w),
+        "g·w belongs to the old w: project before the step": lambda w, g, eta: _unit((w - eta * g) - ((w - eta * g) @ g) * g),
+    },
+    "the gas moves, the sphere stays",
+)
+NEAREST_ENTROPY = Task(
+    nearest_entropy,
+    lambda rng: {
+        "a line": (rng.standard_normal((50, 1)),),
+        "three dimensions": (rng.standard_normal((200, 3)),),
+        "ten times as wide": (10 * rng.standard_normal((100, 4)),),
+        "far from 0: subtract the mean before you square": (1e7 + rng.standard_normal((60, 3)),),
+    },
+    {
+        "the factor before the logarithm is the dimension d, not d − 1": lambda x: (
+            _entropy(x, d=-1) if x.shape[1] > 1 else np.nan
+        ),
+        "ρ, not ρ²": lambda x: _entropy(x, power=2.0),
+        "the volume of the unit ball is missing": lambda x: _entropy(x, ball=0.0),
+        "ψ(n), not ψ(n − 1)": lambda x: _entropy(x, n=-1),
+        "the nearest point of each is the point itself, at 0": lambda x: -np.inf,
+        "a larger cloud has more entropy: which sign has log ρ?": lambda x: _entropy(x, power=-1.0),
+    },
+    "entropy from distances alone",
+    tolerance=1e-5,
+)
+
+
+def _unit(w: np.ndarray) -> np.ndarray:
+    return w / np.linalg.norm(w)

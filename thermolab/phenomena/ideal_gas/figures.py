@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from thermolab import plots
-from thermolab.phenomena.ideal_gas import compare, network, theory
+from thermolab.phenomena.ideal_gas import compare, theory
+from thermolab.phenomena.ideal_gas.reference import settled
 
 NAMES = {"elr": "fixed ELR", "lr": "fixed LR", "sphere": "fixed sphere"}
 TEMPERATURE = "temperature T (loss)"
@@ -106,7 +107,7 @@ def maxwell_relation(net: Grids):
 
 def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
     """Left: rise of S with T of network and perfect gas; right: effective dimension of the noise against the rate."""
-    d = network.settled(reference)
+    d = settled(reference)
     dim = d.attrs["dim"]
     t, rise = compare.entropy_rise(d["eta"] * d["trace"].mean("seed") / (2 * (dim - 1)), d["S"])
     rate, gas_rise = compare.entropy_rise(perfect["rate"], perfect["sphere_S"])
@@ -120,4 +121,20 @@ def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
     plots.panel(right, noise, line, x="effective learning rate η", y="effective dimension of the noise", log="xy")
     return plots.show(
         figure, "Left: the network's entropy rises more steeply than the gas. Right: its noise fills few of 576 directions."
+    )
+
+
+def stationarity(lr: xr.Dataset, reference: xr.Dataset):
+    """The thermometer. Left: its ratio at fixed LR, early and over the window; right: its two sides on the sphere."""
+    rate = (lr["eta"] * lr["lam"]).transpose("eta", "lam").values.ravel()
+    names = {"first 24 steps": "balance_early", "window": "balance"}
+    ratios = {k: (rate, xr.DataArray(compare.seeds_first(lr[v]), dims=("seed", "cell"))) for k, v in names.items()}
+    eta = reference["eta"]
+    sides = {"pull of the loss": (eta, reference["pull"]), "what noise takes": (eta, eta / 2 * reference["push"])}
+    figure, (left, right) = plots.panels(2)
+    line = {"stationary": (rate, 1 + 0 * rate)}
+    plots.panel(left, ratios, line, x="η λ of a cell, fixed LR", y="pull / push on |w|²", log="x")
+    plots.panel(right, sides, x="effective learning rate η, fixed sphere", y="along the mean direction (loss)", log="x")
+    return plots.show(
+        figure, "Left: ratios are off in the first steps and one over the window. Right: the sides agree but at the lowest rates."
     )

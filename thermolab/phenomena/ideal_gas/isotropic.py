@@ -265,6 +265,24 @@ def pressures(iso: Grids) -> Decision:
     return with_control(right, wrong, PRESSURE, "D instead of D - 1")
 
 
+@decides("ideal-gas.iso.printed", reads=GAS)
+def printed_forms(iso: Grids) -> Decision:
+    """U, S a coordinate, r² and p against the leading order, each as an error of T, to the order η; the worst decides."""
+
+    def off(factor: float):
+        for protocol, d in iso.items():
+            dim, free = d.attrs["dim"], protocol != "sphere"
+            t = factor * theory.temperature(protocol, d["eta"].values[:, None], d["lam"].values, dim, d.attrs["sigma"])
+            t = d["T"].copy(data=np.broadcast_to(t, d["T"].shape))
+            yield (d["U"] / theory.energy_small_t(t, dim) - 1).mean("lam")
+            yield ((d["S"] - _vmf(theory.entropy_small_t, t, dim)) * 2 / (dim - 1)).mean("lam")
+            ratio = d["r"] ** 2 if free else d["p"]
+            yield (ratio / (t * (dim - 1) / (d["lam"] if free else d["r_pred"] ** 2)) - 1).where(d["relaxed"])
+
+    order = max(float(d["eta"].max()) for d in iso.values())
+    return with_control(worst(*off(1)), worst(*off(2)), order, "temperature doubled")
+
+
 @decides("ideal-gas.iso.slopes", reads=GAS)
 def slopes(iso: Grids) -> Decision:
     """Slopes of the full entropy in log η and log λ under both free protocols; the worst decides."""

@@ -16,7 +16,7 @@ from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.instruments import observables
-from thermolab.phenomena.ideal_gas import network, theory
+from thermolab.phenomena.ideal_gas import reference, theory
 from thermolab.systems.isotropic import IsotropicNoise
 from thermolab.systems.updates import PROTOCOLS
 
@@ -90,7 +90,7 @@ ISOTROPIC = Scenario(
 
 
 def _network(*, seed, device, eta, lam, batch_size, protocol, label_noise, replicas) -> Experiment:
-    net = network.system(protocol, label_noise=label_noise)
+    net = reference.system(protocol, label_noise=label_noise)
     weights = net.start(torch.arange(replicas), seed)
     weights /= torch.linalg.vector_norm(weights, dim=1, keepdim=True)
     read = {"S": observables.PathEntropy(), "noise": observables.MinibatchNoise()}
@@ -100,7 +100,7 @@ def _network(*, seed, device, eta, lam, batch_size, protocol, label_noise, repli
 def _read_network(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
     """r and T_gas = η_eff Tr Σ/(2 (D - 1)) beside the observables."""
     found = frame.observables
-    t = _effective_rate(frame, found["r2"]) * found["trace"] / (2 * (network.DIM - 1))
+    t = _effective_rate(frame, found["r2"]) * found["trace"] / (2 * (reference.DIM - 1))
     return {**found, "r": np.sqrt(found["r2"]), "T": t}
 
 

@@ -1,143 +1,47 @@
-"""A scale-invariant network on digits: the reference on the sphere, the stationary state over a grid, and the claims on both.
+"""A scale-invariant network on digits with a free radius: its stationary state over a grid of η and λ, and the claims on it.
 
-The reference gives E|g|² = Tr Σ + |∇L|² as a function of the effective learning rate; with it the closed forms of
-`theory` predict radius and pressure of the free protocols, which never see the sphere.
-
-Tolerances are the accuracy that the theory or the paper states, and do not move with the data: 4 % for radius and pressure
-(order η), 10 % for the Maxwell relation (published: below 10 % in most set-ups), for the slope of S and for the effective
-dimension over D - 1, 5 % for the share of cells that are their own minimum. Source: arXiv:2511.07308, network experiments.
+Tolerances are the accuracy that the theory or the paper states, and do not move with the data: 4 % for the radius (order η),
+10 % for the Maxwell relations (published: below 10 % in most set-ups), 5 % for the share of cells near their minimum, 2 % for the
+stationarity thermometer, which is exact but for frames of 24 steps that stand for single ones (order ηλ).
+Source: arXiv:2511.07308, Sec. 6; arXiv:1810.00004.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.claims import Decision, decides, extreme, few_seeds, with_control
+from thermolab.claims import Decision, Estimate, decides, extreme, few_seeds, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
-from thermolab.engine.rules import Count, Positives, integer, number
-from thermolab.instruments import noise
-from thermolab.instruments.windows import FRAME, fresh_gradients, graph_entropy, probe, slow_windows
+from thermolab.engine.rules import Count, integer
+from thermolab.engine.state import Frame
+from thermolab.instruments.stationarity import stationarity
+from thermolab.instruments.windows import graph_entropy, probe
 from thermolab.phenomena.ideal_gas import compare, theory
 from thermolab.phenomena.ideal_gas.compare import seeds_first, worst
 from thermolab.phenomena.ideal_gas.isotropic import AXIS, grid
-from thermolab.systems import data, models, random
-from thermolab.systems.isotropic import IsotropicNoise
-from thermolab.systems.network import NetworkOnData
+from thermolab.phenomena.ideal_gas.reference import Share, Steps, predicted_radius, second_moment, system
 
-WIDTHS = (64, 8, 8)
-DIM = sum(a * b for a, b in itertools.pairwise(WIDTHS))
-SLOW = (1e-4, 3e-4, 1e-3)  # effective rates too low to settle within the reference run
-RATES = (*SLOW, *np.geomspace(3e-3, 0.1, 9).round(5))
 GRIDS = {
     "elr": {"eta": (6e-3, 0.05, 5), "lam": (1e-3, 0.1, 5)},
     "lr": {"eta": (0.08, 0.6, 5), "lam": (0.012, 0.1, 5)},
 }
 START_SPREAD = 0.25  # the start lies this much (in log r) inside or outside the predicted radius, alternating
 STRIDE = 24  # steps between the weights of an entropy window (arXiv:2511.07308 takes a fixed stride too)
-RADIUS = PRESSURE = 0.04
-MAXWELL = ENTROPY_SLOPE = SPECTRUM = 0.1
+RADIUS = 0.04
+MAXWELL = 0.1
 SHARE = 0.05
+BALANCE = 0.02
 EXPONENT = 0.05  # of σ² along an idle variable: 12 % over a decade
-STATIONARY_DRIFT = 0.02  # change of log U between the halves of the window below which a run counts as stationary
 
 OwnAxis = Annotated[Sequence[float] | None, AXIS]
-Share = Annotated[float, number(0, 1)]
-Steps = Annotated[int, integer(0)]
 Window = Annotated[int, integer(4 * STRIDE)]  # the graph of an entropy needs four weights
 Grids = Mapping[str, xr.Dataset]  # by protocol
-
-
-def system(protocol: str, *, label_noise: float = 0.3, norm: str = "batch", n_data: int = 256) -> NetworkOnData:
-    """The perceptron 64-8-8 (D = 576), every weight scale-invariant, on digits with redrawn labels."""
-    return NetworkOnData(models.scale_invariant_mlp(WIDTHS, norm=norm), data.digits(n_data, label_noise=label_noise), protocol)
-
-
-# --- the reference ------------------------------------------------------------------------------------------------------
-@recipe("network on the sphere", dims=("eta", "seed"))
-def sphere(
-    rates: Positives = RATES,
-    *,
-    batch_size: Count = 32,
-    label_noise: Share = 0.3,
-    burn_in: Steps = 4000,
-    window: Annotated[int, integer(2 * FRAME)] = 8000,
-    samples: Count = 200,
-    moments: Count = 250,
-    seed: int = 0,
-    device: str = "cpu",
-) -> xr.Dataset:
-    """The network on the unit sphere at a range of effective learning rates: the reference of all predictions.
-
-    rates: effective learning rates; burn_in, window: steps; samples: weights per entropy window, a quarter of a
-    correlation time (0.25/η) apart; moments: of the window at which fresh minibatches probe the gradient.
-
-    Returns a Dataset, dims (eta, seed): U, g2 = E|g|² and p over the window; trace Tr Σ, gradient_squared |∇L|²
-    at |w| = 1 from fresh minibatches at these moments, snr = |∇L|/√Tr Σ; effective_dimension of the noise at its end, and
-    effective_dimension_isotropic, what the same estimator says of isotropic noise in the same D; S: graph entropy
-    of the direction (differences only; NaN where the window is too short for its stride), tau: autocorrelation time
-    of the weights in samples; drift: log of U in the second half of the window over U in the first.
-    """
-    net = system("sphere", label_noise=label_noise)
-    w = net.start(torch.arange(len(rates)), seed)
-    weights = w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
-    run = Experiment(net, eta=np.array(rates), batch_size=batch_size, seed=seed, weights=weights, device=device)
-    frames, probes = window // FRAME, []
-
-    def look(k):
-        if k % max(1, frames // moments) == 0:
-            probes.append(probe(run, batch_size, 16))
-
-    found = slow_windows(run, rates, burn_in, window, samples, look)
-    history = {name: np.stack([f.observables[name] for f in run.history[1:]]) for name in ("U", "g2", "p")}
-    found |= {name: h.mean(0) for name, h in history.items()}
-    found["drift"] = np.log(history["U"][frames // 2 :].mean(0) / history["U"][: frames // 2].mean(0))
-    found |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
-    found["snr"] = np.sqrt(np.maximum(found["gradient_squared"], 0) / found["trace"])
-    return xr.Dataset(
-        {k: ("eta", v) for k, v in (found | _directions(run, batch_size)).items()},
-        coords={"eta": np.array(rates)},
-        attrs={"protocol": "sphere", "dim": DIM, "batch_size": batch_size, "burn_in": burn_in, "window": window},
-    )
-
-
-def _directions(run: Experiment, batch_size: int, n: int = 128) -> dict[str, np.ndarray]:
-    """Effective dimension of the noise from n gradients, and of isotropic noise of the same dimension by the same estimator."""
-    found = noise.gradient_noise(fresh_gradients(run, batch_size, n), eigenvalues=0)
-    xi = random.normals(run.seed, run.streams[:1].cpu(), 0, n, run.system.n_parameters, purpose=random.NOISE)
-    isotropic = noise.gradient_noise(xi, eigenvalues=0).effective_dimension
-    ones = np.ones(len(run.streams))
-    return {
-        "effective_dimension": np.asarray(found.effective_dimension),
-        "effective_dimension_isotropic": float(np.squeeze(isotropic)) * ones,
-    }
-
-
-def settled(reference: xr.Dataset) -> xr.Dataset:
-    """The reference without its slow rates."""
-    return reference.sel(eta=reference["eta"] > 1.01 * max(SLOW))
-
-
-def second_moment(reference: xr.Dataset, name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """E|g|² ("g2") or Tr Σ ("trace") at |w| = 1 as a function of η_eff: a cubic in logarithms through the reference."""
-    kept = settled(reference)
-    known = np.log(kept[name].mean("seed").values)
-    fit = np.polynomial.Polynomial.fit(np.log(kept["eta"].values), known, min(3, len(known) - 1))
-    return lambda eta_eff: np.exp(fit(np.log(eta_eff)))
-
-
-def predicted_radius(protocol: str, eta, lam, reference: xr.Dataset, name: str) -> np.ndarray:
-    """The radius of `theory.finite_step_radius` with the moment of the reference, self-consistently."""
-    moment, r = second_moment(reference, name), np.ones_like(eta)
-    for _ in range(100):
-        r = np.sqrt(r * theory.finite_step_radius(protocol, eta, lam, moment(eta / r**2 if protocol == "lr" else eta)))
-    return r
 
 
 # --- the grid -----------------------------------------------------------------------------------------------------------
@@ -160,8 +64,8 @@ def stationary(
     lam: OwnAxis = None,
     batch_size: Count = 32,
     label_noise: Share = 0.3,
-    burn_in: Steps = 8_000,
-    window: Window = 24_000,
+    burn_in: Steps = 4_000,
+    window: Window = 12_000,
     seed: int = 0,
     device: str = "cpu",
 ) -> xr.Dataset:
@@ -172,6 +76,7 @@ def stationary(
 
     Returns a Dataset, dims (eta, lam, seed): U, r (root of the mean of |w|²), g2 over the window; trace, gradient_squared
     from fresh minibatches at |w| = 1; S: graph entropy of the direction at a fixed stride of 24 steps; S_full: S + (D - 1) log r;
+    under fixed LR balance, the stationarity thermometer over the window, and balance_early, over the first 24 steps;
     diverged: 1 for a run that was lost, whose other entries are NaN;
     dims (eta, lam): r_pred, r_pred_without (Tr Σ alone), eta_eff, T = η_eff Tr Σ/(2 (D - 1)), p = λ,
     relaxed: whether burn_in lasts 3 relaxation times of the radius.
@@ -180,14 +85,18 @@ def stationary(
     h, ld = np.meshgrid(eta, lam, indexing="ij")
     radius = predicted_radius(protocol, h, ld, reference, "g2")
     net = system(protocol, label_noise=label_noise)
-    run = _spread_start(net, h.ravel(), ld.ravel(), radius.ravel(), seed, device, batch_size=batch_size)
+    run = spread_start(net, h.ravel(), ld.ravel(), radius.ravel(), seed, device, batch_size=batch_size)
     probes, frames = [], window // STRIDE
 
     def look(k):
         if (k + 1) % max(1, frames // 16) == 0:
             probes.append(probe(run, batch_size, 12))
 
-    found = _fixed_stride_window(run, burn_in, window, look)
+    run.advance(min(STRIDE, burn_in))
+    early = run.frame()
+    found = fixed_stride_window(run, burn_in, window, look)
+    if protocol == "lr":
+        found |= {"balance": balance(run.history[-frames:]), "balance_early": balance([early])}
     found |= {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
     found = {k: np.where((found["diverged"] > 0) & (k != "diverged"), np.nan, v) for k, v in found.items()}
     eta_eff = h / radius**2 if protocol == "lr" else h
@@ -204,7 +113,20 @@ def stationary(
     return out.assign({k: (dims, v) for k, v in predicted.items()})
 
 
-def _spread_start(net, eta, lam, radius, seed: int, device: str, **knobs) -> Experiment:
+def balance(frames: Sequence[Frame]) -> np.ndarray:
+    """The stationarity thermometer about c = 0 [R] under fixed LR, with u = g + λw: 2⟨w·u⟩/(η⟨|u|²⟩), from frames of g2 and r2.
+
+    A scale-invariant loss has w·g = 0 and |g|² = g2/r².
+    """
+    eta, lam = (frames[0].knobs[name] for name in ("eta", "lam"))
+    r2, g2 = (np.stack([f.observables[name] for f in frames], 1) for name in ("r2", "g2"))
+    found, alive = np.full(len(r2), np.nan), np.isfinite(r2).all(1)
+    pull, squared = lam[:, None] * r2, g2 / r2 + (lam[:, None]) ** 2 * r2
+    found[alive] = stationarity(pull[alive], squared[alive], eta[alive]).value
+    return found
+
+
+def spread_start(net, eta, lam, radius, seed: int, device: str, **knobs) -> Experiment:
     """A run from random directions, inside and outside the predicted radius in turn."""
     n = len(eta)
     side = np.where((np.arange(n) + seed) % 2, 1.0, -1.0)
@@ -213,16 +135,17 @@ def _spread_start(net, eta, lam, radius, seed: int, device: str, **knobs) -> Exp
     return Experiment(net, eta=eta, lam=lam, seed=seed, weights=w, device=device, **knobs)
 
 
-def _fixed_stride_window(run: Experiment, burn_in: int, window: int, each=lambda k: None) -> dict[str, np.ndarray]:
+def fixed_stride_window(run: Experiment, burn_in: int, window: int, each=lambda k: None) -> dict[str, np.ndarray]:
     """U, r, g2, S and diverged [R] over the window after burn_in; S from weights STRIDE steps apart."""
-    run.advance(burn_in)
+    run.advance(burn_in - run.state.step)
     run.frame()  # the means of the window begin here
+    before = len(run.history)
     n, dim = run.state.weights.shape
     path = np.empty((window // STRIDE, n, dim), np.float32)
     for k, _ in enumerate(run.frames(STRIDE, until=burn_in + window)):
         path[k] = run.state.weights.cpu().numpy()
         each(k)
-    out = {name: np.mean([f.observables[name] for f in run.history[1:]], 0) for name in ("U", "r2", "g2")}
+    out = {name: np.mean([f.observables[name] for f in run.history[before:]], 0) for name in ("U", "r2", "g2")}
     out["r"] = np.sqrt(out.pop("r2"))
     path /= np.linalg.norm(path, axis=-1, keepdims=True)
     out["diverged"], out["S"] = (run.state.diverged.cpu().numpy() >= 0).astype(float), np.full(n, np.nan)
@@ -231,53 +154,8 @@ def _fixed_stride_window(run: Experiment, burn_in: int, window: int, each=lambda
     return out
 
 
-# --- a perfect gas beside it --------------------------------------------------------------------------------------------
-@recipe("isotropic gas, D = 576", shared=["T", "p"], dims=("eta", "lam", "rate", "seed"))
-def gas(
-    reference: xr.Dataset,
-    *,
-    eta: OwnAxis = None,
-    lam: OwnAxis = None,
-    burn_in: Steps = 8_000,
-    window: Window = 24_000,
-    samples: Count = 200,
-    seed: int = 0,
-    device: str = "cpu",
-) -> xr.Dataset:
-    """A perfect gas measured as the network is: the isotropic model in the same D = 576, one path a cell, same estimators.
-
-    reference: the network on the sphere, whose rates, window and mean Tr Σ the gas takes over. eta, lam: as in `stationary`,
-    protocol "elr". What the network misses and this gas meets is no artefact of the estimators.
-
-    Returns a Dataset: sphere_S (rate, seed), entropy of the direction on the sphere at noise so low that its slope in
-    log T is (D - 1)/2; U, r, g2, S, S_full, diverged (eta, lam, seed) and T, p (eta, lam) of the free gas.
-    """
-    eta, lam = grid(eta or GRIDS["elr"]["eta"], lam or GRIDS["elr"]["lam"])
-    h, ld = np.meshgrid(eta, lam, indexing="ij")
-    known = settled(reference)
-    sigma = float(np.sqrt(known["trace"].mean() / (DIM - 1)))
-    state = theory.isotropic_state("elr", h, ld, DIM, sigma)
-    free = IsotropicNoise(DIM, "elr")
-    run = _spread_start(free, h.ravel(), ld.ravel(), state["r"].ravel(), seed, device, sigma=sigma)
-    found = _fixed_stride_window(run, burn_in, window)
-    rates = known["eta"].values
-    bound = Experiment(IsotropicNoise(DIM, "sphere"), eta=rates, sigma=1 / np.sqrt(DIM - 1), seed=seed, device=device)
-    entropies = slow_windows(bound, rates, reference.attrs["burn_in"], reference.attrs["window"], samples)["S"]
-    dims = ("eta", "lam")
-    out = xr.Dataset(
-        {k: (dims, v.reshape(h.shape)) for k, v in found.items()}
-        | {"T": (dims, state["T"]), "p": (dims, ld), "sphere_S": ("rate", entropies)},
-        coords={"eta": eta, "lam": lam, "rate": rates},
-        attrs={"protocol": "elr", "dim": DIM, "sigma": sigma},
-    )
-    out["S_full"] = theory.full_entropy(out["S"], out["r"], DIM)
-    return out
-
-
 # --- what is decided ----------------------------------------------------------------------------------------------------
-ON_SPHERE = ("rates", "batch_size", "label_noise")
 ON_GRID = ("eta", "lam", "batch_size", "label_noise")
-GAS = "isotropic gas in the same D, same estimator"
 
 
 @decides("ideal-gas.net.radius", reads=ON_GRID)
@@ -290,18 +168,30 @@ def radii(net: Grids) -> Decision:
     return with_control(right, wrong, RADIUS, "prediction without |∇L|²")
 
 
-@decides("ideal-gas.net.pressure", reads=ON_SPHERE)
-def pressures(reference: xr.Dataset) -> Decision:
-    """Over three bands of rates, since a single rate's |g|², which has heavy tails, is known to 3 % only."""
-    d = settled(reference)
+@decides("ideal-gas.net.radius-printed", reads=ON_GRID)
+def printed_radii(net: Grids) -> Decision:
+    """r* = √(T (D - 1)/λ) with the Tr Σ measured in the cell; the control counts |∇L|² beside it. As in `radii` else."""
 
-    def off(moment):
-        ratio = d["p"] / theory.finite_step_pressure(d["eta"], 1.0, moment) - 1
-        bands = np.array_split(ratio.transpose("seed", "eta").values, min(3, d.sizes["eta"]), axis=1)
-        return extreme(np.stack([band.mean(1) for band in bands], 1))
+    def off(moment: str):
+        for protocol, d in net.items():
+            sigma = np.sqrt(d[moment].mean("seed").values / (d.attrs["dim"] - 1))
+            star = theory.radius(protocol, d["eta"].values[:, None], d["lam"].values, d.attrs["dim"], sigma)
+            yield (d["r"] / d["r_pred"].copy(data=star) - 1).where(d["relaxed"]).mean("lam")
 
-    right, wrong = off(d["trace"] + d["gradient_squared"]), off(d["trace"])
-    return with_control(right, wrong, PRESSURE, "prediction without |∇L|²")
+    net = {protocol: d.assign(both=d["trace"] + d["gradient_squared"]) for protocol, d in net.items()}
+    return with_control(worst(*off("trace")), worst(*off("both")), RADIUS, "|∇L|² counted beside Tr Σ")
+
+
+@decides("ideal-gas.net.temperature", reads=ON_GRID)
+def rising_temperatures(net: Grids) -> Decision:
+    """Slope of log T in log η at fixed λ, of the protocol where it is least; T = η_eff Tr Σ/(2 (D - 1))."""
+
+    def slope(name: str) -> Estimate:
+        slopes = [few_seeds(compare.plane(d.assign(T=np.log(d["eta_eff"] * d["trace"]), noise=np.log(d["trace"])), name)[:, 0])
+                  for d in net.values()]  # fmt: skip
+        return min(slopes)
+
+    return with_control(slope("T"), slope("noise"), 0.0, "σ² alone, without the factor η_eff", relation="above")
 
 
 @decides("ideal-gas.net.sigma", reads=ON_GRID)
@@ -312,23 +202,24 @@ def idle_noise(net: Grids) -> Decision:
     return with_control(extreme(np.stack(right, 1)), extreme(np.stack(wrong, 1)), EXPONENT, "σ² as a function of λ alone")
 
 
-@decides("ideal-gas.net.spectrum", reads=ON_SPHERE)
-def filled_directions(reference: xr.Dataset) -> Decision:
-    """Effective dimension of the noise over D - 1, a mean over the rates."""
-    d = settled(reference)
-    names = ("effective_dimension", "effective_dimension_isotropic")
-    right, control = (few_seeds((d[name] / (d.attrs["dim"] - 1)).mean("eta")) for name in names)
-    return with_control(right, control, SPECTRUM, "isotropic noise, same estimator", predicted=1.0)
-
-
-@decides("ideal-gas.net.maxwell", reads=ON_GRID)
-def maxwell_relation(net: Grids) -> Decision:
-    """Each cell of the grid at fixed LR; the worst decides."""
-    d = net["lr"]
+def _relation(d: xr.Dataset) -> Decision:
+    """The Maxwell relation of the protocol in each cell of its grid; the worst decides."""
     direction, log_r = seeds_first(d["S"]), np.log(seeds_first(d["r"]))
     shuffled = log_r[:, np.random.default_rng(0).permutation(log_r.shape[1])]
     right, wrong = (extreme(compare.maxwell(d, direction, radius)[0]) for radius in (log_r, shuffled))
     return with_control(right, wrong, MAXWELL, "radii shuffled over the grid")
+
+
+@decides("ideal-gas.net.maxwell", reads=ON_GRID)
+def maxwell_relation(net: Grids) -> Decision:
+    """That of fixed LR."""
+    return _relation(net["lr"])
+
+
+@decides("ideal-gas.net.maxwell-elr", reads=ON_GRID)
+def maxwell_relation_elr(net: Grids) -> Decision:
+    """That of fixed ELR."""
+    return _relation(net["elr"])
 
 
 @decides("ideal-gas.net.maxwell-is-tautology", reads=ON_GRID)
@@ -341,27 +232,15 @@ def tautology(net: Grids) -> Decision:
     return with_control(right, wrong, MAXWELL, "a nonsense radius 1/r")
 
 
-@decides("ideal-gas.net.entropy", reads=ON_SPHERE)
-def entropy_growth(reference: xr.Dataset, perfect: xr.Dataset) -> Decision:
-    """Slope of S in log T over (D - 1)/2."""
-    d = settled(reference)
-    t = (d["eta"] * d["trace"]).transpose("seed", "eta").values
-    network = [compare.entropy_slope(*row) for row in zip(t, d["S"].transpose("seed", "eta").values, strict=True)]
-    twin = [compare.entropy_slope(perfect["rate"].values, row) for row in perfect["sphere_S"].transpose("seed", "rate").values]
-    measured, control = (few_seeds(np.array(slopes) / ((d.attrs["dim"] - 1) / 2)) for slopes in (network, twin))
-    return with_control(measured, control, ENTROPY_SLOPE, GAS, predicted=1.0)
-
-
 @decides("ideal-gas.net.gibbs", reads=ON_GRID)
-def minima(net: Grids, perfect: xr.Dataset) -> Decision:
-    """At fixed ELR; at fixed LR even a perfect gas misses a quarter of its cells with entropies of one path a cell."""
-    network, control = (few_seeds(compare.own_minima(d, "T")) for d in (net["elr"], perfect))
-    return with_control(network, control, SHARE, GAS, predicted=1.0)
+def near_minima(net: Grids) -> Decision:
+    """The share of cells at fixed ELR whose G is least in them or in a neighbour."""
+    right, wrong = (few_seeds(compare.own_minima(net["elr"], "T", swap, within=1)) for swap in (False, True))
+    return with_control(right, wrong, SHARE, "temperature of another cell", predicted=1.0)
 
 
-@decides("ideal-gas.net.stationarity", reads=ON_SPHERE)
-def drifts(reference: xr.Dataset) -> Decision:
-    """|drift|, a mean over the slow rates."""
-    slow, fast = reference["drift"].sel(eta=list(SLOW)), reference["drift"].sel(eta=reference["eta"] >= 0.01)
-    measured, control = (few_seeds(np.abs(x).mean("eta")) for x in (slow, fast))
-    return with_control(measured, control, 0.0, "rates of 0.01 and more", predicted=STATIONARY_DRIFT, relation="above")
+@decides("ideal-gas.net.thermometer", reads=ON_GRID)
+def balances(net: Grids) -> Decision:
+    """Each cell of the grid at fixed LR; the worst decides."""
+    right, wrong = (worst(net["lr"][name] - 1) for name in ("balance", "balance_early"))
+    return with_control(right, wrong, BALANCE, "the first 24 steps, before the radius has relaxed")

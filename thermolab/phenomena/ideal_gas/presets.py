@@ -9,7 +9,7 @@ import xarray as xr
 
 from thermolab.engine.recipe import From
 from thermolab.phenomena.common import presets
-from thermolab.phenomena.ideal_gas import isotropic, network, theory, transients
+from thermolab.phenomena.ideal_gas import isotropic, network, reference, theory, transients, twin
 
 # settings that are not the recipes' own defaults
 SIZES: dict[str, dict[str, dict]] = {
@@ -24,7 +24,7 @@ SIZES: dict[str, dict[str, dict]] = {
             "burn_in": 300,
             "window": 1024,
             "samples": 40,
-            "moments": 8,
+            "moments": 16,
         },
         "elr": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 900},
         "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 900},
@@ -46,8 +46,9 @@ def datasets(setup) -> dict:
     point = {"eta": (setup.eta, setup.eta, 1), "lam": (setup.lam, setup.lam, 1)}
     gas = partial(isotropic.stationary, **model, **size["stationary"])
     batch, known = {"batch_size": setup.batch_size}, {"reference": From("reference")}
-    # of 5 seeds of the reference its pressure is decided on some processors and not on others
-    many = {} if setup.preset == "smoke" else {"n_seeds": -(-8 * setup.n_seeds // 5)}
+    # of 5 seeds the pressure of the reference and the Maxwell relations are decided by luck
+    seeds = {"reference": -(-8 * setup.n_seeds // 5), "net": 2 * setup.n_seeds}
+    many = {name: {} if setup.preset == "smoke" else {"n_seeds": n} for name, n in seeds.items()}
     return {
         "iso": {protocol: partial(gas, protocol, **grids) for protocol in theory.PROTOCOLS},
         "here": partial(gas, setup.protocol, **point),
@@ -56,9 +57,9 @@ def datasets(setup) -> dict:
         "anisotropic": partial(
             isotropic.stationary, "elr", dim=10, spectrum=theory.power_spectrum(10, 1.0), **size["anisotropic"]
         ),
-        "reference": partial(network.sphere, **batch, **size["reference"] | many),
-        "net": {p: partial(network.stationary, p, **known, **batch, **size[p]) for p in ("elr", "lr")},
-        "perfect": partial(network.gas, **known, **size["perfect"]),
+        "reference": partial(reference.sphere, **batch, **size["reference"] | many["reference"]),
+        "net": {p: partial(network.stationary, p, **known, **batch, **size[p] | many["net"]) for p in ("elr", "lr")},
+        "perfect": partial(twin.gas, **known, **size["perfect"]),
     }
 
 

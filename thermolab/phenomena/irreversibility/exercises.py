@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
+from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.irreversibility import symmetry_recipes
 from thermolab.phenomena.irreversibility.symmetries import Symmetry
 
@@ -51,3 +53,59 @@ def check_symmetry(row: Symmetry | None, *, seed: int = 0) -> Feedback:
     if abs(ratio - 1).max() < 1e-8:
         return Feedback(True, "a symmetry of L, and of F as well")
     return Feedback(True, f"a symmetry of L that F breaks: S becomes {ratio[0]:.3g} and {ratio[1]:.3g} times as large")
+
+
+def modified_gradient(g, H, eta):
+    """∇(L + (η/4)|∇L|²) [d] from the gradient g [d] and the Hessian H [d, d] of L: the flow that matches a step of rate η."""
+    return g + eta / 2 * H @ g
+
+
+def growth_per_step(w, g, eta):
+    """By how much |w|² changes in one step w ← w − ηg of a loss that does not depend on |w|, so that g·w = 0; w, g [d]."""
+    return eta**2 * g @ g
+
+
+def _quadratic(rng: np.random.Generator, d: int, eta: float) -> tuple:
+    H = rng.standard_normal((d, d))
+    return rng.standard_normal(d), H + H.T, eta
+
+
+def _orthogonal(rng: np.random.Generator, d: int, eta: float) -> tuple:
+    w, g = rng.standard_normal((2, d))
+    return w, g - (g @ w) / (w @ w) * w, eta
+
+
+MODIFIED_GRADIENT = Task(
+    modified_gradient,
+    lambda rng: {
+        "one dimension": _quadratic(rng, 1, 0.1),
+        "three dimensions": _quadratic(rng, 3, 0.1),
+        "a larger η": _quadratic(rng, 5, 0.7),
+    },
+    {
+        "|∇L|² has the gradient 2 H∇L: where is the 2?": lambda g, H, eta: g + eta / 4 * H @ g,
+        "that is the constant 1/2, which undoes a step; the flow needs 1/4": lambda g, H, eta: g + eta * H @ g,
+        "that is the constant 1 of the slides: which constant makes the flow match a step?": lambda g, H, eta: (
+            g + 2 * eta * H @ g
+        ),
+        "that is L − (η/4)|∇L|²: does a step of finite size see more or less of the gradient?": lambda g, H, eta: (
+            g - eta / 2 * H @ g
+        ),
+        "H∇L is a matrix times a vector, not entry by entry": lambda g, H, eta: g + eta / 2 * np.diag(H) * g,
+        "that is ∇L itself, as if the flow followed L": lambda g, H, eta: g,
+    },
+    "the loss that gradient descent really follows",
+)
+GROWTH_PER_STEP = Task(
+    growth_per_step,
+    lambda rng: {"two dimensions": _orthogonal(rng, 2, 0.1), "a larger η": _orthogonal(rng, 6, 0.9)},
+    {
+        "the first order vanishes, g·w = 0: what is left of |w − ηg|² − |w|²?": lambda w, g, eta: -2 * eta * g @ w,
+        "that is |ηg| for |ηg|²": lambda w, g, eta: eta * np.sqrt(g @ g),
+        "that is half of it: |w|², not |w|²/2": lambda w, g, eta: eta**2 * g @ g / 2,
+        "|w|² grows: which sign does |w − ηg|² − |w|² have?": lambda w, g, eta: -(eta**2) * g @ g,
+        "that is the change of |w|, not of |w|²": lambda w, g, eta: np.linalg.norm(w - eta * g) - np.linalg.norm(w),
+        "that is |w|² after the step: by how much does it change?": lambda w, g, eta: w @ w + eta**2 * g @ g,
+    },
+    "exact at any η: Pythagoras, once per step",
+)

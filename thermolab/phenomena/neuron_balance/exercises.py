@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import numpy as np
 from torch import nn
 
 from thermolab.instruments import symmetry
 from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
+from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.neuron_balance import theory
 
 STEPS = 1000  # of the prediction
@@ -60,3 +62,63 @@ def check_pairs(names: Collection[str] | None) -> Feedback:
     if wrong:
         return Feedback(False, f"{wrong[0]} is no pair: what stands between these layers?")
     return Feedback(not missing, "all of them" if not missing else f"{missing} missing")
+
+
+def log_ratio(g_w, g_u):
+    """log(E|g_w|²/E|g_u|²) of a pair: gradients of its incoming weights g_w [n, d] and outgoing ones g_u [n, k] in n batches."""
+    return np.log((g_w**2).sum(1).mean() / (g_u**2).sum(1).mean())
+
+
+def soft_threshold(V, tau):
+    """The matrix V [d_y, d_x] with each singular value s replaced by max(s − τ, 0): what a noisy linear network learns of it."""
+    left, s, right = np.linalg.svd(V, full_matrices=False)
+    return left * np.maximum(s - tau, 0) @ right
+
+
+def _spectrum(V, change) -> np.ndarray:
+    left, s, right = np.linalg.svd(V, full_matrices=False)
+    return left * change(s) @ right
+
+
+LOG_RATIO = Task(
+    log_ratio,
+    lambda rng: {
+        "one incoming and one outgoing weight": (rng.standard_normal((20, 1)), 3 * rng.standard_normal((20, 1))),
+        "five incoming weights, two outgoing": (rng.standard_normal((30, 5)), rng.standard_normal((30, 2))),
+        "gradients with a mean": (1 + rng.standard_normal((30, 3)), rng.standard_normal((30, 4))),
+    },
+    {
+        "|g|² is a sum over weights, not their mean: layers of different width": lambda w, u: np.log(
+            (w**2).mean() / (u**2).mean()
+        ),
+        "the mean of logarithms is not the logarithm of the mean": lambda w, u: np.log((w**2).sum(1) / (u**2).sum(1)).mean(),
+        "that is the gradient's mean, squared: the noise counts too": lambda w, u: np.log(
+            (w.mean(0) ** 2).sum() / (u.mean(0) ** 2).sum()
+        ),
+        "incoming over outgoing": lambda w, u: -log_ratio(w, u),
+        "squares: |g|², not |g|": lambda w, u: np.log(np.linalg.norm(w, axis=1).mean() / np.linalg.norm(u, axis=1).mean()),
+        "the ratio is asked for as a logarithm, 0 in balance": lambda w, u: np.exp(log_ratio(w, u)),
+        "noise about the mean is not all: E|g|² has the mean gradient in it": lambda w, u: np.log(
+            w.var(0).sum() / u.var(0).sum()
+        ),
+    },
+    "0 is balance, and ± means which side pulls harder",
+)
+SOFT_THRESHOLD = Task(
+    soft_threshold,
+    lambda rng: {
+        "a diagonal matrix": (np.diag([3.0, 2.0, 1.0]), 0.5),
+        "some values fall below τ": (np.diag([3.0, 0.2]), 0.5),
+        "any matrix": (rng.standard_normal((4, 3)), 0.4),
+        "without noise": (rng.standard_normal((3, 5)), 0.0),
+    },
+    {
+        "what falls below τ is lost: no singular value is negative": lambda V, tau: _spectrum(V, lambda s: s - tau),
+        "that keeps the large ones whole: they too lose τ": lambda V, tau: _spectrum(V, lambda s: s * (s > tau)),
+        "singular values, not entries": lambda V, tau: np.sign(V) * np.maximum(np.abs(V) - tau, 0),
+        "each loses τ, not a share of itself": lambda V, tau: _spectrum(V, lambda s: s * (1 - tau)),
+        "that is τ/2: one τ for the product": lambda V, tau: _spectrum(V, lambda s: np.maximum(s - tau / 2, 0)),
+        "put the matrix together again: P diag(s) Rᵀ": lambda V, tau: np.maximum(np.linalg.svd(V, compute_uv=False) - tau, 0),
+    },
+    "the entropic force as a regulariser: it costs rank",
+)

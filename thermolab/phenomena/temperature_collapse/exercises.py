@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 
 from thermolab.phenomena.common.feedback import Feedback, is_number, predictions
+from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.temperature_collapse import theory, toy, training
 
 WANTED = 2e-3  # exercise 1: energy above the minimum
@@ -53,3 +54,55 @@ def check_bounds(lower: float | None, upper: float | None) -> Feedback:
         if not np.isclose(given, exact, rtol=0.02):
             return Feedback(False, f"the {name} bound is not {given:g}: at which T do two neighbouring states have the same F?")
     return Feedback(True, "between these temperatures the second state wins")
+
+
+def noise_trace(gradients):
+    """Tr Σ, the trace of the covariance of per-sample gradients [n, d], without bias at small n."""
+    centred = gradients - gradients.mean(0)
+    return (centred**2).sum() / (len(gradients) - 1)
+
+
+def temperatures(energy, entropy):
+    """dU/dS [n − 1] between neighbouring stationary states, in order of entropy; energy, entropy [n], in any order."""
+    order = np.argsort(entropy)
+    return np.diff(energy[order]) / np.diff(entropy[order])
+
+
+def _states(rng: np.random.Generator, n: int, shuffled: bool = False) -> tuple:
+    entropy = np.cumsum(rng.uniform(10, 100, n)) - 500
+    energy = np.cumsum(rng.uniform(0.1, 1, n))
+    order = rng.permutation(n) if shuffled else np.arange(n)
+    return energy[order], entropy[order]
+
+
+NOISE_TRACE = Task(
+    noise_trace,
+    lambda rng: {
+        "one weight": (rng.standard_normal((9, 1)),),
+        "many weights": (rng.standard_normal((20, 7)) * np.arange(1, 8),),
+        "a mean gradient as large as the noise": (rng.standard_normal((8, 5)) + 1,),
+        "two samples": (rng.standard_normal((2, 3)),),
+    },
+    {
+        "the mean itself is measured: with n = 2 you get half": lambda g: ((g - g.mean(0)) ** 2).sum() / len(g),
+        "the trace is a sum over weights, not their mean": lambda g: g.var(0, ddof=1).mean(),
+        "that is E|g|²: the mean gradient is no noise": lambda g: (g**2).sum() / len(g),
+        "that is the noise of the mean: it is smaller by n": lambda g: g.var(0, ddof=1).sum() / len(g),
+        "squares, not lengths": lambda g: np.linalg.norm(g - g.mean(0), axis=1).sum() / (len(g) - 1),
+        "the mean is taken over samples, one for each weight": lambda g: ((g - g.mean()) ** 2).sum() / (len(g) - 1),
+    },
+    "with n − 1: the mean has used one sample up",
+)
+TEMPERATURES = Task(
+    temperatures,
+    lambda rng: {"in order": _states(rng, 4), "in any order": _states(rng, 6, shuffled=True)},
+    {
+        "that is dS/dU, the inverse temperature": lambda u, s: 1 / temperatures(u, s),
+        "states in the order of their entropy first": lambda u, s: np.diff(u) / np.diff(s),
+        "a ratio of differences, not U/S: S has no zero": lambda u, s: np.diff(u[np.argsort(s)] / np.sort(s)),
+        "T = dU/dS, not −dU/dS": lambda u, s: -temperatures(u, s),
+        "one number for each pair of neighbours: n − 1": lambda u, s: np.gradient(u[np.argsort(s)], np.sort(s)),
+        "S is a logarithm already": lambda u, s: np.diff(u[np.argsort(s)]) / np.diff(np.log(np.abs(np.sort(s)))),
+    },
+    "the slopes between which each state is the minimum of F",
+)

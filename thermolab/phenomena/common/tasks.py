@@ -1,0 +1,93 @@
+"""Exercises in which a student writes the physics: a function, tried on random inputs against the right one."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from thermolab.phenomena.common.feedback import Feedback
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function to be written.
+
+    exact: the right one; its parameters are named as in the text of the exercise, its docstring says what is asked.
+    cases: from a random generator, {what is special about it: arguments}, the plainest first.
+    mistakes: {hint: a function with a usual mistake}; an answer that does in all cases what that function does gets the hint.
+    praise: what a right answer is told. tolerance: relative, of the largest entry.
+    """
+
+    exact: Callable
+    cases: Callable[[np.random.Generator], Mapping[str, tuple]]
+    mistakes: Mapping[str, Callable]
+    praise: str
+    tolerance: float = 1e-6
+
+    def check(self, answer, *, seed: int = 0) -> Feedback:
+        """Try a student's function: which case differs first, and a hint where the mistake is a usual one; never a traceback."""
+        if answer is None:
+            return Feedback(False, f"not written yet: {self.signature}")
+        if not callable(answer):
+            return Feedback(False, f"write a function, {self.signature}, and give it without calling it")
+        cases = self.cases(np.random.default_rng(seed))
+        found = []
+        for case, arguments in cases.items():
+            try:
+                found.append(_called(answer, arguments))
+            except NotImplementedError:
+                return Feedback(False, f"not written yet: {self.signature}")
+            except Exception as error:  # whatever a student's function may raise
+                first = next(iter(str(error).splitlines()), "")
+                return Feedback(False, f"{case}: it stops with {type(error).__name__}: {first}")
+            if found[-1] is None:
+                return Feedback(False, f"{case}: it returns no numbers; is there a return?")
+        right = [_called(self.exact, arguments) for arguments in cases.values()]
+        wrong = next((i for i in range(len(cases)) if not self._same(found[i], right[i])), None)
+        if wrong is None:
+            return Feedback(True, self.praise)
+        for hint, mistaken in self.mistakes.items():
+            if all(self._same(a, _called(mistaken, b)) for a, b in zip(found, cases.values(), strict=True)):
+                return Feedback(False, hint)
+        return Feedback(False, f"{list(cases)[wrong]}: {_difference(found[wrong], right[wrong])}")
+
+    @property
+    def signature(self) -> str:
+        names = ", ".join(inspect.signature(self.exact).parameters)
+        return f"def {self.exact.__name__}({names})"
+
+    def _same(self, found: np.ndarray | None, right: np.ndarray) -> bool:
+        if found is None or found.shape != right.shape:
+            return False
+        finite = np.isfinite(right)
+        close = self.tolerance * np.abs(right[finite]).max(initial=0)
+        others = np.array_equal(found[~finite], right[~finite], equal_nan=True)
+        return bool(others and np.allclose(found[finite], right[finite], rtol=0, atol=close))
+
+
+def _called(function: Callable, arguments: tuple) -> np.ndarray | None:
+    """What it returns as an array of floats, a single number without dimensions; None where it is no number."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        result = function(*copy.deepcopy(arguments))  # which it may change
+    try:
+        array = np.asarray(result.detach() if hasattr(result, "detach") else result, float)
+    except (TypeError, ValueError):
+        return None
+    if result is None or array.dtype == object:
+        return None
+    return array.reshape(()) if array.size == 1 else array
+
+
+def _difference(found: np.ndarray, right: np.ndarray) -> str:
+    if found.shape != right.shape:
+        return f"the shape is {found.shape}, wanted {right.shape}"
+    if not found.ndim:
+        return f"{found:.5g} instead of {right:.5g}"
+    place = np.unravel_index(np.nanargmax(np.abs(np.nan_to_num(found) - right)), right.shape)
+    return f"at {[int(i) for i in place]} it is {found[place]:.5g} instead of {right[place]:.5g}"
