@@ -66,8 +66,8 @@ def trained(collapses, power=1.0, snr=0.0, n_time=20, rates=OP_RATES):
     variables = {"U": energy, "S": entropy, "T_gas": temperature, "accuracy": known, "gradient_squared": signal**2,
                  "g2": signal ** (2 * power), "snr": eta[:, None] ** snr + 0 * decades}  # fmt: skip
     mean = xr.Dataset({k: (("eta", "time"), v) for k, v in variables.items()}, {"eta": eta, "time": time})
-    data = noisy(mean, size=1e-6)
-    return data.assign(accuracy=data["accuracy"].clip(max=1))
+    data = noisy(mean, size=1e-6).assign_attrs(n_data=256)
+    return data.assign(accuracy=data["accuracy"].clip(max=1), U_min=0.0)
 
 
 def batches(small=0.0, large=0.0, slope=10.0):
@@ -80,12 +80,18 @@ def batches(small=0.0, large=0.0, slope=10.0):
     return found
 
 
-def widths(low=1e-4, high=1.0, narrow=0.7, wide=1.0):
-    """Training at widths 8 and 32 and two rates: T of the wide one is lower by these factors."""
+def widths(low=1e-4, high=1.0, wide=1.0, known=(0.5, 0.9, 1.0, 1.0), cold=2):
+    """Training at widths 8, 16, 24, 32 and two rates.
+
+    T of the widest is lower by the factors low and high, from the width number `cold` on; known: accuracies at the lower rate.
+    """
     found = {}
-    for h, power, factor in ((8, narrow, (1.0, 1.0)), (16, 0.1, (9.0, 9.0)), (32, wide, (low, high))):
-        data = trained(collapses=True, power=power, rates=(4e-3, 1.6e-2))
-        found[h] = data.assign(T_gas=1e-3 * xr.DataArray([*factor], dims="eta") * (1 + 0 * data["T_gas"]))
+    for i, h in enumerate((8, 16, 24, 32)):
+        data = trained(collapses=True, power=wide if h == 32 else 0.7, rates=(4e-3, 1.6e-2))
+        factors = (low, high) if i >= cold else (1.0, 1.0)
+        temperature = 1e-3 * xr.DataArray([*factors], dims="eta") * (1 + 0 * data["T_gas"])
+        accuracy = xr.DataArray([known[i], 0.5], dims="eta") * (1 + 0 * data["T_gas"])
+        found[h] = data.assign(T_gas=temperature.transpose(*data["T_gas"].dims), accuracy=accuracy.transpose(*data["T_gas"].dims))
     return found
 
 
