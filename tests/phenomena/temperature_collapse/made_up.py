@@ -9,6 +9,7 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.phenomena.temperature_collapse import networks, stationary
+from thermolab.phenomena.temperature_collapse import plateau as saddle
 
 OP_RATES = tuple(np.geomspace(1e-3, 0.1, 11))
 FAST = {"eta": (0.03, 0.1, 0.94, 0.97, 1.03, 1.1), "replicas": 64, "steps": 1600}  # of the toy's fall
@@ -100,3 +101,65 @@ def two_points(depth=-20.0, power=1.0):
     scatter = xr.DataArray([-0.01, 0.0, 0.01], dims="seed")
     values = {"U_final": 10 ** (depth + scatter), "power": power + scatter}
     return xr.Dataset({k: v.expand_dims(eta=[0.1, 0.3, 0.9]) for k, v in values.items()})
+
+
+def convnets(narrow, wide, redrawn):
+    """T at the lower rate falls by these decades in three logs; at the higher it stays."""
+    arms = {"narrow": narrow, "wide": wide, "redrawn": redrawn}
+    eta, time = np.array([2e-3, 2e-2]), np.array([10, 20, 30, 40])
+    t = [[[1e-2, *[1e-2 * 10.0**-fall] * 3], [0.1] * 4] for fall in arms.values()]
+    return noisy(xr.Dataset({"T_gas": (("arm", "eta", "time"), t)}, {"arm": list(arms), "eta": eta, "time": time}))
+
+
+def ordinary(**changes) -> xr.Dataset:
+    """A network that obeys every claim, with a scatter of 0.1 % over four seeds."""
+    rng, eta = np.random.default_rng(0), np.geomspace(0.1, 4, 8)
+    scatter = xr.DataArray(1 + 1e-3 * rng.normal(size=(8, 4)), dims=("eta", "seed"))
+    s = xr.DataArray(np.log(eta), dims="eta")
+    ones = xr.DataArray(np.ones((8, 4, 2)), dims=("eta", "seed", "layer"))
+    noise = xr.DataArray(rng.normal(size=(8, 4)), dims=("eta", "seed"))
+    data = {
+        "U": np.exp(s) + 3 + 0 * scatter, "S": s + 0 * scatter, "free_U": 1 + 1e-3 * noise, "free_S": noise[::-1] + 0 * noise,
+        "T_layer": ones * scatter, "r": ones * scatter, "r_pred": 1.5 * ones, "balance": scatter, "balance_early": scatter / 2,
+    }  # fmt: skip
+    return xr.Dataset(data, {"eta": eta, "seed": np.arange(4)}).assign(changes)
+
+
+def plateau(factor=1.0):
+    """A plateau at a multiple of its temperature, whose frozen weights move first and whose S follows U; open_: no plateau."""
+    eta, scatter = np.array(saddle.RATES), 1 + 1e-3 * np.arange(-1, 2)
+    t = xr.DataArray(saddle.temperature(eta, 16), dims="eta")
+    warm = factor * t * xr.DataArray(scatter, dims="seed")
+    exits = xr.DataArray(np.full((4, 3, 5), 6.0), dims=("eta", "seed", "replica")) + xr.DataArray(scatter, dims="seed")
+    data = {
+        "T": t,
+        "U": saddle.plateau_loss() + 3 * warm,
+        "S": saddle.entropy_of(warm),
+        "open_U": 0.1 + 3 * warm,
+        "open_S": 0 * warm,
+    }
+    data |= {"U_exit": exits, "S_exit": exits + 0.5, "frozen_exit": exits - 4, "U_t": exits.expand_dims(window=14)}
+    return xr.Dataset(data, {"eta": eta, "seed": np.arange(3)})
+
+
+def heavy(scaled=1.05, same=2.0):
+    """Plain SGD at two rates, and momentum at a tenth of them and at the first, with these multiples of its U."""
+    rates = np.array([4e-3, 8e-3])
+    plain = noisy(curve([0.5, 0.6], [0.0, 1.0]).assign_coords(eta=rates))
+    u = np.array([0.5 * scaled, 0.6 * scaled, 0.5 * same])
+    return plain, noisy(curve(u, [0.0, 1.0, 2.0]).assign_coords(eta=[*(0.1 * rates), rates[0]]))
+
+
+def networks_as_registered():
+    """Datasets of the networks on which each claim comes out as the register expects."""
+    plain, momentum = heavy()
+    layers = xr.DataArray([1.0, 2.0], dims="layer")
+    free, sizes = ordinary(), batches()
+    hot = sizes[128]["U"] * xr.DataArray([1 / 1.5, 1 / 1.5, 0.7, 0.7], dims="eta")  # those of B = 32, and at large η less
+    sizes[128] = sizes[128].assign(U=hot)
+    return {
+        "up": states(), "layer": states(snr=0.0).isel(eta=slice(3)), "adam": states(n=5), "plain": plain, "momentum": momentum,
+        "up_run": trained(collapses=False), "op_run": trained(collapses=True, power=0.85), "batches": sizes,
+        "widths": widths(wide=0.85), "convnets": convnets(narrow=0, wide=3, redrawn=0.2), "plateau": plateau(),
+        "ordinary": free.assign(T_layer=free["T_layer"] * layers, r_pred=free["r"] / free["r"]),
+    }  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 import torch
 import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
-from phenomena.temperature_collapse.made_up import noisy
+from phenomena.temperature_collapse.made_up import convnets as convnets_of
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments.windows import probe
@@ -66,27 +66,19 @@ def test_a_convnet_reads_the_run():
             np.testing.assert_allclose(found[name][:, k], expected, rtol=1e-3, atol=1e-4)
 
 
-def made(narrow, wide, redrawn):
-    """T at the lower rate falls by these decades in three logs; at the higher it stays."""
-    arms = {"narrow": narrow, "wide": wide, "redrawn": redrawn}
-    eta, time = np.array([2e-3, 2e-2]), np.array([10, 20, 30, 40])
-    t = [[[1e-2, *[1e-2 * 10.0**-fall] * 3], [0.1] * 4] for fall in arms.values()]
-    return noisy(xr.Dataset({"T_gas": (("arm", "eta", "time"), t)}, {"arm": list(arms), "eta": eta, "time": time}))
-
-
 def test_architectures_asks_for_the_fall_of_the_wide_one_alone():
-    assert verdicts(convnets.architectures(made(narrow=0, wide=3, redrawn=0.2))) == HOLDS
-    assert verdicts(convnets.architectures(made(narrow=0, wide=0.3, redrawn=4))) == FAILS
-    assert convnets.architectures(made(narrow=3, wide=3, redrawn=0)).check.verdict == "fails"
+    assert verdicts(convnets.architectures(convnets_of(narrow=0, wide=3, redrawn=0.2))) == HOLDS
+    assert verdicts(convnets.architectures(convnets_of(narrow=0, wide=0.3, redrawn=4))) == FAILS
+    assert convnets.architectures(convnets_of(narrow=3, wide=3, redrawn=0)).check.verdict == "fails"
 
 
 def test_the_narrow_one_rises_with_the_rate():
-    data = made(narrow=0, wide=3, redrawn=0.2)
+    data = convnets_of(narrow=0, wide=3, redrawn=0.2)
     assert verdicts(convnets.rises(data)) == HOLDS
     assert verdicts(convnets.rises(data.isel(eta=[1, 0]))) == FAILS
 
 
 def test_an_interval_in_which_the_probes_saw_no_noise_leaves_the_claim_decided():
-    data = made(narrow=0, wide=3, redrawn=0.2)
+    data = convnets_of(narrow=0, wide=3, redrawn=0.2)
     data["T_gas"].loc[{"arm": "wide", "eta": 2e-2, "time": 30, "seed": data["seed"][0]}] = 0.0
     assert verdicts(convnets.architectures(data)) == HOLDS

@@ -5,6 +5,7 @@ import pytest
 import torch
 import xarray as xr
 from claimed import HOLDS, verdicts
+from phenomena.temperature_collapse import made_up
 from phenomena.temperature_collapse.made_up import undocumented
 
 from thermolab.engine.experiment import Experiment
@@ -131,38 +132,24 @@ def test_smoothing_keeps_lines_and_flattens_spikes():
     assert spike[4] == pytest.approx(0.5)
 
 
-def synthetic(**changes) -> xr.Dataset:
-    """A network that obeys every claim, with a scatter of 0.1 % over four seeds."""
-    rng, eta = np.random.default_rng(0), np.geomspace(0.1, 4, 8)
-    scatter = xr.DataArray(1 + 1e-3 * rng.normal(size=(8, 4)), dims=("eta", "seed"))
-    s = xr.DataArray(np.log(eta), dims="eta")
-    ones = xr.DataArray(np.ones((8, 4, 2)), dims=("eta", "seed", "layer"))
-    noise = xr.DataArray(rng.normal(size=(8, 4)), dims=("eta", "seed"))
-    data = {
-        "U": np.exp(s) + 3 + 0 * scatter, "S": s + 0 * scatter, "free_U": 1 + 1e-3 * noise, "free_S": noise[::-1] + 0 * noise,
-        "T_layer": ones * scatter, "r": ones * scatter, "r_pred": 1.5 * ones, "balance": scatter, "balance_early": scatter / 2,
-    }  # fmt: skip
-    return xr.Dataset(data, {"eta": eta, "seed": np.arange(4)}).assign(changes)
-
-
 def test_claims_hold_where_they_should():
     for decide in (ordinary.standard_net, ordinary.pairs, ordinary.one_temperature, ordinary.in_balance):
-        assert verdicts(decide(synthetic())) == HOLDS, decide.__name__
+        assert verdicts(decide(made_up.ordinary())) == HOLDS, decide.__name__
 
 
 def test_claims_fail_where_they_should():
-    good = synthetic()
-    concave = synthetic(U=np.sqrt(good["S"] + 3) + 3)
+    good = made_up.ordinary()
+    concave = made_up.ordinary(U=np.sqrt(good["S"] + 3) + 3)
     assert ordinary.standard_net(concave).check.verdict == "fails"
     assert ordinary.pairs(concave).check.verdict == "fails"
-    hot = synthetic(T_layer=good["T_layer"] * xr.DataArray([1.0, 2.0], dims="layer"))
+    hot = made_up.ordinary(T_layer=good["T_layer"] * xr.DataArray([1.0, 2.0], dims="layer"))
     assert ordinary.one_temperature(hot).check.verdict == "fails"
-    away = synthetic(balance=good["balance"].where(good["eta"] < 3, 1.2))
+    away = made_up.ordinary(balance=good["balance"].where(good["eta"] < 3, 1.2))
     assert ordinary.in_balance(away).check.verdict == "fails"
 
 
 def test_runs_in_another_state_are_left_out():
-    stuck = synthetic()
+    stuck = made_up.ordinary()
     stuck["U"][2, 1] += 1.0
     kept = ordinary.same_state(stuck["U"])
     assert not kept[2, 1]

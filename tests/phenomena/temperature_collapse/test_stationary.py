@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
-from phenomena.temperature_collapse.made_up import batches, begin, curve, noisy, states
+from phenomena.temperature_collapse.made_up import batches, begin, heavy, states
 
 from thermolab.phenomena.temperature_collapse import curves, networks, stationary
 
@@ -167,12 +167,5 @@ def test_batch_sizes():
 
 
 def test_momentum():
-    rates = np.array([4e-3, 8e-3])
-    plain = noisy(curve([0.5, 0.6], [0.0, 1.0]).assign_coords(eta=rates))
-
-    def heavy(scaled, same):
-        u = np.array([0.5 * scaled, 0.6 * scaled, 0.5 * same])
-        return noisy(curve(u, [0.0, 1.0, 2.0]).assign_coords(eta=[*(0.1 * rates), rates[0]]))
-
-    assert verdicts(stationary.momentum(plain, heavy(1.05, 2.0))) == HOLDS
-    assert verdicts(stationary.momentum(plain, heavy(0.7, 1.05))) == FAILS
+    assert verdicts(stationary.momentum(*heavy(1.05, 2.0))) == HOLDS
+    assert verdicts(stationary.momentum(*heavy(0.7, 1.05))) == FAILS
