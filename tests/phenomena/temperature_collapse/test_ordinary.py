@@ -146,12 +146,3 @@ def test_claims_fail_where_they_should():
     assert ordinary.one_temperature(hot).check.verdict == "fails"
     away = made_up.ordinary(balance=good["balance"].where(good["eta"] < 3, 1.2))
     assert ordinary.in_balance(away).check.verdict == "fails"
-
-
-def test_runs_in_another_state_are_left_out():
-    stuck = made_up.ordinary()
-    stuck["U"][2, 1] += 1.0
-    kept = ordinary.same_state(stuck["U"])
-    assert not kept[2, 1]
-    assert int(kept.sum()) == 31
-    assert ordinary.pairs(stuck).check.verdict == "holds"
