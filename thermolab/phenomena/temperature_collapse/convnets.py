@@ -38,7 +38,7 @@ def convnets(
     n_data: Count = 256,
     steps: Count = 2000,
     logs: Count = 10,
-    probes: Count = 4,
+    probes: Count = 2,
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:
