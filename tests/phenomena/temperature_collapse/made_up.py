@@ -9,6 +9,7 @@ import xarray as xr
 
 from thermolab.engine.experiment import Experiment
 from thermolab.phenomena.temperature_collapse import networks, stationary
+from thermolab.phenomena.temperature_collapse import plateau as saddle
 
 OP_RATES = tuple(np.geomspace(1e-3, 0.1, 11))
 FAST = {"eta": (0.03, 0.1, 0.94, 0.97, 1.03, 1.1), "replicas": 64, "steps": 1600}  # of the toy's fall
@@ -66,8 +67,8 @@ def trained(collapses, power=1.0, snr=0.0, n_time=20, rates=OP_RATES):
     variables = {"U": energy, "S": entropy, "T_gas": temperature, "accuracy": known, "gradient_squared": signal**2,
                  "g2": signal ** (2 * power), "snr": eta[:, None] ** snr + 0 * decades}  # fmt: skip
     mean = xr.Dataset({k: (("eta", "time"), v) for k, v in variables.items()}, {"eta": eta, "time": time})
-    data = noisy(mean, size=1e-6)
-    return data.assign(accuracy=data["accuracy"].clip(max=1))
+    data = noisy(mean, size=1e-6).assign_attrs(n_data=256)
+    return data.assign(accuracy=data["accuracy"].clip(max=1), U_min=0.0)
 
 
 def batches(small=0.0, large=0.0, slope=10.0):
@@ -80,17 +81,83 @@ def batches(small=0.0, large=0.0, slope=10.0):
     return found
 
 
-def widths(low=1e-4, high=1.0, narrow=0.7, wide=1.0):
-    """Training at widths 8 and 32 and two rates: T of the wide one is lower by these factors."""
+def widths(low=1e-4, high=1.0, wide=1.0, known=(0.5, 0.9, 1.0, 1.0), cold=2):
+    """Training at widths 8, 16, 24, 32 and two rates.
+
+    T of the widest is lower by the factors low and high, from the width number `cold` on; known: accuracies at the lower rate.
+    """
     found = {}
-    for h, power, factor in ((8, narrow, (1.0, 1.0)), (16, 0.1, (9.0, 9.0)), (32, wide, (low, high))):
-        data = trained(collapses=True, power=power, rates=(4e-3, 1.6e-2))
-        found[h] = data.assign(T_gas=1e-3 * xr.DataArray([*factor], dims="eta") * (1 + 0 * data["T_gas"]))
+    for i, h in enumerate((8, 16, 24, 32)):
+        data = trained(collapses=True, power=wide if h == 32 else 0.7, rates=(4e-3, 1.6e-2))
+        factors = (low, high) if i >= cold else (1.0, 1.0)
+        temperature = 1e-3 * xr.DataArray([*factors], dims="eta") * (1 + 0 * data["T_gas"])
+        accuracy = xr.DataArray([known[i], 0.5], dims="eta") * (1 + 0 * data["T_gas"])
+        found[h] = data.assign(T_gas=temperature.transpose(*data["T_gas"].dims), accuracy=accuracy.transpose(*data["T_gas"].dims))
     return found
 
 
-def two_points(depth=-20.0, power=1.0):
-    """The fall of two points: decades of U at the end and the exponent below η = 0.5, with a scatter of 1 % over three seeds."""
-    scatter = xr.DataArray([-0.01, 0.0, 0.01], dims="seed")
-    values = {"U_final": 10 ** (depth + scatter), "power": power + scatter}
-    return xr.Dataset({k: v.expand_dims(eta=[0.1, 0.3, 0.9]) for k, v in values.items()})
+def two_points(power=1.0):
+    """The fall of two points: the exponent below η = 0.5, with a scatter of 1 % over three seeds."""
+    return xr.Dataset({"power": (power + xr.DataArray([-0.01, 0.0, 0.01], dims="seed")).expand_dims(eta=[0.1, 0.3, 0.9])})
+
+
+def convnets(narrow, wide, redrawn):
+    """T at the lower rate falls by these decades in three logs; at the higher it stays."""
+    arms = {"narrow": narrow, "wide": wide, "redrawn": redrawn}
+    eta, time = np.array([2e-3, 2e-2]), np.array([10, 20, 30, 40])
+    t = [[[1e-2, *[1e-2 * 10.0**-fall] * 3], [0.1] * 4] for fall in arms.values()]
+    return noisy(xr.Dataset({"T_gas": (("arm", "eta", "time"), t)}, {"arm": list(arms), "eta": eta, "time": time}))
+
+
+def ordinary(**changes) -> xr.Dataset:
+    """A network that obeys every claim, with a scatter of 0.1 % over four seeds."""
+    rng, eta = np.random.default_rng(0), np.geomspace(0.1, 4, 8)
+    scatter = xr.DataArray(1 + 1e-3 * rng.normal(size=(8, 4)), dims=("eta", "seed"))
+    s = xr.DataArray(np.log(eta), dims="eta")
+    ones = xr.DataArray(np.ones((8, 4, 2)), dims=("eta", "seed", "layer"))
+    noise = xr.DataArray(rng.normal(size=(8, 4)), dims=("eta", "seed"))
+    data = {
+        "U": np.exp(s) + 3 + 0 * scatter, "S": s + 0 * scatter, "free_U": 1 + 1e-3 * noise, "free_S": noise[::-1] + 0 * noise,
+        "T_layer": ones * scatter, "r": ones * scatter, "r_pred": 1.5 * ones, "balance": scatter, "balance_early": scatter / 2,
+    }  # fmt: skip
+    return xr.Dataset(data, {"eta": eta, "seed": np.arange(4)}).assign(changes)
+
+
+def plateau(factor=1.0):
+    """A plateau at a multiple of its temperature, whose frozen weights move first and whose S follows U; open_: no plateau."""
+    eta, scatter = np.array(saddle.RATES), 1 + 1e-3 * np.arange(-1, 2)
+    t = xr.DataArray(saddle.temperature(eta, 16), dims="eta")
+    warm = factor * t * xr.DataArray(scatter, dims="seed")
+    exits = xr.DataArray(np.full((4, 3, 5), 6.0), dims=("eta", "seed", "replica")) + xr.DataArray(scatter, dims="seed")
+    data = {
+        "T": t,
+        "U": saddle.plateau_loss() + 3 * warm,
+        "S": saddle.entropy_of(warm),
+        "open_U": 0.1 + 3 * warm,
+        "open_S": 0 * warm,
+    }
+    data |= {"U_exit": exits, "S_exit": exits + 0.5, "frozen_exit": exits - 4, "U_t": exits.expand_dims(window=14)}
+    return xr.Dataset(data, {"eta": eta, "seed": np.arange(3)})
+
+
+def heavy(scaled=1.05, same=2.0):
+    """Plain SGD at two rates, and momentum at a tenth of them and at the first, with these multiples of its U."""
+    rates = np.array([4e-3, 8e-3])
+    plain = noisy(curve([0.5, 0.6], [0.0, 1.0]).assign_coords(eta=rates))
+    u = np.array([0.5 * scaled, 0.6 * scaled, 0.5 * same])
+    return plain, noisy(curve(u, [0.0, 1.0, 2.0]).assign_coords(eta=[*(0.1 * rates), rates[0]]))
+
+
+def networks_as_registered():
+    """Datasets of the networks on which each claim comes out as the register expects."""
+    plain, momentum = heavy()
+    layers = xr.DataArray([1.0, 2.0], dims="layer")
+    free, sizes = ordinary(), batches()
+    hot = sizes[128]["U"] * xr.DataArray([1 / 1.5, 1 / 1.5, 0.7, 0.7], dims="eta")  # those of B = 32, and at large η less
+    sizes[128] = sizes[128].assign(U=hot)
+    return {
+        "up": states(), "layer": states(snr=0.0).isel(eta=slice(3)), "adam": states(n=5), "plain": plain, "momentum": momentum,
+        "up_run": trained(collapses=False), "op_run": trained(collapses=True, power=0.85), "batches": sizes,
+        "widths": widths(wide=0.85), "convnets": convnets(narrow=0, wide=3, redrawn=0.2), "plateau": plateau(),
+        "ordinary": free.assign(T_layer=free["T_layer"] * layers, r_pred=free["r"] / free["r"]),
+    }  # fmt: skip

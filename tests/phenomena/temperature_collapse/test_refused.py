@@ -46,7 +46,7 @@ OF_NETWORKS = [
         (ordinary.ordinary, {"rates": (0.1, 0.2)}, "rates=(0.1, 0.2) has a length that is out of range; allowed: a list of 3"),
         (ordinary.ordinary, {"rates": (0.1, 0.3, 0.2)}, "rates=[0.1, 0.3, 0.2] do not ascend; allowed: three or more"),
         (ordinary.ordinary, {"lam": 0.0}, "lam=0.0 is not positive and finite; allowed: a positive number"),
-        (ordinary.ordinary, {"window": 60}, "window=60 is too short; allowed: 200 steps or more at samples=100"),
+        (ordinary.ordinary, {"window": 60}, "window=60 is too short; allowed: 120 steps or more at samples=100"),
         (ordinary.ordinary, {"width": 2}, "width=2 is out of range; allowed: a whole number, 3 or more"),
         (plateau.plateau, {"rates": (0.1, 0.2)}, "rates=(0.1, 0.2) has a length that is out of range; allowed: a list of 3"),
         (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
-from phenomena.temperature_collapse.made_up import batches, begin, curve, noisy, states, trained
+from phenomena.temperature_collapse.made_up import batches, begin, heavy, states
 
 from thermolab.phenomena.temperature_collapse import curves, networks, stationary
 
@@ -25,7 +25,7 @@ def test_shapes_of_stationary_states(still):
         assert np.isfinite(still[name]).all(), name
     assert still.sizes == {"eta": 2, "seed": 3}
     assert still["eta"].values.tolist() == [*RATES]
-    assert still.attrs == {"dim": 64 * 6 + 36, "width": 6, "norm": "batch", "batch_size": 32}
+    assert still.attrs == {"dim": 64 * 6 + 36, "width": 6, "norm": "batch", "batch_size": 32, "n_data": 64}
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam"])
@@ -150,11 +150,10 @@ def test_two_thermometers():
 
 
 def test_signal_to_noise_ratios():
-    op = trained(collapses=True)
-    assert verdicts(stationary.snr_batchnorm(states(snr=0.5), op)) == HOLDS
-    assert stationary.snr_batchnorm(states(snr=-0.2), op).check.verdict == "fails"
-    assert stationary.snr_batchnorm(states(snr=0.5), trained(collapses=True, snr=0.4)).control.verdict == "holds"
     layer = states(snr=0.5).isel(eta=slice(3))
+    assert verdicts(stationary.snr_batchnorm(states(snr=0.5), layer.assign(snr=1 + 0 * layer["snr"]))) == HOLDS
+    assert stationary.snr_batchnorm(states(snr=-0.2), layer).check.verdict == "fails"
+    assert stationary.snr_batchnorm(states(snr=0.5), layer).control.verdict == "holds"
     assert verdicts(stationary.snr_layernorm(layer, states(snr=0.0))) == HOLDS
     assert verdicts(stationary.snr_layernorm(states(snr=0.0), states(snr=0.5))) == FAILS
 
@@ -168,12 +167,5 @@ def test_batch_sizes():
 
 
 def test_momentum():
-    rates = np.array([4e-3, 8e-3])
-    plain = noisy(curve([0.5, 0.6], [0.0, 1.0]).assign_coords(eta=rates))
-
-    def heavy(scaled, same):
-        u = np.array([0.5 * scaled, 0.6 * scaled, 0.5 * same])
-        return noisy(curve(u, [0.0, 1.0, 2.0]).assign_coords(eta=[*(0.1 * rates), rates[0]]))
-
-    assert verdicts(stationary.momentum(plain, heavy(1.05, 2.0))) == HOLDS
-    assert verdicts(stationary.momentum(plain, heavy(0.7, 1.05))) == FAILS
+    assert verdicts(stationary.momentum(*heavy(1.05, 2.0))) == HOLDS
+    assert verdicts(stationary.momentum(*heavy(0.7, 1.05))) == FAILS

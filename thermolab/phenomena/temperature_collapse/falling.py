@@ -162,11 +162,6 @@ def _root(x: np.ndarray, y: np.ndarray) -> float:
     return float(-offset / slope)
 
 
-def depth(op: xr.Dataset) -> Estimate:
-    """Decades of U at the end, of the rate below 0.5 that has fallen least."""
-    return few_seeds(np.log10(op.sel(eta=op["eta"] < DEEP)["U_final"]).max("eta"))
-
-
 def power(op: xr.Dataset) -> Estimate:
     """Exponent of √E|g|² as a power of |∇L|, a mean over the rates below 0.5."""
     return few_seeds(op.sel(eta=op["eta"] < DEEP)["power"].mean("eta"))

@@ -94,10 +94,16 @@ def widths(widths: Mapping[int, xr.Dataset], convnets: xr.Dataset):
 
 
 def layers(ordinary: xr.Dataset):
-    """Temperature of each layer over η."""
-    shown = {f"layer {k + 1}": (ordinary["eta"], ordinary["T_layer"].isel(layer=k)) for k in range(ordinary.sizes["layer"])}
-    figure = plots.panel(None, shown, x=RATE, y="temperature of a layer (loss)", log="xy")
-    return plots.show(figure, "Temperatures of the two layers over η: both rise, and they differ.")
+    """Temperature of each layer over η, and the stationarity thermometer of the whole network, late and early."""
+    eta, figure, (left, right) = ordinary["eta"], *plots.panels(2)
+    shown = {f"layer {k + 1}": (eta, ordinary["T_layer"].isel(layer=k)) for k in range(ordinary.sizes["layer"])}
+    plots.panel(left, shown, x=RATE, y="temperature of a layer (loss)", log="xy")
+    balance = {"over the window": (eta, ordinary["balance"]), "first 1/(ηλ) steps": (eta, ordinary["balance_early"])}
+    plots.panel(right, balance, {"stationary": (eta, 0 * eta + 1)}, x=RATE, y="pull over push about the start (no unit)", log="x")
+    return plots.show(
+        figure,
+        "Left: temperatures of both layers rise with η and differ. Right: pull and push about the start balance late.",
+    )
 
 
 def plateaus(plateau: xr.Dataset, metastable: xr.Dataset):

@@ -8,13 +8,14 @@ Limit: the burn-in must last some relaxation times 1/(4ηλ) of the radius at th
 0.02) single runs stay in basins of their own for as long as we looked.
 
 Tolerances of the claims are the accuracy that the theory states; they stand here once and do not move with the data. 4 % for
-radii and for temperatures of layers (order η, as in notebook 03); one pair of temperatures in ten out of order, about the
-resolution of those between eight states; a quarter for the exponent of η_eff, which is −½ for noise of constant size and
-steeper where that falls.
+radii and for temperatures of layers (order η, as in notebook 03); 10 % for the stationarity thermometer, exact for an endless
+window: |w − c|² may change by a relaxation 1/(ηλ), a twelfth of the window at the lowest η. The smallest step of log T must be
+positive; of pairs of slopes, one in ten may be out of order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -26,30 +27,30 @@ from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, integer, number, positive, several
 from thermolab.instruments import entropy, noise
+from thermolab.instruments.stationarity import stationarity
 from thermolab.instruments.temperature import gas_temperature
+from thermolab.phenomena.temperature_collapse import curves
+from thermolab.phenomena.temperature_collapse.curves import jackknife
 from thermolab.systems import data, models
 from thermolab.systems.network import NetworkOnData
 
-RATES = tuple(np.geomspace(0.1, 1.6, 8).round(6))
+RATES = tuple(np.geomspace(0.1, 1.6, 5).round(6))
 LAYERS = ("first", "second")
-FRAME = 2  # steps between the frames of a window
 SPACING = 0.5  # between the weights of an entropy window, in correlation times 1/η_eff of the layer
 NEIGHBOURS = 50  # of the k-NN graph, or a quarter of a shorter window
-POINTS, FIRST = 24, 100  # moments of the record of η_eff, and the earliest of them in steps
 PROBE = 16  # fresh minibatches at each moment of a probe
-BURN_IN = 8 * FRAME  # the shortest that has moments for its record
-LAYER, ORDER, EXPONENT = 0.04, 0.1, 0.25
-SAME_STATE = 0.03  # distance of U from the median over the seeds up to which a run counts as in the same state
+EARLY = 8  # moments of the first 1/(ηλ) steps
+LAYER, ORDER, BALANCE = 0.04, 0.1, 0.1
 SMOOTHING = 1.0  # half-width in log η of the triangle that smooths U and S before slopes are taken
 
 
-def system(protocol: str = "lr", *, width: int = 8, label_noise: float = 0.3, n_data: int = 256) -> NetworkOnData:
+def system(*, width: int = 8, label_noise: float = 0.3, n_data: int = 256) -> NetworkOnData:
     """The perceptron 64-h-h with LayerNorm and a frozen head on digits with redrawn labels.
 
-    protocol: "lr" for training as usual, "sphere" for the projected control. width: h. Source: arXiv:2505.23489 on a smaller net.
+    width: h. Source: arXiv:2505.23489 on a smaller net.
     """
     return NetworkOnData(
-        models.scale_invariant_mlp((64, width, width), norm="layer"), data.digits(n_data, label_noise=label_noise), protocol
+        models.scale_invariant_mlp((64, width, width), norm="layer"), data.digits(n_data, label_noise=label_noise), "lr"
     )
 
 
@@ -81,7 +82,7 @@ def _seen(net: NetworkOnData) -> torch.Tensor:
     return rows[values > 1e-6 * values[0]]
 
 
-@recipe("ordinary training", dims=("eta", "eta_sphere", "seed", "layer", "time"), n_seeds=8)
+@recipe("ordinary training", dims=("eta", "seed", "layer"), n_seeds=8)
 def ordinary(
     rates: Annotated[tuple[float, ...], several(positive(), 3)] = RATES,
     *,
@@ -89,111 +90,112 @@ def ordinary(
     width: Annotated[int, integer(3)] = 8,  # of two units LayerNorm leaves one number, and no direction to move in
     batch_size: Count = 32,
     label_noise: Annotated[float, number(0, 1)] = 0.3,
-    burn_in: Annotated[int, integer(BURN_IN)] = 6_000,
+    burn_in: Count = 6_000,
     window: Count = 6_000,
     samples: Annotated[int, integer(4)] = 100,
-    moments: Count = 80,
-    seed: int = 0,
+    moments: Count = 120,
+    seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:
-    """The network with weight decay over a range of learning rates, without it, and projected, from the same starts.
+    """The network with weight decay over a range of learning rates, and without it, from the same starts.
 
     rates: η, three or more; lam: λ of the first arm; width: h of the perceptron 64-h-h; burn_in, window: steps;
     samples: weights per entropy window, half a correlation time 1/η_eff of their layer apart, or closer where the window is
-    short of that; moments: of the window at which fresh minibatches probe the gradient; each seed is one batch of
-    replicas.
+    short of that; moments: of the window at which fresh minibatches probe the gradient. All rates and seeds are one batch of
+    replicas, which runs from one moment that is read to the next.
 
     Returns a Dataset. With weight decay, dims (eta, seed): U over the window; S = Σ_l S_l, graph entropies of the layers'
-    directions (differences only, and only at equal spacing); T_gas = η Tr Σ/(2 Σ_l d_l);
+    directions (differences only, and only at equal spacing); T_gas = η Tr Σ/(2 Σ_l d_l); balance, the stationarity
+    thermometer about the start over the window, and balance_early, over the first 1/(ηλ) steps;
     diverged: 1 for a run that was lost, whose other entries are NaN. Dims (eta, seed, layer): r, root of the mean of |w_l|²;
     eta_eff = η/r²; trace Tr Σ̃ and g2 = E|g̃|² at |w_l| = 1, from fresh minibatches; T_layer = η_eff Tr Σ̃/(2 d_l);
     r_pred of the radius law; spacing of the weights of an entropy window in correlation times 1/η_eff, a half or what the
     window allows; tau: autocorrelation time of the weights in samples. d_l (attribute freedoms, one per layer):
     the coordinates in which its direction moves.
-    Without weight decay the same with the prefix free_, but for r_pred. rate_t (eta, seed, layer, time) and free_rate_t: η_eff
-    of a layer in the course of training; free_total_t (eta, seed, time): η/|w|² of the whole network without weight decay,
-    sphere_total_t (eta_sphere, seed, time): the same of projected SGD, η r₀²/|w|² with r₀ the radius held.
+    Without weight decay the same with the prefix free_, but for r_pred and the thermometer.
     Raises ValueError for settings that are out of range, or a window too short to probe. Source: arXiv:2505.23489.
     """
     if (np.diff(rates) <= 0).any():
         raise ValueError(f"rates={list(rates)} do not ascend; allowed: three or more, ascending")
-    if window < FRAME * max(moments, samples):
-        least = FRAME * max(moments, samples)
+    if window < max(moments, samples):
+        least = max(moments, samples)
         raise ValueError(f"window={window} is too short; allowed: {least} steps or more at samples={samples}, moments={moments}")
-    rates, burn_in = np.array(rates), burn_in // FRAME * FRAME
-    held, total = rates[[0, len(rates) // 2, -1]], burn_in + window // FRAME * FRAME
-    times = np.unique((np.geomspace(min(FIRST, total // 8), total, POINTS) // FRAME * FRAME).astype(int))
+    net, eta, shape = system(width=width, label_noise=label_noise), np.repeat(rates, len(seeds)), (len(rates), len(seeds))
+    weights = start(net, len(eta), seeds[0])
 
-    def begin(eta, lam: float, protocol: str = "lr") -> Experiment:
-        net = system(protocol, width=width, label_noise=label_noise)
-        weights = start(net, len(eta), seed)
-        return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, seed=seed, weights=weights, device=device)
+    def arm(lam: float) -> xr.Dataset:
+        run = Experiment(net, eta=eta, lam=lam, batch_size=batch_size, seed=seeds[0], weights=weights, device=device)
+        early = _early(run, burn_in)
+        run.advance(burn_in - run.state.step)
+        run.frame()
+        found = _window(run, shape, window, samples, moments) | early
+        found |= _derived(found, eta, lam, freedoms(net))
+        dims, lost = ("eta", "seed", "layer"), run.state.diverged.cpu().numpy().reshape(shape) >= 0
+        data = xr.Dataset({k: (dims[: v.ndim + 1], v.reshape(*shape, *v.shape[1:])) for k, v in found.items()})
+        return data.where(xr.DataArray(~lost, dims=dims[:2])).assign(diverged=(dims[:2], lost.astype(float)))
 
-    decay, free = (_arm(begin(rates, x), rates, x, times, burn_in, window, samples, moments) for x in (lam, 0.0))
-    out = decay.drop_vars("total_t").assign({f"free_{name}": v for name, v in free.items()})
-    sphere = begin(held, 0.0, "sphere")
-    squared = np.square(_track(sphere, times)).sum(2)  # [time, rate]
-    sphere.raise_if_diverged()
-    out["sphere_total_t"] = ("time", "eta_sphere"), held * sphere.state.radius.cpu().numpy() ** 2 / squared
-    out = out.assign_coords(eta=rates, layer=list(LAYERS), time=times, eta_sphere=held)
-    attrs = {"lam": lam, "batch_size": batch_size, "burn_in": burn_in, "window": window}
-    return out.assign_attrs(attrs | {"freedoms": freedoms(sphere.system).tolist()})
-
-
-def _arm(run: Experiment, rates, lam: float, times, burn_in, window, samples, moments) -> xr.Dataset:
-    """What `ordinary` lists, of a run at these rates with or without decay, dims (eta, …)."""
-    track = _track(run, times[times <= burn_in])
-    run.advance(burn_in - run.state.step)
-    run.frame()
-    found, later = _window(run, rates, window, samples, moments, set(times.tolist()))
-    r = np.array(track + later)  # [time, rate, layer]
-    found |= _derived(found, rates, lam, freedoms(run.system))
-    out = xr.Dataset({name: (("eta", "layer")[: v.ndim], v) for name, v in found.items()})
-    out["rate_t"] = ("time", "eta", "layer"), rates[:, None] / r**2
-    out["total_t"] = ("time", "eta"), rates / np.square(r).sum(2)
-    lost = xr.DataArray(run.state.diverged.cpu().numpy() >= 0, dims="eta")
-    return out.where(~lost).assign(diverged=lost.astype(float))
+    decay, free = arm(lam), arm(0.0)
+    out = decay.assign({f"free_{name}": v for name, v in free.items()})
+    attrs = {"lam": lam, "batch_size": batch_size, "burn_in": burn_in, "window": window, "freedoms": freedoms(net).tolist()}
+    return out.assign_coords(eta=list(rates), seed=seeds, layer=list(LAYERS)).assign_attrs(attrs)
 
 
-def _track(run: Experiment, times) -> list[np.ndarray]:
-    """Radii [rate, layer] at each of these steps."""
-    radii = []
-    for step in times:
+def _early(run: Experiment, burn_in: int) -> dict[str, np.ndarray]:
+    """balance_early [replica]: the thermometer over the first 1/(ηλ) steps, or the burn-in; {} without decay."""
+    eta, lam = (run.knobs[name].cpu().numpy() for name in ("eta", "lam"))
+    if not lam.any():
+        return {}
+    ends = np.minimum(1 / (eta * lam), burn_in)
+    times = np.maximum(1, ends[:, None] * (np.arange(EARLY) + 0.5) / EARLY).astype(int)
+    sides = np.empty((2, len(eta), EARLY))
+    for step in np.unique(times):
         run.advance(int(step) - run.state.step)
-        radii.append(_radii(run))
-    return radii
+        which, moment = np.nonzero(times == step)
+        found = _probe(run, which)
+        sides[:, which, moment] = found["pull"], found["squared"]
+    return {"balance_early": _balance(*sides, eta)}
 
 
-def _window(run: Experiment, rates, window, samples, moments, times: set) -> tuple[dict, list]:
-    """U, S, r, trace, g2, tau over the window, and the radii at the `times` that fall into it."""
-    first = _radii(run)
-    frames, rate = window // FRAME, rates[:, None] / np.nan_to_num(first**2, nan=1.0)
+def _balance(pull, squared, eta) -> np.ndarray:
+    """The stationarity thermometer [replica] of both its sides [replica, moment], NaN for a replica that was lost."""
+    found, alive = np.full(len(eta), np.nan), (squared > 0).all(1) & np.isfinite(pull + squared).all(1)
+    found[alive] = stationarity(pull[alive], squared[alive], eta[alive]).value
+    return found
+
+
+def _window(run: Experiment, shape, window: int, samples: int, moments: int) -> dict[str, np.ndarray]:
+    """U, S and, with decay, balance [replica]; r, trace, g2, spacing, tau [replica, layer] over the window."""
+    eta, begin = run.knobs["eta"].cpu().numpy(), run.state.step
+    # all seeds of a rate are read at the same steps
+    squares = np.nanmean(_radii(run).reshape(*shape, -1) ** 2, 1, keepdims=True)
+    rate = np.broadcast_to(eta.reshape(*shape, 1) / np.nan_to_num(squares, nan=1.0), (*shape, len(LAYERS))).reshape(len(eta), -1)
     # without decay η_eff is so low that no window holds the samples at this spacing: as far apart as they fit
-    stride = np.clip(np.round(SPACING / rate / FRAME), 1, frames // samples).astype(int)
-    views = run.system.replicas.views
-    paths = [[np.empty((samples, w[0].numel()), np.float32) for w in views(run.state.weights).values()] for _ in rates]
-    filled, squares, probes, later = np.zeros(stride.shape, int), np.zeros_like(first), [], []
-    for k in range(frames):
-        run.advance(FRAME)
-        r = _radii(run)
-        squares += r**2 / frames
-        layers = [w.flatten(1).cpu().numpy() for w in views(run.state.weights).values()]
-        for i, j in np.argwhere((k % stride == 0) & (filled < samples)):
-            paths[i][j][filled[i, j]] = layers[j][i] / r[i, j]
-            filled[i, j] += 1
-        if k % max(1, frames // moments) == 0:
-            probes.append(_probe(run, r))
-        if run.state.step in times:
-            later.append(r)
-    out = {name: np.mean([p[name] for p in probes], 0) for name in probes[0]}
-    out |= {"r": np.sqrt(squares), "U": run.frame().observables["U"], "spacing": stride * FRAME * rate}
-    return out | _entropies(paths, filled == samples, freedoms(run.system)), later
+    stride = np.clip(np.round(SPACING / rate), 1, window // samples).astype(int)
+    views, probing = run.system.replicas.views, window // moments
+    paths = [[np.empty((samples, w[0].numel()), np.float32) for w in views(run.state.weights).values()] for _ in eta]
+    probes, strides = [], np.unique(stride)
+    steps = {int(k) for s in strides for k in s * np.arange(1, samples + 1)} | set(range(probing, window + 1, probing))
+    for step in sorted(steps | {window}):
+        run.advance(begin + step - run.state.step)
+        due = (step % stride == 0) & (step // stride <= samples)
+        if due.any():
+            r, layers = _radii(run), [w.flatten(1).cpu().numpy() for w in views(run.state.weights).values()]
+        for i, j in np.argwhere(due):
+            paths[i][j][step // stride[i, j] - 1] = layers[j][i] / r[i, j]
+        if step % probing == 0:
+            probes.append(_probe(run, np.arange(len(eta))))
+    probed = {name: np.stack([p[name] for p in probes]) for name in probes[0]}
+    out = {name: probed[name].mean(0) for name in ("trace", "g2")} | {"r": np.sqrt(probed["r2"].mean(0))}
+    if run.knobs["lam"].any():
+        out["balance"] = _balance(probed["pull"].T, probed["squared"].T, eta)
+    out |= {"U": run.frame().observables["U"], "spacing": stride * rate}
+    return out | _entropies(paths, freedoms(run.system))
 
 
-def _entropies(paths, full, dims) -> dict[str, np.ndarray]:
-    """S [rate], a sum over the layers, and tau [rate, layer]; NaN where a window is not full or not finite."""
-    s, tau = np.full(full.shape, np.nan), np.full(full.shape, np.nan)
-    for i, j in np.argwhere(full):
+def _entropies(paths, dims) -> dict[str, np.ndarray]:
+    """S [replica], a sum over the layers, and tau [replica, layer]; NaN where a window is not finite."""
+    s, tau = (np.full((len(paths), len(dims)), np.nan) for _ in range(2))
+    for i, j in np.ndindex(s.shape):
         if np.isfinite(paths[i][j]).all():
             near = min(NEIGHBOURS, len(paths[i][j]) // 4)
             found = entropy.knn_graph(paths[i][j], dim=int(dims[j]), k=near, time_ordered=True)
@@ -202,24 +204,31 @@ def _entropies(paths, full, dims) -> dict[str, np.ndarray]:
 
 
 def _radii(run: Experiment) -> np.ndarray:
-    """|w_l| [rate, layer]; NaN where a replica diverged."""
+    """|w_l| [replica, layer]; NaN where a replica diverged."""
     r = np.stack([w.flatten(1).norm(dim=1).cpu().numpy() for w in run.system.replicas.views(run.state.weights).values()], 1)
     return np.where(np.isfinite(r), r, np.nan).astype(float)
 
 
-def _probe(run: Experiment, r: np.ndarray) -> dict[str, np.ndarray]:
-    """Tr Σ̃ and E|g̃|² [rate, layer] at |w_l| = 1 from fresh minibatches at the weights of this moment."""
+def _probe(run: Experiment, which: np.ndarray) -> dict[str, np.ndarray]:
+    """Readings of these replicas from fresh minibatches at the weights of this moment.
+
+    r2 = |w_l|², trace Tr Σ̃ and g2 = E|g̃|² [replica, layer] at |w_l| = 1; and both sides of the stationarity thermometer
+    [replica], pull (w − c)·(∇L + λw) with c the start, and squared |g + λw|² = |g|² + λ²|w|², for w·g = 0.
+    """
     # another seed for each moment, none of which the training draws from
-    batch_size, seed = run.knobs["batch_size"], run.seed + 2**32 * (1 + run.state.step)
-    fresh = run.system.gradients(run.state.weights, PROBE, batch_size, seed, run.streams)
-    flat = torch.nan_to_num(fresh, posinf=0.0, neginf=0.0).flatten(0, 1)
-    found = [
-        noise.gradient_noise(g.flatten(1).unflatten(0, (PROBE, -1)), spectrum=False)
-        for g in run.system.replicas.views(flat).values()
-    ]
+    batch_size, seed, w = run.knobs["batch_size"], run.seed + 2**32 * (1 + run.state.step), run.state.weights[which]
+    fresh = run.system.gradients(w, PROBE, batch_size, seed, run.streams[which])
+    flat, views = torch.nan_to_num(fresh, posinf=0.0, neginf=0.0).flatten(0, 1), run.system.replicas.views
+    found = [noise.gradient_noise(g.flatten(1).unflatten(0, (PROBE, -1)), spectrum=False) for g in views(flat).values()]
+    r2, lam = np.square(_radii(run)[which]), run.knobs["lam"][which]
+    towards = (w - run.start.weights[which]) * (flat.unflatten(0, (PROBE, -1)).mean(0) + lam[:, None] * w)
+    moment = np.stack([np.atleast_1d(f.second_moment) for f in found], 1)
     return {
-        "trace": np.stack([np.atleast_1d(f.trace) for f in found], 1) * r**2,
-        "g2": np.stack([np.atleast_1d(f.second_moment) for f in found], 1) * r**2,
+        "r2": r2,
+        "trace": np.stack([np.atleast_1d(f.trace) for f in found], 1) * r2,
+        "g2": moment * r2,
+        "pull": towards.sum(1).double().cpu().numpy(),
+        "squared": moment.sum(1) + lam.cpu().numpy() ** 2 * r2.sum(1),
     }
 
 
@@ -248,19 +257,22 @@ READS = ("rates", "width", "burn_in", "window", "samples", "moments")
 
 @decides("collapse.standard-net", reads=READS)
 def standard_net(ordinary: xr.Dataset) -> Decision:
-    """Share of pairs of temperatures dU/dS that rise with η; all of them if T(η) increases and F is convex."""
-    log_eta, kept = np.log(ordinary["eta"].values), same_state(ordinary["U"]).transpose("seed", "eta").values
+    """The smallest step of log T from one learning rate to the next, T = dU/dS."""
+    states = ordinary[["U", "S"]]
+    shuffled = jackknife(lambda mean: curves.rise(mean, shuffled=True), states)
+    return with_control(jackknife(curves.rise, states), shuffled, 0.0, "η permuted", 0.0, "above")
+
+
+@decides("collapse.standard-net.pairs", reads=READS)
+def pairs(ordinary: xr.Dataset) -> Decision:
+    """Share of pairs of slopes dU/dS that rise with η; all of them if T(η) increases and F is convex."""
+    log_eta = np.log(ordinary["eta"].values)
 
     def share(prefix: str):
-        rows = zip(kept, *(ordinary[prefix + k].transpose("seed", "eta").values for k in ("U", "S")), strict=True)
-        return few_seeds([rising(*(smoothed(log_eta[ok], v[ok]) for v in row)) for ok, *row in rows])
+        runs = zip(*(ordinary[prefix + k].transpose("seed", "eta").values for k in ("U", "S")), strict=True)
+        return few_seeds([rising(*(smoothed(log_eta, v) for v in run)) for run in runs])
 
     return with_control(share(""), share("free_"), ORDER, "λ = 0, where no T(η) exists", predicted=1.0)
-
-
-def same_state(energy: xr.DataArray) -> xr.DataArray:
-    """Which runs [eta, seed] have U within 3 % of the median over the seeds; the others stay in a basin of their own."""
-    return abs(energy / energy.median("seed") - 1) <= SAME_STATE
 
 
 def smoothed(log_eta: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -281,21 +293,14 @@ def rising(energy: np.ndarray, entropy: np.ndarray) -> float:
 @decides("collapse.standard-net.one-temperature", reads=READS)
 def one_temperature(ordinary: xr.Dataset) -> Decision:
     """Largest distance from 1 of the ratio of the layers' gas temperatures; control: of r over the radius law, in any layer."""
-    kept = ordinary.where(same_state(ordinary["U"])).transpose("seed", "eta", "layer", ...)
-    ratio = kept["T_layer"].isel(layer=1) / kept["T_layer"].isel(layer=0)
-    right, law = extreme(ratio.values - 1), extreme((kept["r"] / kept["r_pred"]).values - 1)
+    runs = ordinary.transpose("seed", "eta", "layer")
+    ratio = runs["T_layer"].isel(layer=1) / runs["T_layer"].isel(layer=0)
+    right, law = extreme(ratio.values - 1), extreme((runs["r"] / runs["r_pred"]).values - 1)
     return with_control(right, law, LAYER, "the radius law, which each layer obeys separately")
 
 
-@decides("collapse.effective-rate", reads=READS)
-def effective_rate(ordinary: xr.Dataset) -> Decision:
-    """Least steep exponent of η/r² in the number of steps over the last decade of training, among the learning rates."""
-
-    def exponent(name: str, dim: str):
-        late = ordinary[name].sel(time=ordinary["time"] >= ordinary["time"][-1] / 10).transpose("time", "seed", dim)
-        log_rate = np.log(late.values).reshape(late.sizes["time"], -1)
-        slopes = np.polyfit(np.log(late["time"].values), log_rate, 1)[0].reshape(late.shape[1:])
-        return few_seeds(slopes[:, slopes.mean(0).argmax()])
-
-    free, held = exponent("free_total_t", "eta"), exponent("sphere_total_t", "eta_sphere")
-    return with_control(free, held, EXPONENT, "projected SGD", predicted=-0.5, relation="below")
+@decides("collapse.standard-net.stationarity", reads=READS)
+def in_balance(ordinary: xr.Dataset) -> Decision:
+    """Largest distance from 1 of the stationarity thermometer, a mean over the seeds, among the learning rates."""
+    late, early = (extreme(ordinary[name].transpose("seed", "eta").values - 1) for name in ("balance", "balance_early"))
+    return with_control(late, early, BALANCE, "the first 1/(ηλ) steps")

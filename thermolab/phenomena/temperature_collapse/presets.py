@@ -47,6 +47,7 @@ def datasets(setup) -> dict:
     data = common | {"label_noise": setup.label_noise}
     # basins differ by more than what is asked for
     twice = data | {"n_seeds": presets.n_seeds(setup.preset, 2 * setup.n_seeds, smoke=3)}
+    more = {"n_seeds": presets.n_seeds(setup.preset, setup.n_seeds + 3, smoke=3)}
 
     def size(name: str) -> dict:
         return LAB.get(name, {}) | (SMOKE.get(name, {}) if setup.preset == "smoke" else {})
@@ -56,7 +57,7 @@ def datasets(setup) -> dict:
         "toy": partial(toy.stationary, points=setup.points, **size("toy"), **common),
         "toy_two": partial(falling.converging, **fall),
         "toy_three": partial(falling.converging, points=setup.points, **fall),
-        "up": partial(stationary.stationary, rates=tuple(np.geomspace(*setup.eta_range)), **narrow),
+        "up": partial(stationary.stationary, rates=tuple(np.geomspace(*setup.eta_range)), **narrow | more),
         "here": partial(stationary.stationary, rates=(setup.eta,), batch_size=setup.batch_size, **narrow),
         "up_run": partial(training.training, width=setup.width_up, **run, **data),
         "op_run": partial(training.training, width=setup.width_op, **run, **twice),

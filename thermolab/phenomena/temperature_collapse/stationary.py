@@ -177,11 +177,10 @@ def _snr_exponent(mean: xr.Dataset) -> float:
     return curves.exponent(low["eta"], low["snr"])
 
 
-@decides("collapse.up.snr.batchnorm", reads=["n_data"])
-def snr_batchnorm(up: xr.Dataset, op_run: xr.Dataset) -> Decision:
+@decides("collapse.up.snr.batchnorm", reads=[name for name in READS if name != "norm"])
+def snr_batchnorm(up: xr.Dataset, layer: xr.Dataset) -> Decision:
     """Exponent of the SNR in η at the low rates."""
-    right, wrong = jackknife(_snr_exponent, up), jackknife(_snr_exponent, curves.collapsed(op_run))
-    return with_control(right, wrong, 0.0, "the overparameterised network", VANISHING, "above")
+    return with_control(jackknife(_snr_exponent, up), jackknife(_snr_exponent, layer), 0.0, "LayerNorm", VANISHING, "above")
 
 
 @decides("collapse.up.snr.layernorm", reads=[name for name in READS if name != "norm"])
