@@ -97,17 +97,25 @@ def test_a_refusal_says_what_is_allowed_and_changes_no_other_knob(knobs, message
     assert len(run.events) == 1
 
 
-def test_a_run_starts_only_if_knobs_streams_and_weights_agree():
-    with pytest.raises(ValueError, match="batch_size is missing"):
-        Experiment(net().system, eta=0.1)
-    with pytest.raises(ValueError, match=r"batch_size is no knob .*allowed: eta, lam, protocol, sigma"):
-        gas().set(batch_size=3)
-    with pytest.raises(ValueError, match=r"disagree on the number of replicas: \[2, 3\]"):
-        Experiment(IsotropicNoise(3), eta=[0.1, 0.1], lam=[0.0, 0.0, 0.0])
-    with pytest.raises(ValueError, match=r"disagree on the number of replicas: \[2, 4\]"):
-        Experiment(IsotropicNoise(3), eta=0.1, streams=[0, 1], weights=torch.ones(4, 3))
-    with pytest.raises(ValueError, match="sigma"):
-        gas(sigma=-1.0)
+WRONG = {
+    "no batches": (lambda: Experiment(net().system, eta=0.1), "batch_size is missing"),
+    "batches for a gas": (lambda: gas().set(batch_size=3), r"batch_size is no knob .*allowed: eta, lam, protocol, sigma"),
+    "knobs of two lengths": (
+        lambda: Experiment(IsotropicNoise(3), eta=[0.1, 0.1], lam=[0.0, 0.0, 0.0]),
+        r"disagree on the number of replicas: \[2, 3\]",
+    ),
+    "streams and weights of two lengths": (
+        lambda: Experiment(IsotropicNoise(3), eta=0.1, streams=[0, 1], weights=torch.ones(4, 3)),
+        r"disagree on the number of replicas: \[2, 4\]",
+    ),
+    "a negative knob": (lambda: gas(sigma=-1.0), "sigma"),
+}
+
+
+@pytest.mark.parametrize(("start", "message"), WRONG.values(), ids=WRONG)
+def test_a_run_starts_only_if_knobs_streams_and_weights_agree(start, message):
+    with pytest.raises(ValueError, match=message):
+        start()
 
 
 def test_the_number_of_replicas():

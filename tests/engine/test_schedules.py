@@ -182,6 +182,17 @@ def test_linear_decay_lowers_the_rate_to_nothing_in_the_last_quarter():
     assert rates[-1] == pytest.approx(0.1 / 40)
 
 
+def test_linear_decay_after_a_warm_up():
+    events = linear_decay(0.1, 1000, rise=0.1)
+    at = {step: knobs["eta"] for step, knobs in events}
+    assert at[0] == pytest.approx(0.0025)
+    assert at[95] == pytest.approx(0.0975)
+    assert at[100] == 0.1
+    assert {k: v for k, v in at.items() if k >= 100} == {100: 0.1} | {k: v["eta"] for k, v in linear_decay(0.1, 1000)[1:]}
+    with pytest.raises(ValueError, match=r"rise=0\.8 must be 0 or more and leave the share=0\.25 of the steps in which η falls"):
+        linear_decay(0.1, 1000, rise=0.8)
+
+
 def test_linear_decay_of_few_steps():
     assert linear_decay(1.0, 2, share=1.0, stages=9)[-1][0] == 1
     with pytest.raises(ValueError, match="share=0"):

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import curvature
-from thermolab.instruments.curvature import HessianProducts, dense, fisher_diagonal, largest_eigenvalue, trace
+from thermolab.instruments.curvature import HessianProducts, dense, fisher_diagonal, largest_eigenvalue, largest_fisher, trace
 from thermolab.systems import data, models
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.replicas import Replicas
@@ -270,21 +270,21 @@ def test_many_parameters_get_probes(monkeypatch):
 
 # --- Fisher ---------------------------------------------------------------------------------------------------------------
 def all_labels(system, w, x):
-    """F_ii by summing over the labels, and the same with the square of each sample: [2, P]."""
+    """The Fisher matrix [P, P] by summing over the labels."""
     parameters = {k: v[0].clone().requires_grad_() for k, v in system.replicas.views(w[None]).items()}
     rows = []
     for sample in x.to(w.dtype):
         logs = functional_call(system.replicas.module, parameters, (sample[None],))[0].log_softmax(0)
         grads = [torch.autograd.grad(p, list(parameters.values()), retain_graph=True) for p in logs]
-        squares = torch.stack([torch.cat([g.flatten() for g in gs]).square() for gs in grads])
-        rows.append(logs.exp().detach() @ squares)
-    return torch.stack(rows).mean(0).numpy()
+        rows.append(logs.exp().detach().sqrt()[:, None] * torch.stack([torch.cat([g.flatten() for g in gs]) for gs in grads]))
+    rows = torch.cat(rows)
+    return rows.T @ rows / len(x)
 
 
 @pytest.mark.parametrize("name", ["relu", "conv"])
 def test_the_fisher_diagonal_is_the_sum_over_labels(name):
     system, w, learn = case(name, dtype=torch.float32)
-    exact = all_labels(system, w, learn.x)
+    exact = all_labels(system, w, learn.x).diagonal().numpy()
     found = fisher_diagonal(system, w, learn.x, draws=400)
     np.testing.assert_allclose(found.value.sum(), exact.sum(), rtol=0.03)
     live = exact > exact.max() / 30
@@ -294,6 +294,33 @@ def test_the_fisher_diagonal_is_the_sum_over_labels(name):
     with torch.no_grad():
         system.replicas.loss_and_gradient(w.expand(len(learn), -1), learn.x[:, None], learn.y[:, None], g)
     assert abs(float(g.square().mean(0).sum()) / exact.sum() - 1) > 0.1
+
+
+@pytest.mark.parametrize("name", ["relu", "conv"])
+def test_the_largest_fisher_eigenvalue_is_that_of_the_whole_matrix(name):
+    system, w, learn = case(name, dtype=torch.float32)
+    exact = largest(all_labels(system, w, learn.x))
+    assert largest_fisher(system, w, learn.x, draws=40) == pytest.approx(exact, rel=0.05)
+    # one draw of 40 samples: near, and on the average above
+    few = [largest_fisher(system, w, learn.x, seed=i) for i in range(10)]
+    assert exact < np.mean(few) < 1.5 * exact
+
+
+def test_the_gram_matrix_has_the_eigenvalues_of_the_fisher_matrix(monkeypatch):
+    """Of the same draws its trace is the sum of the diagonal, whatever the blocks."""
+    system, w, learn = case("relu", dtype=torch.float32)
+    whole = largest_fisher(system, w, learn.x, draws=3, seed=2)
+    seen = []
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda m: seen.append(m) or torch.zeros(1))
+    largest_fisher(system, w, learn.x, draws=3, seed=2)
+    monkeypatch.undo()
+    (gram,) = seen
+    assert gram.shape == (120, 120)
+    assert float(gram.trace()) / 120 == pytest.approx(fisher_diagonal(system, w, learn.x, draws=3, seed=2).value.sum(), rel=1e-5)
+    assert largest(gram) / 120 == pytest.approx(whole, rel=1e-6)
+    one = largest_fisher(system, w, learn.x)
+    monkeypatch.setattr(curvature, "BLOCK", 7 * len(w))
+    assert largest_fisher(system, w, learn.x) == pytest.approx(one, rel=1e-5)  # the same draws, block by block
 
 
 def test_errors_of_the_fisher_diagonal(monkeypatch):
@@ -328,6 +355,14 @@ def test_the_observable_reads_each_replica():
     assert some["lambda_max"][0] == pytest.approx(exact, rel=1e-3)
 
 
+def test_the_observable_of_the_fisher_matrix_reads_each_replica():
+    system, w, learn = case("relu", replicas=3, dtype=torch.float32)
+    w[1] = math.inf
+    found = curvature.LargestFisher(10)(system, SimpleNamespace(weights=w, step=0), {})["fisher_max"]
+    assert np.isnan(found).tolist() == [False, True, False]
+    assert found[2] == largest_fisher(system, w[2], learn.x[:10])
+
+
 def test_the_observable_starts_warm_and_looks_again(monkeypatch):
     made = []
 
@@ -357,35 +392,49 @@ def test_the_observable_starts_warm_and_looks_again(monkeypatch):
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------------
-def test_weights_data_and_vectors_must_fit_each_other():
+@pytest.fixture
+def given():
+    """A system, weights of two replicas, data, and the products at the first of them."""
     system, w, learn = case("relu", replicas=2, dtype=torch.float32)
-    x, y = learn.x, learn.y
-    with pytest.raises(ValueError, match=r"weights have shape \(2, 385\): expected \[P\] = \(385,\)"):
-        HessianProducts(system, w, x, y)
-    with pytest.raises(ValueError, match="40 inputs and 39 targets"):
-        dense(system, w[0], x, y[1:])
-    with pytest.raises(ValueError, match="0 inputs and 0 targets"):
-        HessianProducts(system, w[0], x[:0], y[:0])
-    with pytest.raises(ValueError, match="the gradient holds nan or inf"):
-        HessianProducts(system, w[0] * math.nan, x, y)
-    hessian = HessianProducts(system, w[0], x, y)
-    with pytest.raises(ValueError, match=r"v has shape \(2, 385\)"):
-        hessian(w)
-    for arguments, message in (
-        ({"tolerance": 0}, "tolerance=0 must be positive"),
-        ({"most": 0}, "most=0 products"),
-        ({"looks": 0}, "looks=0"),
-        ({"start": w}, r"start has shape \(2, 385\)"),
-        ({"start": w[0] * math.inf}, "expected finite numbers"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            largest_eigenvalue(hessian, **arguments)
-    with pytest.raises(ValueError, match="probes=1 give no standard error"):
-        trace(hessian, probes=1)
-    with pytest.raises(ValueError, match="1 samples and draws=1"):
-        fisher_diagonal(system, w[0], x[:1])
-    with pytest.raises(ValueError, match="loss='squared' is no model of labels"):
-        fisher_diagonal(Replicas(models.mlp((64, 5, 10)), loss="squared"), torch.zeros(385), x)
-    system, w, _ = case("batch")
-    with pytest.raises(ValueError, match="BatchNorm mixes the samples"):
-        fisher_diagonal(system, w, x)
+    return SimpleNamespace(system=system, w=w, x=learn.x, y=learn.y, hessian=HessianProducts(system, w[0], learn.x, learn.y))
+
+
+WRONG = {
+    "weights of two": (
+        lambda g: HessianProducts(g.system, g.w, g.x, g.y),
+        r"weights have shape \(2, 385\): expected \[P\] = \(385,\)",
+    ),
+    "a target too few": (lambda g: dense(g.system, g.w[0], g.x, g.y[1:]), "40 inputs and 39 targets"),
+    "no data": (lambda g: HessianProducts(g.system, g.w[0], g.x[:0], g.y[:0]), "0 inputs and 0 targets"),
+    "weights of nan": (lambda g: HessianProducts(g.system, g.w[0] * math.nan, g.x, g.y), "the gradient holds nan or inf"),
+    "two vectors": (lambda g: g.hessian(g.w), r"v has shape \(2, 385\)"),
+    "no tolerance": (lambda g: largest_eigenvalue(g.hessian, tolerance=0), "tolerance=0 must be positive"),
+    "no products": (lambda g: largest_eigenvalue(g.hessian, most=0), "most=0 products"),
+    "no looks": (lambda g: largest_eigenvalue(g.hessian, looks=0), "looks=0"),
+    "two starts": (lambda g: largest_eigenvalue(g.hessian, start=g.w), r"start has shape \(2, 385\)"),
+    "a start of inf": (lambda g: largest_eigenvalue(g.hessian, start=g.w[0] * math.inf), "expected finite numbers"),
+    "one probe": (lambda g: trace(g.hessian, probes=1), "probes=1 give no standard error"),
+    "one sample": (lambda g: fisher_diagonal(g.system, g.w[0], g.x[:1]), "1 samples and draws=1"),
+    "Fisher of the squared loss": (
+        lambda g: fisher_diagonal(Replicas(models.mlp((64, 5, 10)), loss="squared"), torch.zeros(385), g.x),
+        "loss='squared' is no model of labels",
+    ),
+    "Fisher with BatchNorm": (lambda g: fisher_diagonal(*case("batch")[:2], g.x), "BatchNorm mixes the samples"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
+def test_weights_data_and_vectors_must_fit_each_other(given, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(given)
+
+
+def test_batch_sharpness_against_the_hessian_of_each_batch():
+    net = NetworkOnData(models.mlp((5, 4, 3), activation="tanh"), data.Dataset(torch.randn(30, 5), torch.arange(30) % 3, 3))
+    w = net.start(torch.arange(1), 0)[0]
+    found = curvature.batch_sharpness(net, w, 6, n=3, seed=1)
+    xs, ys = next(iter(net.batches(1, torch.arange(3), 2**31, 1, 6)))
+    for value, x, y in zip(found, xs.clone(), ys.clone(), strict=True):
+        g = curvature.HessianProducts(net, w.double(), x.double(), y).gradient
+        full = curvature.dense(net, w, x.double(), y)
+        np.testing.assert_allclose(value, g @ full @ g / (g @ g), rtol=1e-4)

@@ -241,19 +241,22 @@ def test_coincident_replicas_are_refused(d):
         kozachenko_leonenko(cloud)
 
 
-def test_a_cloud_without_an_entropy_is_refused():
-    cloud = normal((20, 3))
-    for arguments, message in (
-        ({"k": 19}, "k=19 with N=20"),
-        ({"k": 0}, "k=0"),
-        ({"dim": 4}, "dim=4"),
-        ({"dim": 3, "sphere": True}, r"on a sphere: must lie in 1 … 2"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            kozachenko_leonenko(cloud, **arguments)
-    with pytest.raises(ValueError, match="no direction"):
-        kozachenko_leonenko(np.zeros((20, 3)), sphere=True)
-    with pytest.raises(ValueError, match=r"expected \[\.\.\., N, d\]"):
-        kozachenko_leonenko(cloud[0])
-    with pytest.raises(ValueError, match="nan or inf"):
-        kozachenko_leonenko(np.where(cloud > 1, np.nan, cloud))
+CLOUD = normal((20, 3))
+
+
+@pytest.mark.parametrize(
+    ("cloud", "more", "message"),
+    [
+        (CLOUD, {"k": 19}, "k=19 with N=20"),
+        (CLOUD, {"k": 0}, "k=0"),
+        (CLOUD, {"dim": 4}, "dim=4"),
+        (CLOUD, {"dim": 3, "sphere": True}, "on a sphere: must lie in 1 … 2"),
+        (np.zeros((20, 3)), {"sphere": True}, "no direction"),
+        (CLOUD[0], {}, r"expected \[\.\.\., N, d\]"),
+        (np.where(CLOUD > 1, np.nan, CLOUD), {}, "nan or inf"),
+    ],
+    ids=["as many neighbours", "no neighbour", "dim of more", "dim of the space on a sphere", "zeros", "one point", "nan"],
+)
+def test_a_cloud_without_an_entropy_is_refused(cloud, more, message):
+    with pytest.raises(ValueError, match=message):
+        kozachenko_leonenko(cloud, **more)

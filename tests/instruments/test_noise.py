@@ -149,18 +149,21 @@ def test_without_noise():
         assert math.isnan(found.effective_dimension)
 
 
-def test_too_few_gradients_or_broken_ones_give_no_noise():
-    g = np.ones((6, 3))
-    for arguments, message in (
-        ({"kind": "batch"}, "kind='batch'"),
-        ({"kind": "per-sample"}, "batch_size=None"),
-        ({"kind": "per-sample", "batch_size": 0}, "batch_size=0"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            gradient_noise(g, **arguments)
-    with pytest.raises(ValueError, match="4 gradients are too few"):
-        gradient_noise(g[:4])
-    with pytest.raises(ValueError, match=r"expected \[M, \.\.\., P\]"):
-        gradient_noise(g[0])
-    with pytest.raises(ValueError, match="nan or inf"):
-        gradient_noise(np.where(np.eye(6, 3) > 0, np.nan, g))
+ONES = np.ones((6, 3))
+
+
+@pytest.mark.parametrize(
+    ("gradients", "more", "message"),
+    [
+        (ONES, {"kind": "batch"}, "kind='batch'"),
+        (ONES, {"kind": "per-sample"}, "batch_size=None"),
+        (ONES, {"kind": "per-sample", "batch_size": 0}, "batch_size=0"),
+        (ONES[:4], {}, "4 gradients are too few"),
+        (ONES[0], {}, r"expected \[M, \.\.\., P\]"),
+        (np.where(np.eye(6, 3) > 0, np.nan, ONES), {}, "nan or inf"),
+    ],
+    ids=["unknown kind", "no batch size", "empty batches", "too few", "one gradient", "nan"],
+)
+def test_too_few_gradients_or_broken_ones_give_no_noise(gradients, more, message):
+    with pytest.raises(ValueError, match=message):
+        gradient_noise(gradients, **more)

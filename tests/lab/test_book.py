@@ -7,7 +7,7 @@ import pytest
 from nbformat import v4
 
 from thermolab import claims
-from thermolab.lab import book, job, pages
+from thermolab.lab import book, job, pages, saved
 from thermolab.lab.params import UserError
 from thermolab.lab.runner import Outcome
 
@@ -40,10 +40,11 @@ Folded: $\eta$.
 def executed():
     """An executed notebook with formulas, a figure, a table and what a widget leaves behind."""
     figure = v4.new_output("display_data", {"image/png": PIXEL}, metadata={"image/png": {"alt": "one pixel"}})
-    widget = v4.new_output("display_data", {pages.WIDGET: {"model_id": "0"}, "text/plain": "IntSlider(value=0)"})
+    widget = v4.new_output("display_data", {saved.WIDGET: {"model_id": "0"}, "text/plain": "IntSlider(value=0)"})
     latex = v4.new_output("display_data", {"text/latex": r"$\displaystyle \frac{a}{b}$"})
     text = v4.new_output("stream", text="<script>no script</script>")
-    cells = [v4.new_markdown_cell(TEXT), v4.new_code_cell("draw()", outputs=[figure, widget, latex, text])]
+    solution = v4.new_code_cell("print(the_answer)", metadata={"tags": ["solution"]})
+    cells = [v4.new_markdown_cell(TEXT), v4.new_code_cell("draw()", outputs=[figure, widget, latex, text]), solution]
     return v4.new_notebook(cells=cells, metadata={"widgets": {"state": {}}, "language_info": {"name": "python"}})
 
 
@@ -55,6 +56,7 @@ def built(tmp_path):
         run = job.Run(tmp_path / f"{name}.ipynb", {"preset": "lab"}, tmp_path / "results" / name / "key", True, "")
         nbformat.write(executed(), run.notebook)
         runs.append(run)
+    (tmp_path / "PRIMER.md").write_text(TEXT)
     folder = runs[0].folder
     folder.mkdir(parents=True)
     shutil.copy(runs[0].notebook, folder / "notebook.ipynb")
@@ -74,7 +76,8 @@ def test_the_index_has_every_claim_and_a_link_to_what_was_run(built):
     assert "1 holds" in index
     assert f"{len(claims.register()) - 1} not measured" in index
     assert "cell 3: it broke" in index
-    assert {p.name for p in built.iterdir()} == {"index.html", "03_ideal_gas.html"}
+    assert {p.name for p in built.iterdir()} == {"index.html", "primer.html", "03_ideal_gas.html"}
+    assert '<a href="primer.html">' in index
 
 
 def test_pages_need_no_network(built):
@@ -103,6 +106,21 @@ def test_figures_keep_their_alt_text_and_widgets_leave_nothing(built):
 def test_a_hint_stays_folded(built):
     html = (built / "03_ideal_gas.html").read_text()
     assert re.search(r"<details>.*Folded:.*</details>", html, flags=re.DOTALL)
+
+
+def test_a_solution_stays_folded_and_nothing_else_does(built):
+    html = (built / "03_ideal_gas.html").read_text()
+    (folded,) = re.findall(r'<details class="solution"><summary>Solution</summary>(.*?)</details>', html, flags=re.DOTALL)
+    assert "the_answer" in folded
+    assert "draw" not in folded
+    assert html.count("the_answer") == 1
+
+
+def test_the_style_sheet_has_its_quotes(built):
+    for page in built.iterdir():
+        style = re.search(r"<style>(.*?)</style>", page.read_text(), flags=re.DOTALL)[1]
+        assert "&" not in style
+        assert '"' in style
 
 
 def test_what_is_no_formula_is_named():

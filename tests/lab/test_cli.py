@@ -87,7 +87,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert time.perf_counter() - start < 5
 
 
-@pytest.mark.parametrize("command", ["run", "claims", "doctor", "lab", "book", "bench", "test"])
+@pytest.mark.parametrize("command", ["run", "check", "claims", "replay", "doctor", "lab", "book", "bench", "test"])
 def test_every_command_has_help(command, capsys):
     assert call(command, "--help") == 0
     assert "Usage: thermolab " + command in capsys.readouterr().out

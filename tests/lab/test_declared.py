@@ -2,6 +2,7 @@ import pytest
 
 from thermolab.lab import declared
 from thermolab.lab.params import ParameterError, UserError
+from thermolab.lab.start import ROOT
 
 
 @pytest.fixture
@@ -59,3 +60,20 @@ def test_what_is_no_notebook_is_one_line(tmp_path):
     path.write_text("hello")
     with pytest.raises(UserError, match="is not a notebook"):
         declared.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    {
+        "00_irreversibility": "",
+        "01_cooling": "difficulty",
+        "02_temperature_collapse": "width_up width_op label_noise points eta_range",
+        "03_ideal_gas": "dim sigma protocol eta_range lam_range",
+        "04_neuron_balance": "noise_std",
+        "05_platonic_alignment": "depth_a depth_b width_a width_b",
+        "06_progressive_sharpening": "noise_profile",
+    }.items(),
+)
+def test_the_names_that_scripts_rely_on(name, own):
+    known = declared.read(ROOT / "notebooks" / f"{name}.ipynb").defaults
+    assert {*["preset", "seed", "n_seeds", "device", "live", "eta", "lam", "batch_size"], *own.split()} <= set(known)

@@ -21,8 +21,8 @@ from thermolab import cli, phenomena
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.scenario import Scenario
 from thermolab.lab import replay
+from thermolab.lab.live.board import Arm
 from thermolab.lab.live.driver import Driver, Listener
-from thermolab.lab.live.views import Arm
 from thermolab.lab.params import UserError
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 

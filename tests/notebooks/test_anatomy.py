@@ -43,8 +43,9 @@ def notebook():
         v4.new_markdown_cell("## Measure\n\n```\n# no heading\n```"),
         code("tables.verdicts(results)", "nbval-check-output", outputs=[output]),
         v4.new_markdown_cell("### Exercise"),
-        code("42", "solution"),
+        code(anatomy.SOLUTION + "    print(42)", "solution"),
     ]
+    cells[-1].metadata["jupyter"] = dict(anatomy.CLOSED)
     notebook = v4.new_notebook(cells=cells)
     anatomy.fix(notebook)
     return notebook
@@ -65,6 +66,9 @@ def add(cell):
         (lambda cells: cells.pop(2), "no cell is tagged parameters"),
         (lambda cells: cells[5].metadata.clear(), "no cell is tagged nbval-check-output"),
         (lambda cells: cells[7].metadata.clear(), "no cell is tagged solution"),
+        (lambda cells: cells[7].update(source="42"), "does not begin with"),
+        (lambda cells: cells[7].update(source=cells[7].source + "\nprint(43)"), "outside its if"),
+        (lambda cells: cells[7].metadata.pop("jupyter"), "a solution is open"),
         (lambda cells: cells.insert(3, v4.new_markdown_cell("x")), "does not follow"),
         (lambda cells: cells.insert(1, cells.pop(2)), "not in this order"),
         (lambda cells: cells.insert(1, code("1")), "code comes before"),
@@ -73,7 +77,7 @@ def add(cell):
         (lambda cells: cells[3].update(source=RULES + "\nprint(p)"), "more than the call"),
         (add(code("\n".join("x" * 21))), "a code cell of 21 lines"),
         (lambda cells: [cells.append(v4.new_markdown_cell("x")) for _ in range(33)], "41 cells"),
-        (add(code("figure, ax = plots.panels(1)\nax.plot(data)\n" * 4)), "8 of 16 lines of code draw"),
+        (add(code("figure, ax = plots.panels(1)\nax.plot(data)\n" * 4)), "8 of 17 lines of code draw"),
         (add(v4.new_markdown_cell("# Second title")), "2 headings of level 1"),
         (add(v4.new_markdown_cell("##### Deep")), "skips a level"),
         (lambda cells: cells.extend(code("1") for _ in range(4)), "without prose"),

@@ -130,13 +130,14 @@ def spoilt(*arguments):
         (np.ones(3), "write a function"),
         (lambda: 1, "it stops with TypeError"),
         (spoilt, "it stops with ValueError: first line"),
-        (lambda *a: None, "is there a return?"),
-        (lambda *a: "text", "is there a return?"),
-        (lambda *a: {}, "is there a return?"),
+        (lambda *a: None, "nothing is returned yet: def "),
+        (lambda *a: "text", "no numbers but str"),
+        (lambda *a: {}, "no numbers but dict"),
         (lambda *a: math.nan, ""),
         (lambda *a: np.zeros((2, 2, 2)), "the shape is (2, 2, 2), wanted"),
         (lambda *a: 1e9, ""),
-        (lambda *a: 1j, "is there a return?"),
+        (lambda *a: np.array([1j]), "no numbers but ndarray"),
+        (lambda *a: 1j, "no numbers but complex"),
     ],
 )
 def test_what_is_no_answer_gets_one_line(name, answer, said):

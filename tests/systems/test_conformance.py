@@ -11,6 +11,7 @@ import torch
 
 from thermolab.engine.experiment import DivergenceError, Experiment
 from thermolab.systems import embedded_linear, models, regression
+from thermolab.systems.bowl import Bowl
 from thermolab.systems.data import Dataset
 from thermolab.systems.full_batch import FullBatch
 from thermolab.systems.hyperbola import Hyperbola
@@ -155,6 +156,7 @@ ROWS = {
         pair, {"batch_size": 9, "noise": 0.5}, {"noise": 2.0}, {"eta": 5.0, "batch_size": 9}, ("auto", "batched"), 10 * 30 * EPS32
     ),
     "walker": Row(lambda backend: ScaleInvariantWalker(3), {"sigma": 0.7}, {"sigma": 0.3}, {"eta": 5.0, "lam": 0.9}),
+    "bowl": Row(lambda backend: Bowl(), {"sigma": 0.7}, {"angle": 20.0}, {"eta": 5.0}),
     "hyperbola": Row(lambda backend: Hyperbola("flow of F"), {"eta": 0.01}, {"way": "backward"}, {"eta": 0.9}),
 }
 

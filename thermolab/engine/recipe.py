@@ -38,6 +38,7 @@ from tqdm import tqdm
 from thermolab.engine import rules
 
 _ONE_AT_A_TIME = threading.RLock()
+_PRELOADED = ["thermolab.engine.preload"]
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,7 @@ def _progress(items, label: str, total: int | None = None):
 def _pool() -> ProcessPoolExecutor:
     # a fork server imports once for all workers; where there is none (Windows), each worker imports for itself
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    multiprocessing.set_forkserver_preload(_PRELOADED)
     seen = bool(os.environ.get("JPY_SESSION_NAME"))
     return ProcessPoolExecutor(workers(), multiprocessing.get_context(method), initializer=_begin_worker, initargs=(seen,))
 
@@ -271,7 +273,7 @@ def _begin_worker(seen: bool) -> None:
 
 def warm_up(*modules: str) -> None:
     """Start the worker processes, which takes seconds, while the reader is still reading; modules: what jobs will import."""
-    multiprocessing.set_forkserver_preload(["thermolab.engine.preload", *modules])
+    _PRELOADED.extend(modules)
     pool = _pool()
 
     def begin():

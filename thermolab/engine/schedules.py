@@ -81,22 +81,27 @@ def cosine(eta: float, steps: int, *, every: int, final: float = 0.0) -> Events:
     return _events([(k, final + (eta - final) * (1 + math.cos(math.pi * k / steps)) / 2) for k in marks])
 
 
-def linear_decay(eta: float, steps: int, *, share: float = 0.25, stages: int = 20) -> Events:
-    """η₀ for most of the run, then down to 0 in a straight line, in stages.
+def linear_decay(eta: float, steps: int, *, share: float = 0.25, stages: int = 20, rise: float = 0.0) -> Events:
+    """η₀ for most of the run, then down to 0 in a straight line, in stages; before it, if asked for, up from 0 in another.
 
     eta: η₀. steps: length of the run. share: of the steps, over which η falls, above 0 and up to 1. stages: of equal length, as
-    far as there are steps, each at the rate that its middle has.
+    far as there are steps, each at the rate that its middle has. rise: share of the steps over which η rises, the warm-up.
     Raises ValueError for settings that are out of range.
 
     >>> linear_decay(0.2, 100, stages=2)
     [[0, {'eta': 0.2}], [75, {'eta': 0.15}], [87, {'eta': 0.05}]]
+    >>> linear_decay(0.2, 100, stages=2, rise=0.1)
+    [[0, {'eta': 0.05}], [5, {'eta': 0.15}], [10, {'eta': 0.2}], [75, {'eta': 0.15}], [87, {'eta': 0.05}]]
     """
-    eta, steps, stages = _positive("eta", eta), _count("steps", steps), _count("stages", stages)
+    eta, steps = _positive("eta", eta), _count("steps", steps)
     if not 0 < share <= 1:
         raise ValueError(f"share={share} must be above 0 and 1 at the most")
-    begin = round((1 - share) * steps)
+    if not 0 <= rise <= 1 - share:
+        raise ValueError(f"rise={rise} must be 0 or more and leave the share={share} of the steps in which η falls")
+    begin, risen = round((1 - share) * steps), round(rise * steps)
+    rises = {risen * k // stages: round(eta * (k + 0.5) / stages, 12) for k in range(stages)} if risen else {}
     falls = {begin + (steps - begin) * k // stages: round(eta * (1 - (k + 0.5) / stages), 12) for k in range(stages)}
-    return _events(sorted(({0: eta} | falls).items()))
+    return _events(sorted((rises | {risen: eta} | falls).items()))
 
 
 def step_decay(eta: float, factor: float, at) -> Events:

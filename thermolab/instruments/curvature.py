@@ -1,4 +1,4 @@
-"""Curvature of the loss: largest eigenvalue and trace of the Hessian, and the diagonal of the Fisher matrix.
+"""Curvature of the loss: largest eigenvalues, trace and diagonal of Hessian and Fisher matrix, and batch sharpness.
 
 With H = ∇²L at the weights of one replica on given data: the sharpness λ_max is the largest algebraic eigenvalue of H
 (not the largest in size), by Lanczos on Hessian-vector products; Tr H = E[zᵀH z] over random signs z (Hutchinson 1990,
@@ -214,6 +214,28 @@ def dense(system, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> to
     return (full + full.T) / 2
 
 
+SHORT = 1e-3  # step of the central differences below, in float64: its square is what they leave out
+
+
+def batch_sharpness(system, weights: torch.Tensor, batch_size: int, *, n: int = 200, seed: int = 0) -> np.ndarray:
+    """gᵀH_B g/|g|² [n] of n batches, with g and H_B the gradient and the Hessian of the loss of the same batch B.
+
+    Their mean is the batch sharpness. system: a `NetworkOnData`, whose batches are drawn as in training, from steps that are
+    never trained on. weights: [P]. H_B g is a central difference of gradients in float64, all n at once.
+    Source: Andreyev & Beneventano, arXiv:2412.20553.
+    """
+    x, y = next(iter(system.batches(seed, torch.arange(n, device=weights.device), 2**31, 1, batch_size)))
+    x, y = (v.double() if v.is_floating_point() else v for v in (x, y))
+    at = weights.double().expand(n, -1).contiguous()
+    g, ahead, behind = (torch.empty_like(at) for _ in range(3))
+    with torch.no_grad():
+        system.replicas.loss_and_gradient(at, x, y, g)
+        g /= torch.linalg.vector_norm(g, dim=1, keepdim=True)
+        system.replicas.loss_and_gradient(at + SHORT * g, x, y, ahead)
+        system.replicas.loss_and_gradient(at - SHORT * g, x, y, behind)
+    return ((ahead - behind) * g).sum(1).div(2 * SHORT).cpu().numpy()
+
+
 @dataclass(frozen=True)
 class FisherDiagonal:
     """F_ii [P], mean of g_i² over n samples of the data, with its standard error [P] over the samples."""
@@ -232,6 +254,27 @@ def fisher_diagonal(system, weights: torch.Tensor, x: torch.Tensor, *, draws: in
     and for BatchNorm over the batch, with which the gradient of a single sample does not exist.
     Source: Kunstner, Balles & Hennig, arXiv:1905.12558.
     """
+    squares, n = torch.zeros(2, len(weights), dtype=torch.float64, device=weights.device), len(x)
+    for block in _gradients_of_drawn_labels(system, weights, x, draws, seed):
+        mean = sum(g.double().square() / draws for g in block)
+        squares += torch.stack([mean.sum(0), mean.square().sum(0)])
+    mean, second = (squares / n).cpu().numpy()
+    return FisherDiagonal(mean, np.sqrt(np.maximum(second - mean**2, 0) / (n - 1)), n)
+
+
+def largest_fisher(system, weights: torch.Tensor, x: torch.Tensor, *, draws: int = 1, seed: int = 0) -> float:
+    """Largest eigenvalue of the Fisher matrix E[g gᵀ], its spectral norm; labels drawn from the model's own softmax.
+
+    Arguments and errors: as of `fisher_diagonal`. Exact for the n = N · draws gradients drawn: the eigenvalues other than 0 of
+    gᵀg/n are those of the Gram matrix ggᵀ/n of [n, n]. Bias: as that of n samples it errs to above, by less the larger n is.
+    """
+    blocks = _gradients_of_drawn_labels(system, weights, x, draws, seed)
+    g = torch.cat([g.clone() for block in blocks for g in block])  # [n, P]
+    return float(torch.linalg.eigvalsh((g @ g.T).double())[-1]) / len(g)
+
+
+def _gradients_of_drawn_labels(system, weights, x, draws, seed):
+    """For each block of inputs an iterator over the draws: gradients [n, P] of single samples, all in the same memory."""
     replicas, weights, x, _ = _checked(system, weights, x, None)
     if replicas.loss != "cross-entropy":
         raise ValueError(f"loss={replicas.loss!r} is no model of labels: the sampled Fisher matrix needs 'cross-entropy'")
@@ -240,22 +283,21 @@ def fisher_diagonal(system, weights: torch.Tensor, x: torch.Tensor, *, draws: in
     layers = [m for m in replicas.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if any(m.training or not m.track_running_stats for m in layers):
         raise ValueError("BatchNorm mixes the samples of a batch, they have no gradients of their own: use norm='layer'")
-    generator, squares = torch.Generator().manual_seed(seed), torch.zeros(2, len(weights), dtype=torch.float64)
-    squares = squares.to(weights.device)
+    generator = torch.Generator().manual_seed(seed)
     parameters = {k: v[0] for k, v in replicas.views(weights[None]).items()} | _fixed(replicas, weights.dtype)
     for part in x.split(max(1, BLOCK // len(weights))):
         with torch.no_grad():
             chances = functional_call(replicas.module, parameters, (part,)).double().softmax(-1).cpu()
-            labels = torch.multinomial(chances, draws, replacement=True, generator=generator).to(part.device)
-            everyone = weights.expand(len(part), -1)
-            mean, g = 0, torch.empty(everyone.shape, dtype=weights.dtype, device=weights.device)
-            for y in labels.T:
-                replicas.loss_and_gradient(everyone, part[:, None], y[:, None], g)
-                mean = mean + g.double().square() / draws
-            squares += torch.stack([mean.sum(0), mean.square().sum(0)])
-    n = len(x)
-    mean, second = (squares / n).cpu().numpy()
-    return FisherDiagonal(mean, np.sqrt(np.maximum(second - mean**2, 0) / (n - 1)), n)
+        labels = torch.multinomial(chances, draws, replacement=True, generator=generator).to(part.device)
+        yield _each_draw(replicas, weights.expand(len(part), -1), part, labels)
+
+
+def _each_draw(replicas: Replicas, everyone: torch.Tensor, x, labels):
+    g = torch.empty(everyone.shape, dtype=everyone.dtype, device=everyone.device)
+    for y in labels.T:
+        with torch.no_grad():
+            replicas.loss_and_gradient(everyone, x[:, None], y[:, None], g)
+        yield g
 
 
 class LargestCurvature:
@@ -286,6 +328,21 @@ class LargestCurvature:
             self._vectors[r], found[:, r] = top.vector, (top.value, top.error)
         self._frames += 1
         return dict(zip(("lambda_max", "lambda_max_error"), found, strict=True))
+
+
+class LargestFisher:
+    """Observable of an `Experiment`: `largest_fisher` of the first `samples` of the training data, fisher_max [R].
+
+    The labels are drawn alike at each frame. NaN for a replica whose weights are not finite.
+    """
+
+    def __init__(self, samples: int):
+        self.samples = samples
+
+    def __call__(self, system, state, knobs) -> dict[str, np.ndarray]:
+        x, alive = system.data.x[: self.samples], [bool(w.isfinite().all()) for w in state.weights]
+        norms = [largest_fisher(system, w, x) if ok else np.nan for w, ok in zip(state.weights, alive, strict=True)]
+        return {"fisher_max": np.array(norms)}
 
 
 def _checked(system, weights, x, y):

@@ -31,11 +31,6 @@ class FreeEnergyTemperature:
     upper: np.ndarray
     crossed: np.ndarray
 
-    @property
-    def half_width(self) -> np.ndarray:
-        """Largest error of `value` given exact U and S; nan where `value` is."""
-        return np.where(np.isnan(self.value), np.nan, np.abs(self.upper - self.lower) / 2)
-
 
 @dataclass(frozen=True)
 class SlopeTemperature:

@@ -20,6 +20,7 @@ ORDER = ("imports", "parameters", "check-parameters")
 NEEDED = (*ORDER, "nbval-check-output", "solution")
 MAX_CELLS, MAX_MEDIAN, MAX_LINES, MAX_RUN = 40, 6, 20, 3
 DRAWS, MAX_DRAWN = {"plots", "figures", "plt"}, 0.2  # names by which a statement draws; their share of the lines of code
+SOLUTION, CLOSED = "# solution\nif mine.solutions:\n", {"source_hidden": True, "outputs_hidden": True}
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 KEPT = {"tags", "alt", "jupyter"}  # of a cell's metadata
 COMMON = {"preset", "seed", "n_seeds", "device", "live"}
@@ -27,7 +28,8 @@ COMMON = {"preset", "seed", "n_seeds", "device", "live"}
 
 def check(notebook) -> list[str]:
     """What is wrong with a notebook, a line for each fault; empty if nothing is."""
-    return [fault for part in (_tags, _parameters, _lengths, _drawing, _headings, _prose, _storage) for fault in part(notebook)]
+    parts = (_tags, _solutions, _parameters, _lengths, _drawing, _headings, _prose, _storage)
+    return [fault for part in parts for fault in part(notebook)]
 
 
 def fix(notebook) -> None:
@@ -64,6 +66,19 @@ def _tags(notebook):
         yield "the cell tagged check-parameters does not follow the one tagged parameters"
     if any(cell.cell_type == "code" for cell in notebook.cells[: first[0]]):
         yield "code comes before the cell tagged imports"
+
+
+def _solutions(notebook):
+    """A solution stays folded, with what it prints, and does not run unless it is asked for."""
+    for cell in notebook.cells:
+        if "solution" not in tags(cell):
+            continue
+        if not cell.source.startswith(SOLUTION):
+            yield f"a solution does not begin with {SOLUTION!r}"
+        elif len(ast.parse(cell.source).body) > 1:
+            yield "a solution has code outside its if"
+        if cell.metadata.get("jupyter", {}) != CLOSED:
+            yield f"a solution is open: its metadata has no jupyter: {CLOSED}"
 
 
 def _parameters(notebook):

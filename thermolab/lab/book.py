@@ -37,7 +37,12 @@ def write(outcomes: Sequence[Outcome], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     done = [outcome.run for outcome in outcomes if outcome.state != "failed"]
     links = [{"file": f"{run.notebook.stem}.html", "label": run.notebook.stem[:2]} for run in done]
-    for run, link in zip(done, links, strict=True):
+    primer = next((path for run in done if (path := run.notebook.with_name("PRIMER.md")).exists()), None)
+    if primer:
+        links.insert(0, {"file": "primer.html", "label": "primer"})
+        content = {"title": pages.title(primer), "body": Markup(pages.body(primer)), "footer": ""}
+        _write(out / "primer.html", pages.page("page.html.j2", file="primer.html", pages=links, **content))
+    for run, link in zip(done, links[-len(done) :], strict=True):
         executed = run.folder / "notebook.ipynb"
         content = {"title": pages.title(executed), "body": Markup(pages.body(executed)), "footer": _footer(run.folder)}
         _write(out / link["file"], pages.page("page.html.j2", file=link["file"], pages=links, **content))

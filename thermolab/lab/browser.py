@@ -98,6 +98,15 @@ class Lab:
             name, notebook = Path(notebook).name, nbformat.read(notebook, as_version=4)
         notebook.metadata.setdefault("kernelspec", {"name": "python3", "display_name": "Python 3"})  # or JupyterLab asks
         nbformat.write(notebook, Path(self._server["root_dir"]) / name)
+        self._show(name, theme)
+
+    def reopen(self):
+        """Saves the notebook, ends its kernel, and opens it once more with a new one."""
+        name = self._run("await app.commands.execute('docmanager:save'); return panel.context.path")
+        self._end_kernels()
+        self._show(name)
+
+    def _show(self, name, theme="light"):
         # Reset, for JupyterLab would also open what the test before had open.
         self.page.goto(f"{self._server['url']}lab/tree/{name}?reset&token={self._server['token']}")
         self.page.wait_for_selector(".jp-NotebookPanel")
@@ -140,6 +149,9 @@ class Lab:
     def close(self):
         """Closes the window and ends all kernels of the server."""
         self.page.close()  # before its kernel goes, or JupyterLab asks what to do about that
+        self._end_kernels()
+
+    def _end_kernels(self):
         for kernel in _rest(self._server, "kernels"):
             _rest(self._server, f"kernels/{kernel['id']}", "DELETE")
 

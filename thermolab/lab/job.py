@@ -175,6 +175,7 @@ def environment(jobs: int, folder: Path) -> dict[str, str]:
     # JupyterLab and Voilà set these where a person looks on, and a live panel would show
     env = {name: text for name, text in os.environ.items() if name != "JPY_SESSION_NAME" and not name.startswith("VOILA_")}
     env |= {"THERMOLAB_RESULTS": str(folder), "THERMOLAB_WORKERS": str(workers(jobs))}
+    env.setdefault("THERMOLAB_SOLUTIONS", "1")
     env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
     if jobs > 1:
         env["OMP_NUM_THREADS"] = "1"

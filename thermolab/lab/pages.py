@@ -7,39 +7,53 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
-from jinja2 import Environment, PackageLoader, pass_context
+from jinja2 import DictLoader, Environment, PackageLoader, pass_context
+from markupsafe import Markup
 from math_core import LatexError, LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
+from thermolab.lab import saved
 from thermolab.lab.params import UserError
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
+CELLS = """{% extends 'basic/index.html.j2' %}
+{% block codecell %}
+{%- if 'solution' in cell.metadata.tags -%}
+<details class="solution"><summary>Solution</summary>{{ super() }}</details>
+{%- else -%}{{ super() }}{%- endif -%}
+{% endblock %}"""
 
 
 def body(path: Path) -> str:
-    """The cells of an executed notebook as HTML. Widgets are left out; their static twins stay."""
-    notebook = nbformat.read(path, as_version=4)
+    """The cells of an executed notebook, or a Markdown file, as HTML. Widgets are left out; their static twins stay."""
+    notebook = _read(path)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_offline(o) for o in cell.outputs if WIDGET not in o.get("data", {})]
-    options = {"template_name": "basic", "exclude_input_prompt": True, "exclude_output_prompt": True}
-    exporter = HTMLExporter(filters={"markdown2html": markdown}, **options)
+            cell.outputs = [_offline(o) for o in cell.outputs if saved.still(o)]
+    options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
+    templates = {"template_name": "basic", "template_file": "cells", "extra_loaders": [DictLoader({"cells": CELLS})]}
+    exporter = HTMLExporter(filters={"markdown2html": markdown}, **options, **templates)
     return exporter.from_notebook_node(notebook)[0]
 
 
 def page(template: str, **content) -> str:
     """A whole page from one of the templates; `content` holds title, file, pages, footer and the template's own."""
-    return _environment().get_template(template).render(style=_style(), **content)
+    return _environment().get_template(template).render(style=Markup(_style()), **content)
 
 
 def title(path: Path) -> str:
-    """The first heading of a notebook, its name if there is none."""
-    texts = (c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    """The first heading of a notebook or a Markdown file, its name if there is none."""
+    texts = (c.source for c in _read(path).cells if c.cell_type == "markdown")
     found = re.search(r"^# (.+)", "\n".join(texts), flags=re.MULTILINE)
     return found[1].strip() if found else path.stem
+
+
+def _read(path: Path):
+    if path.suffix == ".md":
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"))])
+    return nbformat.read(path, as_version=4)
 
 
 def mathml(formula: str, display: bool = False) -> str:

@@ -36,7 +36,7 @@ def test(options: Sequence[str]) -> int:
     _need("tests")
     style = _module("ruff", "check", ".")
     notebooks = ["--nbval-lax", "--nbval-current-env", "-n", "2", "--dist", "loadfile"]
-    return style or _module("pytest", *notebooks, *options)
+    return style or _module("pytest", *notebooks, *options, THERMOLAB_SOLUTIONS="1")
 
 
 def _module(*arguments: str, **variables: str) -> int:

@@ -44,6 +44,7 @@ def scenarios() -> dict[str, Scenario]:
     known = (
         irreversibility.LANDSCAPE,
         irreversibility.WALKER,
+        irreversibility.CLOUD,
         cooling.IMAGES,
         temperature_collapse.NETWORK,
         temperature_collapse.POINTS,

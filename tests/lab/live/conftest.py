@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import time
 from types import SimpleNamespace
 
@@ -11,8 +12,8 @@ import torch
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.scenario import Knob, Observable, Scenario
+from thermolab.lab.live.board import Arm
 from thermolab.lab.live.driver import Listener
-from thermolab.lab.live.views import Arm
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC
 from thermolab.systems.system import Base
 
@@ -146,6 +147,14 @@ async def settled(driver):
     await asyncio.wait_for(done.wait(), PATIENCE)
 
 
+def pytest_pyfunc_call(pyfuncitem):
+    """A test that is a coroutine has an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}))
+    return True
+
+
 @pytest.fixture
 def live():
     """The helpers of this file."""
@@ -156,8 +165,8 @@ def live():
 
 @pytest.fixture
 def reading():
-    """reading(step, T=[…], knobs={…}, theory={…}) -> Reading, with means and errors as `views.read` finds them."""
-    from thermolab.lab.live.views import Reading
+    """reading(step, T=[…], knobs={…}, theory={…}) -> Reading, with means and errors as `board.read` finds them."""
+    from thermolab.lab.live.board import Reading
 
     def make(step, knobs=None, theory=None, **values):
         values = {k: np.atleast_1d(np.asarray(v, float)) for k, v in values.items()}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from thermolab.engine.scenario import Observable
+from thermolab.lab.live.board import Board, Goal
 from thermolab.lab.live.charts import LiveChart
-from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Scatter, Trajectory
+from thermolab.lab.live.views import HeatMap, Lines, Scatter, Trajectory
 
 OBSERVABLES = {
     "U": Observable("energy U (loss)"),

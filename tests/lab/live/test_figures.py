@@ -6,7 +6,8 @@ import pytest
 from thermolab import plots
 from thermolab.engine.scenario import Observable
 from thermolab.lab.live import figures
-from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Scatter, Trajectory
+from thermolab.lab.live.board import Board, Goal
+from thermolab.lab.live.views import HeatMap, Lines, Scatter, Trajectory
 
 pytestmark = pytest.mark.usefixtures("no_window")
 OBSERVABLES = {

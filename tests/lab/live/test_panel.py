@@ -24,7 +24,8 @@ from thermolab.lab import live as public
 from thermolab.lab import replay
 from thermolab.lab.live import echo as echo_module
 from thermolab.lab.live import widgets
-from thermolab.lab.live.views import Goal, Lines, Scatter
+from thermolab.lab.live.board import Goal
+from thermolab.lab.live.views import Lines, Scatter
 from thermolab.lab.live.widgets import Panel
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 
@@ -108,126 +109,108 @@ def test_the_start_value_lies_on_the_grid_of_the_slider(live, value):
     assert 10**-slider.step <= 10**slider.max <= 1 + 1e-9
 
 
-def test_a_slider_that_reports_what_it_was_given_gives_no_order(live):
-    async def play():
-        async with shown(live, [live.gas(eta=0.0123)]) as (panel, driver, news):
-            told, tell = [], driver.tell
-            driver.tell = lambda *order: told.append(order) or tell(*order)
-            found = controls(panel)
-            for name in ("eta", "lam", "sigma", "dim", "protocol"):
-                panel._on_knob(name, found[f"tl-{name}"].value)
-            panel._on_knob("eta", 10 ** math.log10(0.0123) * (1 + 1e-14))  # as it comes back from a page
-            assert told == []
-            driver.tell("reset")
-            await news.next("framed")
-            assert told == [("reset",), ("look",)]
-            found["tl-eta"].value = 0.1
-            assert told[2:] == [("turn", "eta", 0.1)]
-
-    asyncio.run(play())
+async def test_a_slider_that_reports_what_it_was_given_gives_no_order(live):
+    async with shown(live, [live.gas(eta=0.0123)]) as (panel, driver, news):
+        told, tell = [], driver.tell
+        driver.tell = lambda *order: told.append(order) or tell(*order)
+        found = controls(panel)
+        for name in ("eta", "lam", "sigma", "dim", "protocol"):
+            panel._on_knob(name, found[f"tl-{name}"].value)
+        panel._on_knob("eta", 10 ** math.log10(0.0123) * (1 + 1e-14))  # as it comes back from a page
+        assert told == []
+        driver.tell("reset")
+        await news.next("framed")
+        assert told == [("reset",), ("look",)]
+        found["tl-eta"].value = 0.1
+        assert told[2:] == [("turn", "eta", 0.1)]
 
 
-def test_a_knob_that_starts_at_zero_stays_there_and_comes_back(live):
-    async def play():
-        async with shown(live, [live.gas(lam=0.0)]) as (panel, driver, news):
-            slider = controls(panel)["tl-lam"]
-            panel._on_knob("lam", slider.value)  # the page reports what it shows
+async def test_a_knob_that_starts_at_zero_stays_there_and_comes_back(live):
+    async with shown(live, [live.gas(lam=0.0)]) as (panel, driver, news):
+        slider = controls(panel)["tl-lam"]
+        panel._on_knob("lam", slider.value)  # the page reports what it shows
+        await live.settled(driver)
+        assert driver.settings[0]["lam"] == 0.0
+        driver.tell("reset")
+        await news.next("framed")
+        await live.settled(driver)
+        assert driver.settings[0]["lam"] == 0.0
+        assert slider.options[slider.index][0] == "0"
+        for value in (0.1, 0.0):
+            slider.value = value
             await live.settled(driver)
-            assert driver.settings[0]["lam"] == 0.0
-            driver.tell("reset")
-            await news.next("framed")
-            await live.settled(driver)
-            assert driver.settings[0]["lam"] == 0.0
-            assert slider.options[slider.index][0] == "0"
-            for value in (0.1, 0.0):
-                slider.value = value
-                await live.settled(driver)
-                assert driver.settings[0]["lam"] == value
-
-    asyncio.run(play())
+            assert driver.settings[0]["lam"] == value
 
 
-def test_controls_turn_the_experiment_and_the_read_out_follows(live):
-    async def play():
-        async with shown(live, [live.arm(NETWORK, replicas=2)], [Lines("r", "snr")]) as (panel, driver, news):
-            found = controls(panel)
-            before = text(found["tl-readout"])
-            assert "step=1 eta=0.03 lam=0.01 batch_size=32 protocol=elr" in before
-            for name in ("T", "U", "r", "p", "snr"):
-                assert re.search(rf"\b{name}=[-\d.e]+ +± [\d.e-]+", before) or name in ("r", "p"), name
-            assert re.search(r"p=[\d.e-]+ +\(theory 0.01\)", before)
-            assert re.search(r"S=not yet", before)
-            found["tl-eta"].value = 0.05
-            found["tl-batch"].value = 8
-            found["tl-protocol"].value = "lr"
-            await live.settled(driver)
-            assert news.count("turned") == 3
-            assert driver.runs[0].knobs["batch_size"] == 8
-            assert driver.runs[0].knobs["eta"].tolist() == [0.05] * 2
-            assert driver.runs[0].knobs["protocol"] == "lr"
-            after = text(found["tl-readout"])
-            assert "step=1 eta=0.05 lam=0.01 batch_size=8 protocol=lr" in after  # before it moves
-            theory = re.search(r"\br=\S+ .*?\(theory ([^)]+)\)", before)[1], re.search(r"\br=.*?\(theory ([^)]+)\)", after)[1]
-            assert theory[0] != theory[1]
-            found["tl-step"].click()
-            await news.next("framed")
-            assert "step=2 eta=0.05" in text(found["tl-readout"])
-            found["tl-run"].click()
-            await news.next("framed", 2)
-            found["tl-pause"].click()
-            await live.settled(driver)
-            step = driver.runs[0].state.step
-            assert f"step={step} " in text(found["tl-readout"])
-            found["tl-reset"].click()
-            await news.next("framed")
-            assert text(found["tl-readout"]).split() == before.split()
-            assert (found["tl-eta"].value, found["tl-batch"].value, found["tl-protocol"].value) == (0.03, 32, "elr")
-
-    asyncio.run(play())
+async def test_controls_turn_the_experiment_and_the_read_out_follows(live):
+    async with shown(live, [live.arm(NETWORK, replicas=2)], [Lines("r", "snr")]) as (panel, driver, news):
+        found = controls(panel)
+        before = text(found["tl-readout"])
+        assert "step=1 eta=0.03 lam=0.01 batch_size=32 protocol=elr" in before
+        for name in ("T", "U", "r", "p", "snr"):
+            assert re.search(rf"\b{name}=[-\d.e]+ +± [\d.e-]+", before) or name in ("r", "p"), name
+        assert re.search(r"p=[\d.e-]+ +\(theory 0.01\)", before)
+        assert re.search(r"S=not yet", before)
+        found["tl-eta"].value = 0.05
+        found["tl-batch"].value = 8
+        found["tl-protocol"].value = "lr"
+        await live.settled(driver)
+        assert news.count("turned") == 3
+        assert driver.runs[0].knobs["batch_size"] == 8
+        assert driver.runs[0].knobs["eta"].tolist() == [0.05] * 2
+        assert driver.runs[0].knobs["protocol"] == "lr"
+        after = text(found["tl-readout"])
+        assert "step=1 eta=0.05 lam=0.01 batch_size=8 protocol=lr" in after  # before it moves
+        theory = re.search(r"\br=\S+ .*?\(theory ([^)]+)\)", before)[1], re.search(r"\br=.*?\(theory ([^)]+)\)", after)[1]
+        assert theory[0] != theory[1]
+        found["tl-step"].click()
+        await news.next("framed")
+        assert "step=2 eta=0.05" in text(found["tl-readout"])
+        found["tl-run"].click()
+        await news.next("framed", 2)
+        found["tl-pause"].click()
+        await live.settled(driver)
+        step = driver.runs[0].state.step
+        assert f"step={step} " in text(found["tl-readout"])
+        found["tl-reset"].click()
+        await news.next("framed")
+        assert text(found["tl-readout"]).split() == before.split()
+        assert (found["tl-eta"].value, found["tl-batch"].value, found["tl-protocol"].value) == (0.03, 32, "elr")
 
 
-def test_the_predictions_of_an_arm_are_those_of_its_present_settings(live):
-    async def play():
-        async with shown(live, [live.gas(dim=3)]) as (panel, driver, news):
-            panel._on_knob("dim", 6)
-            await news.next("framed")
-            (reading,) = panel.board.readings[0]
-            assert reading.theory == pytest.approx(ISOTROPIC.predict(driver.runs[0].history[-1], {"dim": 6}))
-            assert len(driver.runs[0].state.weights[0]) == 6
-
-    asyncio.run(play())
+async def test_the_predictions_of_an_arm_are_those_of_its_present_settings(live):
+    async with shown(live, [live.gas(dim=3)]) as (panel, driver, news):
+        panel._on_knob("dim", 6)
+        await news.next("framed")
+        (reading,) = panel.board.readings[0]
+        assert reading.theory == pytest.approx(ISOTROPIC.predict(driver.runs[0].history[-1], {"dim": 6}))
+        assert len(driver.runs[0].state.weights[0]) == 6
 
 
-def test_buttons_and_status_follow_the_state(live):
-    async def play():
-        async with shown(live, [live.gas()]) as (panel, driver, news):
-            found = controls(panel)
-            assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (False, True)
-            assert "paused; press Run" in text(found["tl-status"])
-            assert 'role="status"' in found["tl-status"].value
-            found["tl-run"].click()
-            await news.next("framed", 2)
-            assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (True, False)
-            assert "running" in text(found["tl-status"])
-            driver.tell("pause")
-            await live.settled(driver)
-            assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (False, True)
-        assert "closed" in text(found["tl-status"])
-
-    asyncio.run(play())
+async def test_buttons_and_status_follow_the_state(live):
+    async with shown(live, [live.gas()]) as (panel, driver, news):
+        found = controls(panel)
+        assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (False, True)
+        assert "paused; press Run" in text(found["tl-status"])
+        assert 'role="status"' in found["tl-status"].value
+        found["tl-run"].click()
+        await news.next("framed", 2)
+        assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (True, False)
+        assert "running" in text(found["tl-status"])
+        driver.tell("pause")
+        await live.settled(driver)
+        assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (False, True)
+    assert "closed" in text(found["tl-status"])
 
 
-def test_the_speed_control_wakes_a_slow_run(live):
-    async def play():
-        async with shown(live, [live.gas()], speed=1.0) as (panel, driver, news):
-            assert controls(panel)["tl-speed"].value == 1.0
-            driver.tell("run")
-            await news.next("framed")
-            controls(panel)["tl-speed"].value = math.inf
-            await news.until(lambda: driver.runs[0].state.step > 100)
-            assert driver.speed == math.inf
-
-    asyncio.run(play())
+async def test_the_speed_control_wakes_a_slow_run(live):
+    async with shown(live, [live.gas()], speed=1.0) as (panel, driver, news):
+        assert controls(panel)["tl-speed"].value == 1.0
+        driver.tell("run")
+        await news.next("framed")
+        controls(panel)["tl-speed"].value = math.inf
+        await news.until(lambda: driver.runs[0].state.step > 100)
+        assert driver.speed == math.inf
 
 
 # --- marks, guesses, goals, ghosts ----------------------------------------------------------------------------------------
@@ -249,140 +232,129 @@ def test_marks_of_one_drag_become_one(live, monkeypatch):
     assert panel.board.marks[-1] == (99, "η 0.1")
 
 
-def test_a_turned_knob_leaves_a_mark_and_a_step_of_theory(live):
-    async def play():
-        async with shown(live, [live.gas()]) as (panel, driver, news):
-            driver.tell("run")
-            await news.next("framed", 3)
-            driver.tell("pause")
-            driver.tell("turn", "eta", 0.1)
-            await news.next("turned")
-            step = driver.runs[0].state.step
-            assert panel.board.marks == [(step, "η 0.1")]
-            last, before = panel.board.readings[0][-1], panel.board.readings[0][-2]
-            assert (last.step, last.knobs["eta"]) == (step, pytest.approx(0.1))
-            assert last.theory["T"] > 3 * before.theory["T"]
-            assert last.means == before.means or before.step < step
-
-    asyncio.run(play())
+async def test_a_turned_knob_leaves_a_mark_and_a_step_of_theory(live):
+    async with shown(live, [live.gas()]) as (panel, driver, news):
+        driver.tell("run")
+        await news.next("framed", 3)
+        driver.tell("pause")
+        driver.tell("turn", "eta", 0.1)
+        await news.next("turned")
+        step = driver.runs[0].state.step
+        assert panel.board.marks == [(step, "η 0.1")]
+        last, before = panel.board.readings[0][-1], panel.board.readings[0][-2]
+        assert (last.step, last.knobs["eta"]) == (step, pytest.approx(0.1))
+        assert last.theory["T"] > 3 * before.theory["T"]
+        assert last.means == before.means or before.step < step
 
 
-def test_a_guess_is_drawn_and_a_bad_one_is_one_line(live):
-    async def play():
-        async with shown(live, [live.gas()]) as (panel, driver, _):
-            found = controls(panel)
-            assert list(panel._guess_of.options) == ["T", "U"]
-            for written, guesses in (("0.02", {"T": 0.02}), (" 1,5e-2 ", {"T": 0.015}), ("a lot", {"T": 0.015}), ("", {})):
-                found["tl-guess"].value = written
-                await live.settled(driver)
-                assert panel.board.guesses == guesses
-                assert written != "a lot" or "'a lot' is no number" in text(found["tl-status"])
-                if guesses:
-                    (mark,) = [m for s, m in zip(panel.charts[0].chart.series, panel.charts[0]._marks, strict=True)
-                               if s.role == "guess"]  # fmt: skip
-                    assert set(mark.y) == set(guesses.values())
-            assert driver.state == "paused"
+async def test_a_guess_is_drawn_and_a_bad_one_is_one_line(live):
+    async with shown(live, [live.gas()]) as (panel, driver, _):
+        found = controls(panel)
+        assert [key for _, key in panel._guess_of.options] == ["T", "U"]
+        assert panel._guess_of.options[0][0] == panel.charts[0].chart.y.label
+        theory = panel.board.readings[0][-1].theory["T"]
+        for written, guesses, said in (
+            (f"{3 * theory}", {"T": 3 * theory}, "beside theory at the present knobs: off by a factor of 3, too large"),
+            (" 1,5e-3 ", {"T": 0.0015}, "too small"),
+            ("3/2000", {"T": 0.0015}, "too small"),
+            (f"{theory}", {"T": theory}, "present knobs: so it is"),
+            ("a lot", {"T": theory}, "'a lot' is no number: write a number"),
+            ("-1", {"T": theory}, "has a logarithmic axis, which cannot show -1: write a number above 0"),
+            ("", {}, "paused"),
+        ):
+            found["tl-guess"].value = written
+            await live.settled(driver)
+            assert panel.board.guesses == guesses
+            assert said in text(found["tl-status"])
+            if guesses:
+                (mark,) = [m for s, m in zip(panel.charts[0].chart.series, panel.charts[0]._marks, strict=True)
+                           if s.role == "guess"]  # fmt: skip
+                assert set(mark.y) == set(guesses.values())
+        assert driver.state == "paused"
 
-    asyncio.run(play())
 
-
-def test_a_goal_is_reached_and_said_so(live):
+async def test_a_goal_is_reached_and_said_so(live):
     goals = [Goal("bring U <down>", "U", 0.5, within=1e9), Goal("bring T down", "T", 1e-9)]
 
-    async def play():
-        async with shown(live, [live.gas()], goals=goals) as (panel, driver, news):
-            found = controls(panel)
-            assert "○ goal: bring U <down>" in text(found["tl-goals"])
-            driver.tell("run")
-            await news.next("framed", 22)
-            assert "✓ reached: bring U <down>" in text(found["tl-goals"])
-            assert "○ goal: bring T down" in text(found["tl-goals"])
-            driver.tell("reset")
-            await news.next("started")
-            await live.settled(driver)
-            assert "○ goal: bring U <down>" in text(found["tl-goals"])
-
-    asyncio.run(play())
+    async with shown(live, [live.gas()], goals=goals) as (panel, driver, news):
+        found = controls(panel)
+        assert "○ goal: bring U <down>" in text(found["tl-goals"])
+        driver.tell("run")
+        await news.next("framed", 22)
+        assert "✓ reached: bring U <down>" in text(found["tl-goals"])
+        assert "○ goal: bring T down" in text(found["tl-goals"])
+        driver.tell("reset")
+        await news.next("started")
+        await live.settled(driver)
+        assert "○ goal: bring U <down>" in text(found["tl-goals"])
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_a_ghost_is_kept_at_reset_if_wanted(live, wanted):
-    async def play():
-        async with shown(live, [live.gas("a"), live.gas("b")]) as (panel, driver, news):
-            controls(panel)["tl-ghost"].value = wanted
-            driver.tell("run")
-            await news.next("framed", 4)
-            driver.tell("pause")
-            await live.settled(driver)
-            kept = [[(r.step, r.means["T"]) for r in readings] for readings in panel.board.readings]
-            driver.tell("reset")
-            await news.next("started")
-            await live.settled(driver)
-            assert driver.state == "paused", text(controls(panel)["tl-status"])
-            ghosts = {label: readings for label, readings in panel.board.ghosts.items() if readings}
-            assert list(ghosts) == (["a, run before", "b, run before"] if wanted else [])
-            assert [[(r.step, r.means["T"]) for r in readings] for readings in ghosts.values()] == (kept if wanted else [])
-            assert [len(readings) for readings in panel.board.readings] == [1, 1]
-            drawn = [np.asarray(m.y).tolist() for m in controls(panel)["tl-chart"].children[0].marks if m.visible]
-            for readings in kept:
-                assert ([t[0] for _, t in readings] in drawn) is wanted
-            driver.tell("run")
-            await news.next("framed", 2)
-            assert driver.state == "running", text(controls(panel)["tl-status"])
-
-    asyncio.run(play())
+async def test_a_ghost_is_kept_at_reset_if_wanted(live, wanted):
+    async with shown(live, [live.gas("a"), live.gas("b")]) as (panel, driver, news):
+        controls(panel)["tl-ghost"].value = wanted
+        driver.tell("run")
+        await news.next("framed", 4)
+        driver.tell("pause")
+        await live.settled(driver)
+        kept = [[(r.step, r.means["T"]) for r in readings] for readings in panel.board.readings]
+        driver.tell("reset")
+        await news.next("started")
+        await live.settled(driver)
+        assert driver.state == "paused", text(controls(panel)["tl-status"])
+        ghosts = {label: readings for label, readings in panel.board.ghosts.items() if readings}
+        assert list(ghosts) == (["a, run before", "b, run before"] if wanted else [])
+        assert [[(r.step, r.means["T"]) for r in readings] for readings in ghosts.values()] == (kept if wanted else [])
+        assert [len(readings) for readings in panel.board.readings] == [1, 1]
+        drawn = [np.asarray(m.y).tolist() for m in controls(panel)["tl-chart"].children[0].marks if m.visible]
+        for readings in kept:
+            assert ([t[0] for _, t in readings] in drawn) is wanted
+        driver.tell("run")
+        await news.next("framed", 2)
+        assert driver.state == "running", text(controls(panel)["tl-status"])
 
 
-def test_a_recorded_run_is_a_ghost_from_the_start(live, reading):
+async def test_a_recorded_run_is_a_ghost_from_the_start(live, reading):
     ghost = [reading(s, T=[0.5], U=[0.4]) for s in (10, 20)]
 
-    async def play():
-        async with shown(live, [live.gas()], ghosts={"last year": ghost}) as (panel, *_):
-            ys = [np.asarray(m.y).tolist() for m in panel.charts[0]._marks]
-            assert [0.5, 0.5] in ys
-
-    asyncio.run(play())
+    async with shown(live, [live.gas()], ghosts={"last year": ghost}) as (panel, *_):
+        ys = [np.asarray(m.y).tolist() for m in panel.charts[0]._marks]
+        assert [0.5, 0.5] in ys
 
 
 # --- messages -----------------------------------------------------------------------------------------------------------
-def test_divergence_is_a_message_with_step_value_and_remedy(live):
-    async def play():
-        async with shown(live, [live.gas()]) as (panel, driver, news):
-            panel._on_knob("sigma", 10.0)
-            panel._on_knob("eta", 1.0)
-            driver.tell("run")
-            await news.next("failed")
-            status = controls(panel)["tl-status"]
-            message = text(status)
-            for words in (f"stopped at step {driver.runs[0].state.step}", "eta=1", "try eta=0.25", "press Reset"):
-                assert words in message
-            assert "error-color" in status.value
-            assert "<details>" in status.value  # the traceback is folded away
-            assert controls(panel)["tl-run"].disabled is False
-            driver.tell("reset")
-            await news.next("framed")
-            assert "paused" in text(status)
-
-    asyncio.run(play())
+async def test_divergence_is_a_message_with_step_value_and_remedy(live):
+    async with shown(live, [live.gas()]) as (panel, driver, news):
+        panel._on_knob("sigma", 10.0)
+        panel._on_knob("eta", 1.0)
+        driver.tell("run")
+        await news.next("failed")
+        status = controls(panel)["tl-status"]
+        message = text(status)
+        for words in (f"stopped at step {driver.runs[0].state.step}", "eta=1", "try eta=0.25", "press Reset"):
+            assert words in message
+        assert "error-color" in status.value
+        assert "<details>" in status.value  # the traceback is folded away
+        assert controls(panel)["tl-run"].disabled is False
+        driver.tell("reset")
+        await news.next("framed")
+        assert "paused" in text(status)
 
 
-def test_save_log_writes_a_log_that_replays(live, tmp_path, monkeypatch):
+async def test_save_log_writes_a_log_that_replays(live, tmp_path, monkeypatch):
     monkeypatch.setenv("THERMOLAB_OUT", str(tmp_path / "an out"))
 
-    async def play():
-        async with shown(live, [live.gas("a b"), live.gas("c", protocol="lr")]) as (panel, driver, news):
-            driver.tell("run")
-            await news.next("framed", 3)
-            panel._on_knob("dim", 4)  # the log is that of the new runs
-            await news.next("started")
-            await news.next("framed", 3)
-            panel._on_knob("eta", 0.05)
-            await news.next("framed", 2)
-            controls(panel)["tl-log"].click()
-            await live.settled(driver)
-            return text(controls(panel)["tl-status"])
-
-    message = asyncio.run(play())
+    async with shown(live, [live.gas("a b"), live.gas("c", protocol="lr")]) as (panel, driver, news):
+        driver.tell("run")
+        await news.next("framed", 3)
+        panel._on_knob("dim", 4)  # the log is that of the new runs
+        await news.next("started")
+        await news.next("framed", 3)
+        panel._on_knob("eta", 0.05)
+        await news.next("framed", 2)
+        controls(panel)["tl-log"].click()
+        await live.settled(driver)
+        message = text(controls(panel)["tl-status"])
     paths = sorted((tmp_path / "an out" / "live").iterdir())
     assert len(paths) == 2
     for path in paths:
@@ -392,72 +364,60 @@ def test_save_log_writes_a_log_that_replays(live, tmp_path, monkeypatch):
         assert replay.replay(path, phenomena.scenarios())
 
 
-def test_a_log_of_the_network_replays_too(live, tmp_path, monkeypatch):
+async def test_a_log_of_the_network_replays_too(live, tmp_path, monkeypatch):
     monkeypatch.setenv("THERMOLAB_OUT", str(tmp_path))
 
-    async def play():
-        async with shown(live, [live.arm(NETWORK, replicas=1)], [Lines("r")]) as (panel, driver, news):
-            panel._on_knob("batch_size", 16)
-            driver.tell("run")
-            await news.next("framed", 3)
-            controls(panel)["tl-log"].click()
-            await live.settled(driver)
-
-    asyncio.run(play())
+    async with shown(live, [live.arm(NETWORK, replicas=1)], [Lines("r")]) as (panel, driver, news):
+        panel._on_knob("batch_size", 16)
+        driver.tell("run")
+        await news.next("framed", 3)
+        controls(panel)["tl-log"].click()
+        await live.settled(driver)
     (path,) = (tmp_path / "live").iterdir()
     assert replay.replay(path, phenomena.scenarios())
 
 
-def test_a_log_that_cannot_be_saved_is_a_message(live, tmp_path, monkeypatch):
+async def test_a_log_that_cannot_be_saved_is_a_message(live, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("THERMOLAB_OUT", str(tmp_path / "file"))
 
-    async def play():
-        async with shown(live, [live.gas()]) as (panel, driver, _):
-            controls(panel)["tl-log"].click()
-            await live.settled(driver)
-            assert "the log was not saved" in text(controls(panel)["tl-status"])
-            assert driver.state == "paused"
-
-    asyncio.run(play())
+    async with shown(live, [live.gas()]) as (panel, driver, _):
+        controls(panel)["tl-log"].click()
+        await live.settled(driver)
+        assert "the log was not saved" in text(controls(panel)["tl-status"])
+        assert driver.state == "paused"
 
 
-def test_patience_ends_when_nobody_answers(live, monkeypatch):
+async def test_patience_ends_when_nobody_answers(live, monkeypatch):
     monkeypatch.setattr(widgets, "PATIENCE", 0.05)
 
-    async def play():
-        async with shown(live, [live.gas()]) as (panel, driver, news):
-            driver.tell("run")
-            await news.next("framed")
-            panel._echo._began = -math.inf  # a second has gone
-            await news.until(lambda: driver.state == "paused")
-            assert "nobody is looking" in text(controls(panel)["tl-status"])
-            assert "press run" in text(controls(panel)["tl-status"]).lower()
-            at = driver.runs[0].state.step
-            driver.tell("run")  # somebody is back
-            await news.next("framed")
-            assert driver.runs[0].state.step > at
-
-    asyncio.run(play())
+    async with shown(live, [live.gas()]) as (panel, driver, news):
+        driver.tell("run")
+        await news.next("framed")
+        panel._echo._began = -math.inf  # a second has gone
+        await news.until(lambda: driver.state == "paused")
+        assert "nobody is looking" in text(controls(panel)["tl-status"])
+        assert "press run" in text(controls(panel)["tl-status"]).lower()
+        at = driver.runs[0].state.step
+        driver.tell("run")  # somebody is back
+        await news.next("framed")
+        assert driver.runs[0].state.step > at
 
 
-def test_patience_lasts_while_the_page_answers(live, monkeypatch):
+async def test_patience_lasts_while_the_page_answers(live, monkeypatch):
     monkeypatch.setattr(widgets, "PATIENCE", 0.1)
     monkeypatch.setattr(echo_module, "ASKED", 0.0)
 
-    async def play():
-        async with shown(live, [live.gas()]) as (panel, driver, news):
-            driver.tell("run")
-            await news.next("framed")
-            echo = panel._echo
-            echo._began = echo._asked = -math.inf
-            echo._ping.observe(lambda change: setattr(echo._pong, "value", change.new), "value")
-            began = time.monotonic()
-            await news.until(lambda: time.monotonic() - began > 0.4)
-            assert driver.state == "running"
-            assert echo._ping.value > 2
-
-    asyncio.run(play())
+    async with shown(live, [live.gas()]) as (panel, driver, news):
+        driver.tell("run")
+        await news.next("framed")
+        echo = panel._echo
+        echo._began = echo._asked = -math.inf
+        echo._ping.observe(lambda change: setattr(echo._pong, "value", change.new), "value")
+        began = time.monotonic()
+        await news.until(lambda: time.monotonic() - began > 0.4)
+        assert driver.state == "running"
+        assert echo._ping.value > 2
 
 
 def test_patience_with_a_page_that_is_late(monkeypatch):
@@ -487,14 +447,21 @@ def test_patience_with_a_page_that_is_late(monkeypatch):
 @pytest.fixture
 def front(monkeypatch):
     """What is displayed; jobs run in this process; the cell is "one" until `front.cell` changes."""
-    shown = SimpleNamespace(all=[], cell="one")
+    shown = SimpleNamespace(all=[], left=[], cell="one")
 
     async def here(jobs):
         await asyncio.sleep(0)
         return [jobs.function(**settings) for settings in jobs.settings]
 
     shell = SimpleNamespace(get_parent=lambda: {"metadata": {"cellId": shown.cell}, "content": {"code": "x"}})
-    monkeypatch.setattr(IPython.display, "display", lambda *things: shown.all.extend(things))
+
+    def display(*things, display_id=None):
+        if display_id is None:
+            shown.all.extend(things)
+        return SimpleNamespace(update=shown.left.append)
+
+    monkeypatch.setattr(IPython.display, "display", display)
+    monkeypatch.setattr(public.saved, "show", lambda widget, left: shown.all.append(widget))
     monkeypatch.setattr(public, "get_ipython", lambda: shell)
     monkeypatch.setattr(recipe, "_elsewhere", here)
     for name in ("JPY_SESSION_NAME", "VOILA_SERVER_URL"):
@@ -567,23 +534,27 @@ def test_a_mistake_is_one_line(front, more, message):
         asyncio.run(cell(front, **more))
 
 
-def test_where_somebody_looks_there_is_the_panel_and_the_folded_twin(front):
-    async def play():
-        widget, twin = await cell(front, setup=someone(live="on"))
-        assert isinstance(widget, ipywidgets.Widget)
-        assert "tl-panel" in widget._dom_classes
-        assert twin.data.startswith('<details class="tl-twin">')
-        assert "<img alt=" in twin.data
-        assert public.running() == ["one: paused"]
-        task, panel = public._shown["one"]
-        assert panel.driver.settings[0]["eta"] == 0.05
-        panel.driver.tell("step")
-        while panel.driver.runs[0].state.step < 2:
-            await asyncio.sleep(0)
-        assert not task.done()
-        task.cancel()
-
-    asyncio.run(play())
+async def test_where_somebody_looks_there_is_the_panel_and_the_folded_twin(front):
+    widget, twin = await cell(front, setup=someone(live="on"))
+    assert isinstance(widget, ipywidgets.Widget)
+    assert "tl-panel" in widget._dom_classes
+    assert twin.data.startswith('<details class="tl-twin">')
+    assert "<img alt=" in twin.data
+    assert public.running() == ["one: paused"]
+    task, panel = public._shown["one"]
+    assert panel.driver.settings[0]["eta"] == 0.05
+    panel.driver.tell("step")
+    while panel.driver.runs[0].state.step < 2:
+        await asyncio.sleep(0)
+    assert not task.done()
+    assert front.left == []
+    panel.driver.tell("run")
+    panel.driver.tell("pause")
+    while not front.left:
+        await asyncio.sleep(0)
+    (picture,) = front.left  # of the state in which it came to rest
+    assert picture.data.startswith('<div class="tl-left"><img alt="the &lt;twin&gt;')
+    task.cancel()
 
 
 def test_a_front_end_is_seen_by_itself(front, monkeypatch):
@@ -598,25 +569,22 @@ def test_a_front_end_is_seen_by_itself(front, monkeypatch):
     assert public.front_end() is False
 
 
-def test_running_a_cell_again_ends_its_former_task(front):
-    async def play():
-        await cell(front, setup=someone(live="on"))
-        first, panel = public._shown["one"]
-        front.cell = "two"
-        await cell(front, setup=someone(live="on"))
-        other, _ = public._shown["two"]
-        front.cell = "one"
-        await cell(front, setup=someone(live="on"))
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(asyncio.shield(first), 30)
-        assert panel.driver.state == "closed"
-        assert not other.done()
-        assert not public._shown["one"][0].done()
-        assert sorted(public.running()) == ["one: paused", "two: paused"]
-        for task, _ in public._shown.values():
-            task.cancel()
-
-    asyncio.run(play())
+async def test_running_a_cell_again_ends_its_former_task(front):
+    await cell(front, setup=someone(live="on"))
+    first, panel = public._shown["one"]
+    front.cell = "two"
+    await cell(front, setup=someone(live="on"))
+    other, _ = public._shown["two"]
+    front.cell = "one"
+    await cell(front, setup=someone(live="on"))
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(first), 30)
+    assert panel.driver.state == "closed"
+    assert not other.done()
+    assert not public._shown["one"][0].done()
+    assert sorted(public.running()) == ["one: paused", "two: paused"]
+    for task, _ in public._shown.values():
+        task.cancel()
 
 
 def test_a_record_is_thirty_readings(front):
@@ -653,29 +621,23 @@ def test_headless_there_are_no_widgets_and_no_bqplot(monkeypatch):
     assert done.stdout.splitlines() == ["HTML 1", "[]", "0"], done.stderr
 
 
-def test_a_knob_of_any_observable_of_any_scenario_is_declared_once(live):
+async def test_a_knob_of_any_observable_of_any_scenario_is_declared_once(live):
     """Observables that mean nothing as a mean are not in the read-out."""
     scenario = live.clock(
         observables={"U": Observable("energy U"), "V": Observable("V", mean=False)}, read=lambda f, s: {**f.observables, "V": 1.0}
     )
 
-    async def play():
-        async with shown(live, [live.arm(scenario)], [Lines("U")]) as (panel, *_):
-            readout = text(controls(panel)["tl-readout"])
-            assert "U=" in readout
-            assert "V=" not in readout
-
-    asyncio.run(play())
+    async with shown(live, [live.arm(scenario)], [Lines("U")]) as (panel, *_):
+        readout = text(controls(panel)["tl-readout"])
+        assert "U=" in readout
+        assert "V=" not in readout
 
 
-def test_two_arms_have_their_names_in_the_read_out(live):
-    async def play():
-        async with shown(live, [live.gas("one <1>"), live.gas("two", protocol="lr")]) as (panel, driver, news):
-            readout = text(controls(panel)["tl-readout"])
-            assert re.search(r"one <1> .*protocol=elr.*two .*protocol=lr", readout, re.DOTALL)
-            panel._on_knob("lam", 0.5)
-            await news.next("turned")
-            assert [run.knobs["lam"].tolist() for run in driver.runs] == [[0.5] * 8] * 2
-            assert torch.equal(driver.runs[0].knobs["lam"], driver.runs[1].knobs["lam"])
-
-    asyncio.run(play())
+async def test_two_arms_have_their_names_in_the_read_out(live):
+    async with shown(live, [live.gas("one <1>"), live.gas("two", protocol="lr")]) as (panel, driver, news):
+        readout = text(controls(panel)["tl-readout"])
+        assert re.search(r"one <1> .*protocol=elr.*two .*protocol=lr", readout, re.DOTALL)
+        panel._on_knob("lam", 0.5)
+        await news.next("turned")
+        assert [run.knobs["lam"].tolist() for run in driver.runs] == [[0.5] * 8] * 2
+        assert torch.equal(driver.runs[0].knobs["lam"], driver.runs[1].knobs["lam"])

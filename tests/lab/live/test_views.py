@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from thermolab.engine.experiment import Frame
 from thermolab.engine.scenario import Knob, Observable
-from thermolab.lab.live import views
-from thermolab.lab.live.views import Board, Goal, HeatMap, Lines, Reading, Scatter, Sphere, Trajectory, limits, ticks
+from thermolab.lab.live import board as boards
+from thermolab.lab.live.axes import limits, steps_window, ticks
+from thermolab.lab.live.board import Board, Goal, Reading, mark
+from thermolab.lab.live.views import HeatMap, Lines, Scatter, Sphere, Trajectory
 
 OBSERVABLES = {"U": Observable("energy U"), "r": Observable("radius r", log=True), "m": Observable("matrix")}
 positive = st.floats(1e-12, 1e12)
@@ -36,26 +38,26 @@ def points(view, board):
 
 # --- limits -----------------------------------------------------------------------------------------------------------
 def test_limits_leave_a_quarter_of_room_on_each_side():
-    assert views.limits([np.array([1.0, 3.0]), np.array([2.0])], False) == pytest.approx((0.5, 3.5))
-    assert views.limits([np.array([0.01, 100.0])], True) == pytest.approx((1e-3, 1e3))
-    assert views.limits([np.array([[1.0, 3.0], [2.0, 2.0]])], False) == pytest.approx((0.5, 3.5))
+    assert limits([np.array([1.0, 3.0]), np.array([2.0])], False) == pytest.approx((0.5, 3.5))
+    assert limits([np.array([0.01, 100.0])], True) == pytest.approx((1e-3, 1e3))
+    assert limits([np.array([[1.0, 3.0], [2.0, 2.0]])], False) == pytest.approx((0.5, 3.5))
 
 
 def test_limits_of_nothing_and_of_one_value():
-    assert views.limits([], False) == (0.0, 1.0)
-    assert views.limits([np.array([math.nan, math.inf])], True) == (0.1, 1.0)
-    assert views.limits([np.array([-1.0, 0.0])], True) == (0.1, 1.0)
-    assert views.limits([np.zeros(0)], False, (2.0, 5.0)) == (2.0, 5.0)
-    assert views.limits([np.array([10.0])], False) == pytest.approx((9.25, 10.75))
-    low, high = views.limits([np.array([10.0])], True)
+    assert limits([], False) == (0.0, 1.0)
+    assert limits([np.array([math.nan, math.inf])], True) == (0.1, 1.0)
+    assert limits([np.array([-1.0, 0.0])], True) == (0.1, 1.0)
+    assert limits([np.zeros(0)], False, (2.0, 5.0)) == (2.0, 5.0)
+    assert limits([np.array([10.0])], False) == pytest.approx((9.25, 10.75))
+    low, high = limits([np.array([10.0])], True)
     assert (low * high, high / low) == (pytest.approx(100), pytest.approx(10**0.3))
-    low, high = views.limits([np.array([0.0])], False)
+    low, high = limits([np.array([0.0])], False)
     assert low < 0 < high
 
 
 @given(st.lists(numbers, min_size=1), st.booleans())
 def test_limits_hold_all_that_can_be_drawn(values, log):
-    low, high = views.limits([np.array(values), np.array([math.nan])], log)
+    low, high = limits([np.array(values), np.array([math.nan])], log)
     assert low < high
     drawn = [v for v in values if v > 0 or not log]
     assert all(low < v < high for v in drawn)
@@ -64,10 +66,10 @@ def test_limits_hold_all_that_can_be_drawn(values, log):
 
 @given(st.lists(numbers, min_size=1), st.lists(numbers, min_size=1), st.booleans())
 def test_limits_stay_unless_values_leave_them_or_shrink(first, then, log):
-    before = views.limits([np.array(first)], log)
-    after = views.limits([np.array(then)], log, before)
-    assert views.limits([np.array(then)], log, after) == pytest.approx(after)  # no flicker
-    fresh = views.limits([np.array(then)], log)
+    before = limits([np.array(first)], log)
+    after = limits([np.array(then)], log, before)
+    assert limits([np.array(then)], log, after) == pytest.approx(after)  # no flicker
+    fresh = limits([np.array(then)], log)
     assert after in (before, fresh)
     drawn = [v for v in then if v > 0 or not log]
     assert all(after[0] <= v <= after[1] for v in drawn)
@@ -76,9 +78,9 @@ def test_limits_stay_unless_values_leave_them_or_shrink(first, then, log):
 def test_limits_move_only_when_they_must():
     before = (0.0, 9.0)
     for values, kept in (([1.0, 8.0], True), ([3.0, 6.1], True), ([3.0, 5.0], False), ([1.0, 9.5], False), ([-0.5, 8.0], False)):
-        assert (views.limits([np.array(values)], False, before) == before) is kept, values
-    assert views.limits([np.array([0.1, 10.0])], True, (0.01, 100.0)) == (0.01, 100.0)
-    assert views.limits([np.array([1.0, 2.0])], True, (0.01, 100.0)) != (0.01, 100.0)
+        assert (limits([np.array(values)], False, before) == before) is kept, values
+    assert limits([np.array([0.1, 10.0])], True, (0.01, 100.0)) == (0.01, 100.0)
+    assert limits([np.array([1.0, 2.0])], True, (0.01, 100.0)) != (0.01, 100.0)
 
 
 # --- steps and ticks --------------------------------------------------------------------------------------------------
@@ -87,36 +89,36 @@ def test_limits_move_only_when_they_must():
     [((130, 2210), (0, 3000)), ((0, 0), (0, 0.2)), ((1, 100), (0, 120)), ((5000, 9000), (5000, 10_000)), ((0, 4500), (0, 5000))],
 )
 def test_the_window_of_steps(steps, window):
-    assert views.steps_window(*steps) == pytest.approx(window)
+    assert steps_window(*steps) == pytest.approx(window)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_the_window_of_steps_holds_them_in_round_numbers(a, b):
     first, last = sorted((a, b))
-    low, high = views.steps_window(first, last)
+    low, high = steps_window(first, last)
     assert low <= first + 1e-9 * last
     assert high > last
     assert high - low <= 2 * max(last - first, 1)
-    moved = {views.steps_window(first + d, last + d) for d in range(10)}
+    moved = {steps_window(first + d, last + d) for d in range(10)}
     assert len(moved) <= 12 if last - first < 10 else len(moved) < 10  # it moves in jumps
 
 
 @given(st.lists(numbers, min_size=1), st.booleans())
 def test_ticks_are_two_or_more_inside_and_ascending(values, log):
-    low, high = views.limits([np.array(values)], log)
-    ticks = views.ticks(low, high, log)
-    assert 2 <= len(ticks) <= 12
-    assert ticks == sorted(set(ticks))
+    low, high = limits([np.array(values)], log)
+    found = ticks(low, high, log)
+    assert 2 <= len(found) <= 12
+    assert found == sorted(set(found))
     room = 1e-5 * (high - low)
-    assert low - room <= ticks[0] <= ticks[-1] <= high + room
-    assert all(t == float(f"{t:.6g}") for t in ticks)
+    assert low - room <= found[0] <= found[-1] <= high + room
+    assert all(t == float(f"{t:.6g}") for t in found)
 
 
 @pytest.mark.parametrize("limits", [(2.1, 6.7), (1.5, 70.0), (0.3, 0.8), (1e-3, 1e3), (1.1e-6, 4e-6)])
 def test_ticks_of_a_logarithmic_axis(limits):
-    ticks = views.ticks(*limits, True)
-    assert len(ticks) >= 2
-    assert limits[0] <= ticks[0] < ticks[-1] <= limits[1]
+    found = ticks(*limits, True)
+    assert len(found) >= 2
+    assert limits[0] <= found[0] < found[-1] <= limits[1]
 
 
 # --- readings -----------------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ def test_a_reading_is_the_mean_with_its_standard_error(live):
     arm = live.arm(live.clock(read=read, predict=predict), width=4)
     observables = {"U": np.array([1.0, 2.0, math.nan, 6.0]), "r": np.array([7.0]), "lost": np.array([math.nan, math.nan])}
     frame = Frame(17, {"eta": np.full(4, 0.5), "protocol": "lr"}, observables)
-    found = views.read(arm, frame)
+    found = boards.read(arm, frame)
     assert (found.step, found.knobs) == (17, {"eta": 0.5, "protocol": "lr"})
     assert found.means["U"] == pytest.approx((3.0, np.std([1, 2, 6], ddof=1) / math.sqrt(3)))
     assert found.means["r"] == pytest.approx((7.0, math.nan), nan_ok=True)
@@ -294,7 +296,7 @@ def test_an_unknown_observable_is_one_line(board, view):
      (Knob("protocol", scale="choice", options=("lr",)), "lr", "protocol lr")],
 )  # fmt: skip
 def test_marks(knob, value, text):
-    assert views.mark(knob, value) == text
+    assert mark(knob, value) == text
 
 
 # --- what a view may not trip over ----------------------------------------------------------------------------------------

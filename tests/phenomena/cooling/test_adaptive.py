@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
+from phenomena.cooling import made_up
 
 from thermolab.engine import schedules
 from thermolab.engine.experiment import Experiment
@@ -55,20 +55,9 @@ def test_adaptive_waits_for_the_transition_and_only_for_it():
     assert travelled.sel(schedule="cosine") == pytest.approx(float(travelled.sel(schedule="constant")), rel=0.15)
 
 
-def ended(delayed, direct, scatter=0.02):
-    """Final losses: those of the adaptive schedule over those of cosine, on both tasks."""
-    rng = np.random.default_rng(4)
-    loss = np.exp(scatter * rng.normal(size=(2, 3, 5, 4)))
-    loss[:, 1] *= 3  # constant, which is not asked about
-    loss[0, 2] *= delayed
-    loss[1, 2] *= direct
-    coords = {"task": [*adaptive.TASKS], "schedule": [*adaptive.SCHEDULES]}
-    return xr.Dataset({"U_validation": (("task", "schedule", "seed", "replica"), loss)}, coords)
-
-
 def test_the_adaptive_schedule():
-    assert verdicts(adaptive.adaptive_wins(ended(0.7, 1.0))) == HOLDS
-    assert verdicts(adaptive.adaptive_wins(ended(1.0, 0.7))) == FAILS
-    assert verdicts(adaptive.adaptive_wins(ended(1.3, 1.0)))[0] == "fails"
-    assert verdicts(adaptive.adaptive_wins(ended(0.94, 1.0, scatter=0.2)))[0] == "inconclusive"
-    assert adaptive.adaptive_wins(ended(0.7, 1.0, scatter=0.0)).check.measured == pytest.approx(np.log(0.7))
+    assert verdicts(adaptive.adaptive_wins(made_up.ended(0.7, 1.0))) == HOLDS
+    assert verdicts(adaptive.adaptive_wins(made_up.ended(1.0, 0.7))) == FAILS
+    assert verdicts(adaptive.adaptive_wins(made_up.ended(1.3, 1.0)))[0] == "fails"
+    assert verdicts(adaptive.adaptive_wins(made_up.ended(0.94, 1.0, scatter=0.2)))[0] == "inconclusive"
+    assert adaptive.adaptive_wins(made_up.ended(0.7, 1.0, scatter=0.0)).check.measured == pytest.approx(np.log(0.7))

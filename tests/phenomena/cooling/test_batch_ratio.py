@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from claimed import HOLDS, verdicts
-from phenomena.cooling.by_hand import begin, judge, scatter, window
+from phenomena.cooling import made_up
+from phenomena.cooling.by_hand import begin, judge, window
 
 from thermolab.phenomena.cooling import batch_ratio
 
@@ -41,32 +42,18 @@ def test_windows_are_as_long_for_every_batch():
     assert abs(both[1] - both[0]) < 0.3  # one window scatters by 0.15
 
 
-def cells_of_one_law(energy=0.0, entropy=0.0, far=0.5, size=1e-3):
-    """U and S by η/B, off by these in one cell at η = 0.1; at η = 0.4 U is off by a share `far`, at 0.2 by as much."""
-    ratios, sizes = np.array([1 / 640, 1 / 320, 1 / 160]), np.array([16, 32, 64, 128])
-    eta = np.outer(ratios, sizes)
-    u, s = (np.repeat(v[:, None], 4, 1) for v in (np.array([0.4, 0.3, 0.35]), np.log(ratios)))
-    u, s = u * np.where(eta > 0.15, 1 + far, 1), s + 0.0
-    u[0, 2] *= 1 + energy
-    s[0, 2] += entropy
-    data = {k: (("ratio", "batch_size", "seed"), np.where(eta[..., None] > 0.5, np.nan, scatter(v, size)))
-            for k, v in (("U", u), ("S", s))}  # fmt: skip
-    data["eta"] = (("ratio", "batch_size"), eta)
-    return xr.Dataset(data, {"ratio": ratios, "batch_size": sizes})
-
-
 def test_the_ratio_decides():
-    assert verdicts(batch_ratio.eta_over_batch(cells_of_one_law())) == HOLDS
-    assert batch_ratio.eta_over_batch(cells_of_one_law(far=0.01)).control.verdict == "holds"
+    assert verdicts(batch_ratio.eta_over_batch(made_up.cells_of_one_law())) == HOLDS
+    assert batch_ratio.eta_over_batch(made_up.cells_of_one_law(far=0.01)).control.verdict == "holds"
     for off in ({"energy": 0.1}, {"energy": -0.1}, {"entropy": 0.2}, {"entropy": -0.2}):
-        check = batch_ratio.eta_over_batch(cells_of_one_law(**off)).check
+        check = batch_ratio.eta_over_batch(made_up.cells_of_one_law(**off)).check
         assert check.verdict == "fails", off
         assert check.measured == pytest.approx(4 / 3, abs=0.1), off  # two thirds of twice the tolerance: a third is in the mean
-    assert batch_ratio.eta_over_batch(cells_of_one_law(size=0.05)).check.verdict == "inconclusive"
+    assert batch_ratio.eta_over_batch(made_up.cells_of_one_law(size=0.05)).check.verdict == "inconclusive"
 
 
 def test_starts_that_differ_tell_nothing_about_the_ratio():
     """Each seed has its own level, common to all batch sizes."""
-    data = cells_of_one_law()
+    data = made_up.cells_of_one_law()
     levels = xr.DataArray([0.0, 3.0, -2.0, 1.0], dims="seed")
     assert batch_ratio.eta_over_batch(data.assign(S=data["S"] + levels)).check.verdict == "holds"

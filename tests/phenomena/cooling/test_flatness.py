@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
+from phenomena.cooling import made_up
 from phenomena.cooling.by_hand import trained
 
 from thermolab.engine.experiment import Experiment
@@ -31,19 +31,26 @@ def outputs(net, weights):
 
 # --- curvature along training -----------------------------------------------------------------------------------------
 def test_shapes(measured):
-    assert measured.sizes == {"arm": 3, "time": 4, "seed": 2}
-    assert measured["arm"].values.tolist() == ["sgd", "decay", "sam"]
+    assert measured.sizes == {"arm": 4, "time": 4, "seed": 2, "place": 2}
+    assert measured["arm"].values.tolist() == ["sgd", "decay", "sam", "eef"]
     np.testing.assert_allclose(measured["time"], 0.5 * 4 ** np.array([0, 1 / 3, 2 / 3, 1]), atol=1 / 64)
-    plain = {"U", "accuracy", "U_validation", "accuracy_validation", "lambda_max", "trace"}
-    assert set(measured.data_vars) == plain | {"matched_lambda_max", "matched_trace"}
-    assert {v.dims for v in measured.data_vars.values()} == {("arm", "time", "seed")}
+    plain = {"U", "accuracy", "U_validation", "accuracy_validation", "lambda_max", "trace", "r2"}
+    assert set(measured.data_vars) == plain | {"matched_lambda_max", "matched_trace", "asymmetry"}
+    assert {v.dims for v in measured.drop_vars("asymmetry").data_vars.values()} == {("arm", "time", "seed")}
+    assert set(measured["asymmetry"].dims) == {"arm", "place", "seed"}
+    assert measured.attrs["growth"] == pytest.approx(1.001**64)
     assert np.isfinite(measured[[*plain]].to_array()).all()
     assert measured["matched_trace"].sel(arm=["decay", "sam"]).isnull().all()
 
 
 def test_a_moment_of_each_arm(measured):
     """The same run by hand; λ_max and trace of the whole Hessian in float64."""
-    arms = {"sgd": ("sgd", {}), "decay": ("sgd", {"lam": 0.01}), "sam": ("sam", {"rho": 0.3})}
+    arms = {
+        "sgd": ("sgd", {}),
+        "decay": ("sgd", {"lam": 0.01}),
+        "sam": ("sam", {"rho": 0.3}),
+        "eef": ("eef", {"lam_entropy": 0.01}),
+    }
     validation = images("easy")[1]
     for arm, (optimiser, knobs) in arms.items():
         net = system(width=8, difficulty="easy", optimiser=optimiser)
@@ -54,6 +61,7 @@ def test_a_moment_of_each_arm(measured):
             energy, right = evaluate(net.replicas, run.state.weights, data)
             np.testing.assert_allclose(found["U" + suffix], energy[0], rtol=1e-5)
             np.testing.assert_allclose(found["accuracy" + suffix], right[0], atol=1e-3)
+        np.testing.assert_allclose(found["r2"], run.state.weights[0].double().square().sum(), rtol=1e-5)
         hessian = curvature.HessianProducts(net, run.state.weights[0], net.data.x, net.data.y)
         top = curvature.largest_eigenvalue(hessian, tolerance=1e-6, most=200).value
         np.testing.assert_allclose(found["lambda_max"], top, rtol=2e-3)
@@ -140,43 +148,67 @@ def test_the_matched_curvature(measured):
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
-def curves(sam=0.4, decay=0.95, matched=(1.0, 0.35, 0.33), spread=0.02, n_seeds=4):
-    """Curvature that goes with a power of U, lower by a factor with SAM and with decay; three levels of the matched one."""
-    time, rng = np.geomspace(0.5, 30, 40), np.random.default_rng(0)
-    noise = 1 + spread * rng.normal(size=(3, 1, n_seeds))
-    energy = (1 / time)[None, :, None] * np.array([1.0, 1.1, 2.0])[:, None, None] * np.ones((1, 1, n_seeds))
-    factor = np.array([1.0, decay, sam])[:, None, None] * noise
-    level = np.select([time < 1, time < 2, time < 15], [np.nan, matched[0], matched[1]], matched[2])[:, None] * noise[0]
-    data = {"U": energy, "lambda_max": 20 * energy**0.5 * factor, "trace": 300 * energy**0.4 * factor}
-    found = {k: (("arm", "time", "seed"), v) for k, v in data.items()}
-    level = np.stack([level, *[np.nan * level] * 2])
-    found |= {name: (("arm", "time", "seed"), k * level) for name, k in (("matched_lambda_max", 7), ("matched_trace", 90))}
-    return xr.Dataset(found, {"arm": ["sgd", "decay", "sam"], "time": time})
-
-
 def test_curvature_at_a_loss():
-    found = flatness.at_loss(curves(spread=0.0).sel(arm="sgd"), "lambda_max")
+    found = flatness.at_loss(made_up.curves(spread=0.0).sel(arm="sgd"), "lambda_max")
     np.testing.assert_allclose(found, 20 * 0.1**0.5, rtol=1e-9)
-    short = curves().isel(time=slice(0, 20))  # does not come down to 0.1
+    short = made_up.curves().isel(time=slice(0, 20))  # does not come down to 0.1
     assert np.isnan(flatness.at_loss(short.sel(arm="sam"), "trace")).all()
 
 
 def test_sam():
-    assert verdicts(flatness.sam_flatter(curves())) == HOLDS
-    assert verdicts(flatness.sam_flatter(curves(sam=0.9, decay=0.5))) == FAILS
-    assert flatness.sam_flatter(curves(sam=0.75)).check.verdict == "inconclusive"
-    lower_in_one = curves()
+    assert verdicts(flatness.sam_flatter(made_up.curves())) == HOLDS
+    assert verdicts(flatness.sam_flatter(made_up.curves(sam=0.9, decay=0.5))) == FAILS
+    assert flatness.sam_flatter(made_up.curves(sam=0.75)).check.verdict == "inconclusive"
+    lower_in_one = made_up.curves()
     lower_in_one["trace"][2] = lower_in_one["trace"][2] * 2.5
     assert flatness.sam_flatter(lower_in_one).check.verdict == "fails"
-    assert flatness.sam_flatter(curves().isel(time=slice(0, 20))).check.verdict == "inconclusive"
+    assert flatness.sam_flatter(made_up.curves().isel(time=slice(0, 20))).check.verdict == "inconclusive"
 
 
 def test_terminal_flatness():
-    assert verdicts(flatness.terminal_flatness(curves())) == HOLDS
-    assert flatness.terminal_flatness(curves(matched=(1.0, 1.0, 1.0))).check.verdict == "fails"
-    assert verdicts(flatness.terminal_flatness(curves(matched=(0.3, 1.0, 0.33)))) == FAILS
-    nothing = curves(matched=(1.0, 0.5, math.nan))
+    assert verdicts(flatness.terminal_flatness(made_up.curves())) == HOLDS
+    assert flatness.terminal_flatness(made_up.curves(matched=(1.0, 1.0, 1.0))).check.verdict == "fails"
+    assert verdicts(flatness.terminal_flatness(made_up.curves(matched=(0.3, 1.0, 0.33)))) == FAILS
+    nothing = made_up.curves(matched=(1.0, 0.5, math.nan))
     assert flatness.terminal_flatness(nothing).check.verdict == "inconclusive"
-    one = curves()
+    one = made_up.curves()
     one["matched_trace"][:] = 90.0
     assert flatness.terminal_flatness(one).check.verdict == "fails"
+
+
+def test_moments_are_brought_to_the_loss_of_the_sharpest_one(monkeypatch):
+    """And to no other: left at their own U, all of them would be taken as they are."""
+    wanted = []
+
+    def note(net, weights, energy):
+        wanted.append(energy)
+        return flatness_brought_to(net, weights, energy)
+
+    flatness_brought_to = flatness.brought_to
+    monkeypatch.setattr(flatness, "brought_to", note)
+    found = flatness.flatness.run(arms=("sgd",), **SMALL | {"epochs": 6, "n_seeds": 1}).isel(arm=0, seed=0)
+    first = int(np.argmax(found["lambda_max"].values))
+    assert wanted == [float(found["U"][first])] * (4 - first)
+    assert first < 3
+    assert float(found["U"][-1]) < float(found["U"][first]) - 0.05
+
+
+def test_the_entropic_update():
+    assert verdicts(flatness.eef_flatter(made_up.curves())) == FAILS
+    assert verdicts(flatness.eef_flatter(made_up.curves(eef=0.4, sam=1.0))) == HOLDS
+    assert verdicts(flatness.eef_generalises(made_up.curves())) == FAILS
+    assert verdicts(flatness.eef_generalises(made_up.curves(losses=(1.0, 1.1, 0.9, 0.9)))) == HOLDS
+    assert flatness.eef_generalises(made_up.curves(losses=(1.0, 0.9, 0.9, 1.01))).check.verdict == "inconclusive"
+
+
+def test_the_asymmetry_of_a_parabola_and_of_a_line(monkeypatch):
+    monkeypatch.setattr(flatness, "evaluate", lambda replicas, w, data: ((w[:, 0] ** 2).double().numpy(), None))
+    net, across = trained(1)[0], torch.tensor([2.0])
+    assert flatness.asymmetry(net, torch.tensor([0.0]), across) == pytest.approx(1)
+    assert flatness.asymmetry(net, torch.tensor([2 / 3]), across) == pytest.approx(5)  # a third of `across`
+    assert math.isnan(flatness.asymmetry(net, torch.tensor([3.0]), across))
+
+
+def test_asymmetric_valleys():
+    assert verdicts(flatness.valley_asymmetric(made_up.curves())) == FAILS
+    assert verdicts(flatness.valley_asymmetric(made_up.curves(valley=(3.0, 1.1)))) == HOLDS

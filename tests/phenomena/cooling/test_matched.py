@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
+from phenomena.cooling import made_up
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import spread
@@ -42,20 +42,11 @@ def test_runs_that_do_not_get_there_are_nan():
     assert np.isnan(early["S_path"]).all()  # within the first epoch there is no window
 
 
-def equal_runs(path=0.0, entries=1.0, n=18, size=0.2):
-    """Runs whose readings of S go with the gap as strongly as told."""
-    rng, shape = np.random.default_rng(2), (n, 6)
-    gap = rng.normal(size=shape)
-    columns = {"gap": gap, "S_path": path * gap + size * rng.normal(size=shape),
-               "S_entries": entries * gap + size * rng.normal(size=shape)}  # fmt: skip
-    return xr.Dataset({k: (("run", "seed"), v) for k, v in columns.items()})
-
-
 def test_the_order_of_the_gaps():
-    assert verdicts(matched.minimal_entropy(equal_runs())) == FAILS
-    assert verdicts(matched.minimal_entropy(equal_runs(path=1.0, entries=-1.0))) == HOLDS
-    assert matched.minimal_entropy(equal_runs(path=0.12)).check.verdict == "inconclusive"
-    data = equal_runs(path=1.0, size=0.0)
+    assert verdicts(matched.minimal_entropy(made_up.equal_runs())) == FAILS
+    assert verdicts(matched.minimal_entropy(made_up.equal_runs(path=1.0, entries=-1.0))) == HOLDS
+    assert matched.minimal_entropy(made_up.equal_runs(path=0.12)).check.verdict == "inconclusive"
+    data = made_up.equal_runs(path=1.0, size=0.0)
     data["gap"][:14, 0] = np.nan
     assert np.isnan(matched.gap_order(data, "S_path")).tolist() == [True, *[False] * 5]
     assert matched.gap_order(data, "S_path")[1] == pytest.approx(1)

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 import xarray as xr
-from claimed import HOLDS, verdicts
+from claimed import FAILS, verdicts
+from phenomena.cooling import made_up
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments.spread import along_path
@@ -60,15 +61,16 @@ def test_the_exit_from_the_band_of_the_null_runs():
     assert np.isnan(found).sum() >= 35
 
 
-def dated(lead, spread=0.0, n=60):
-    rng = np.random.default_rng(2)
-    late = np.stack([10 + lead + spread * rng.normal(size=n), 10 + 8 * rng.normal(size=n)]).reshape(2, 2, -1)
-    dims = ("arm", "seed", "replica")
-    return xr.Dataset({"U_date": (dims, late), "S_date": (dims, 0 * late + 10)}, {"arm": [*plateau.ARMS]})
-
-
 def test_the_earlier_date():
-    assert verdicts(plateau.earlier(dated(3.0))) == HOLDS
-    assert verdicts(plateau.earlier(dated(-3.0)))[0] == "fails"
-    assert verdicts(plateau.earlier(dated(0.5)))[0] == "fails"  # less than a window is no lead
-    assert verdicts(plateau.earlier(dated(2.3, spread=1.0)))[0] == "inconclusive"
+    together, led = made_up.escapes(0.0), made_up.escapes(6.0)
+    assert verdicts(plateau.earlier(together)) == FAILS
+    assert plateau.earlier(led).check.verdict == "holds"
+    assert plateau.earlier(made_up.escapes(-6.0)).check.verdict == "fails"
+    assert plateau.earlier(together).control.verdict == "holds"  # U alone is dated by the end of its growth
+
+
+def test_a_distance_within_the_scatter_of_the_null_runs_is_none():
+    """Far below it the logarithm would date a leap of the noise."""
+    found = made_up.escapes(0.0)
+    found["U"][0, ..., 2] = np.log(10) - 1e-30
+    np.testing.assert_array_equal(plateau.dates(found, True), plateau.dates(made_up.escapes(0.0), True))

@@ -29,18 +29,24 @@ def test_the_runs_of_a_comparison():
         "transformer": ("transformer", "mid"),
         "cnn": ("cnn", "hard"),
         "mlp": ("mlp", "hard"),
-        "redrawn": ("mlp", "hard"),
+        "rest": ("mlp", "hard"),
+        "waits": ("mlp", "hard"),
         "plateau": ("mlp", "hard"),
     }
-    assert runs["redrawn"].keywords["lams"] == runs["plateau"].keywords["lams"] == (0.0,)
-    assert runs["redrawn"].keywords["label_noise"] == 1.0
+    assert {runs[name].keywords["lams"] for name in ("rest", "waits", "plateau")} == {(0.0,)}
+    assert (runs["rest"].keywords["eta"], runs["waits"].keywords["wait"]) == (1e-9, 8)
+    assert {name: part.keywords["n_seeds"] for name, part in runs.items() if part.keywords["n_seeds"] != 6} == {
+        "mlp": 9,
+        "cnn": 9,
+    }
     assert runs["plateau"].keywords["scale"] == 0.04
 
 
 def test_the_working_point_and_the_seeds():
     here = plan("lab")["here"].keywords
     assert (here["eta"], here["lams"], here["batch_size"], here["n_seeds"]) == (0.3, (0.02,), 8, 6)
-    assert [plan(preset)["matched"].keywords["n_seeds"] for preset in ("lab", "smoke")] == [9, 2]
+    for name, n in {"matched": 15, "flatness": 9}.items():
+        assert [plan(preset)[name].keywords["n_seeds"] for preset in ("lab", "smoke")] == [n, 2]
 
 
 @pytest.mark.parametrize("preset", ["smoke", "lab"])

@@ -5,7 +5,6 @@ import pytest
 from thermolab.phenomena.cooling import (
     adaptive,
     batch_ratio,
-    entropic,
     flatness,
     matched,
     plateau,
@@ -126,8 +125,6 @@ from thermolab.phenomena.cooling import (
         (flatness.flatness, {"difficulty": "odd"}, "difficulty='odd' is unknown; allowed: one of easy, mid, hard"),
         (flatness.flatness, {"width": 7}, "width=7 is out of range; allowed: a multiple of 8"),
         (flatness.flatness, {"batch_size": 0}, "batch_size=0 is out of range; allowed: a whole number, 1 or more"),
-        (entropic.entropic, {"lam_entropy": -0.1}, "lam_entropy=-0.1 is not positive and finite; allowed: a positive number"),
-        (entropic.entropic, {"epochs": 0}, "epochs=0 is out of range; allowed: a whole number, 1 or more"),
         (plateau.plateau, {"windows": 4}, "windows=4 is out of range; allowed: a whole number, 5 or more"),
         (plateau.plateau, {"scale": 0.0}, "scale=0.0 is not positive and finite; allowed: a positive number"),
         (plateau.plateau, {"replicas": 1.5}, "replicas=1.5 is not a whole number; allowed: a whole number, 1 or more"),

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
-from phenomena.cooling.by_hand import begin, judge, scatter, window
+from phenomena.cooling import made_up
+from phenomena.cooling.by_hand import begin, judge, window
 
 from thermolab.engine.schedules import values
 from thermolab.phenomena.cooling import classifiers, schedules
@@ -106,48 +106,27 @@ def test_final_is_the_mean_over_the_last_epoch(ends):
 # --- claims on data made up by hand -----------------------------------------------------------------------------------
 
 
-def finals(epochs=(0.47, 0.45), steps=(0.48, 0.6), constant=0.5, cosine=0.43, heated=0.7, size=1e-3):
-    """Datasets of `logarithms` and of `endings`."""
-    logs = xr.Dataset({"U_val": (("reading", "alpha", "seed"), scatter([epochs, steps], size))})
-    others = xr.Dataset({"U_val": (("arm", "seed"), scatter([constant, cosine, heated], size))}, attrs={"alpha": 1.0})
-    logs = logs.assign_coords(reading=["epochs", "steps"], alpha=[0.3, 1.0])
-    return logs, others.assign_coords(arm=["constant", "cosine", "reversed"])
-
-
 def test_the_logarithm_against_a_constant():
-    assert verdicts(schedules.log_schedule(*finals())) == HOLDS
-    assert verdicts(schedules.log_schedule(*finals(epochs=(0.4, 0.6), heated=0.4))) == FAILS  # 0.4 is at another α
-    assert schedules.log_schedule(*finals(size=0.1)).check.verdict == "inconclusive"
+    assert verdicts(schedules.log_schedule(*made_up.finals())) == HOLDS
+    assert verdicts(schedules.log_schedule(*made_up.finals(epochs=(0.4, 0.6), heated=0.4))) == FAILS  # 0.4 is at another α
+    assert schedules.log_schedule(*made_up.finals(size=0.1)).check.verdict == "inconclusive"
 
 
 def test_the_best_logarithm_against_the_cosine():
-    assert verdicts(schedules.log_schedule_best(*finals())) == FAILS
-    check = schedules.log_schedule_best(*finals(steps=(0.4, 0.6))).check
+    assert verdicts(schedules.log_schedule_best(*made_up.finals())) == FAILS
+    check = schedules.log_schedule_best(*made_up.finals(steps=(0.4, 0.6))).check
     assert check.verdict == "holds"
     assert check.measured == pytest.approx(-0.03, abs=3e-3)
-    assert schedules.log_schedule_best(*finals(constant=0.4)).control.verdict == "fails"
-    assert schedules.log_schedule_best(*finals(size=0.1)).check.verdict == "inconclusive"
-
-
-def cooled(energy=(0.0, 0.0), entropy=(0.0, 0.0), effect=1.0, size=1e-3):
-    """Three stages of two epochs; growth is off by these shares of the effect in the second and the third."""
-    stages = np.array([0, 1, 2])
-    decay, no = -0.1 * effect * stages, 0 * stages
-    rows = {"U": [], "S": []}
-    for name, scale, off in (("U", 1.0, energy), ("S", 20.0, entropy)):
-        grown = decay + np.array([0, *off]) * np.array([0, 0.1, 0.2])
-        rows[name] = scatter([[scale * x[i] for i in stages for _ in range(2)] for x in (no, decay, grown)], size * scale)
-    data = {k: (("arm", "time", "seed"), 0.5 + v) for k, v in rows.items()}
-    data["eta"] = (("arm", "time"), [[0.2] * 6, [0.2, 0.2, 0.1, 0.1, 0.05, 0.05], [0.2] * 6])
-    return xr.Dataset(data, {"arm": ["constant", "decay", "growth"], "time": np.arange(1, 7)})
+    assert schedules.log_schedule_best(*made_up.finals(constant=0.4)).control.verdict == "fails"
+    assert schedules.log_schedule_best(*made_up.finals(size=0.1)).check.verdict == "inconclusive"
 
 
 def test_decay_is_growth():
-    assert verdicts(schedules.decay_is_growth(cooled())) == HOLDS
+    assert verdicts(schedules.decay_is_growth(made_up.cooled())) == HOLDS
     for off in ({"energy": (0.2, 0.0)}, {"energy": (0.0, -0.2)}, {"entropy": (0.0, 0.2)}, {"entropy": (-0.2, 0.0)}):
-        check, _, control, _ = schedules.decay_is_growth(cooled(**off))
+        check, _, control, _ = schedules.decay_is_growth(made_up.cooled(**off))
         assert (check.verdict, control.verdict) == ("fails", "fails"), off
         assert check.measured == pytest.approx(0.2, abs=0.02), off
-    assert schedules.decay_is_growth(cooled(size=0.1)).check.verdict == "inconclusive"
-    nothing = schedules.decay_is_growth(cooled(effect=1e-3, size=0.01))  # where nothing cools nothing is told apart
+    assert schedules.decay_is_growth(made_up.cooled(size=0.1)).check.verdict == "inconclusive"
+    nothing = schedules.decay_is_growth(made_up.cooled(effect=1e-3, size=0.01))  # where nothing cools nothing is told apart
     assert nothing.control.verdict == "inconclusive"

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
+from phenomena.cooling.made_up import good, model
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import noise
@@ -71,9 +71,25 @@ def test_starts_and_labels_of_the_controls(mlp):
     shift = tiny["S_entries"] - mlp["S_entries"].sel(lam=[0.0])
     np.testing.assert_allclose(shift.sel(time=0), 2 * math.log(0.04), rtol=1e-5)
     assert (abs(tiny["U"].sel(time=[1, 2]) - math.log(10)) < 0.05).all()  # on the plateau
-    redrawn = training.training.run("mlp", eta=0.1, lams=(0.0,), label_noise=1.0, seed=3, **SMALL)
-    assert (redrawn["accuracy"] < 0.2).all()
-    assert (redrawn["U"].sel(time=2) > mlp["U"].sel(time=2, lam=[0.0]) + 0.5).all()
+    rest = training.training.run("mlp", eta=training.REST, lams=(0.0,), seed=3, **SMALL)
+    for name in ("accuracy", "U_val", "S_entries"):
+        np.testing.assert_allclose(rest[name], rest[name].sel(time=[0, 0, 0]), rtol=1e-6)
+    np.testing.assert_allclose(rest["cka"], 1.0)
+    waits = training.training.run("mlp", eta=0.1, lams=(0.0,), wait=1, seed=3, **SMALL)
+    np.testing.assert_allclose(waits["U"].sel(time=1), rest["U"].sel(time=1), rtol=1e-6)
+    assert (waits["U"].sel(time=2) < rest["U"].sel(time=2) - 0.5).all()
+
+
+def test_the_representation_is_what_the_last_layer_reads(mlp):
+    net, x = classifiers.system("mlp"), classifiers.images()[1].x[:20]
+    weights = net.start(torch.arange(2), 5)
+    read = classifiers.representations(net.replicas, weights, x)
+    views = list(net.replicas.views(weights).values())
+    logits = read @ views[-2].mT + views[-1][:, None]
+    np.testing.assert_allclose(logits, net.replicas.outputs(weights, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mlp["cka"].sel(time=2), 1.0)
+    np.testing.assert_allclose(mlp["early_cka"].sel(moment=0), mlp["cka"].sel(time=0))
+    assert (mlp["cka"].sel(time=0) < 0.9).all()
 
 
 @pytest.mark.parametrize("model", ["cnn", "transformer"])
@@ -85,39 +101,6 @@ def test_models_of_autograd(model):
 
 
 # --- claims on data made up by hand ---------------------------------------------------------------------------------------
-EPOCHS = 32
-
-
-def model(rises=(2.0, 4.0, 12.0), *, u=-1.0, u_val=-1.0, path=(-6.0, -3.0), entries=(0.3, -0.5), noise=1e-3, settles=True):
-    """A dataset of `training`: ln U and ln U_val change by u, u_val; S by `path`, `entries` at λ = 0 and 1e-2.
-
-    The accuracy passes a quarter, a half and three quarters of its way at the epochs `rises`. S_path falls faster
-    than log(epoch) at λ = 0; at 1e-2 it settles with a time of 4 epochs, or falls like log(epoch).
-    """
-    rng, time, moment = np.random.default_rng(1), np.arange(EPOCHS + 1), np.arange(8) / 8
-    part, log = time / EPOCHS, np.log(np.maximum(time, 1)) / np.log(EPOCHS)
-    relaxed = 1 - np.exp(-np.maximum(time - 1, 0) / 4)
-
-    def learnt(t):
-        return 0.1 + 0.8 * np.interp(t, [0, *rises, max(14, rises[-1] + 2)], [0, 0.25, 0.5, 0.75, 1])
-
-    paths = [-12 + path[0] * log**2, -12 + path[1] * (relaxed if settles else log)]
-    columns = {"U": [2 * np.exp(u * 3 * part)] * 2, "U_val": [2 * np.exp(u_val * part)] * 2, "accuracy": [learnt(time)] * 2,
-               "S_path": paths, "S_entries": [-3 + entries[0] * part, -3 + entries[1] * part],
-               "T": [1e-4 * np.exp(-3 * part)] * 2}  # fmt: skip
-    out = {k: (("lam", "time", "seed"), np.stack(v)[..., None] + noise * rng.normal(size=(2, EPOCHS + 1, 5)))
-           for k, v in columns.items()}  # fmt: skip
-    out["T"] = (("lam", "time", "seed"), np.stack(columns["T"])[..., None] * np.ones(5))
-    out["early"] = (("lam", "moment", "seed"), np.broadcast_to(learnt(moment)[:, None], (2, 8, 5)))
-    coords = {"lam": [0.0, 1e-2], "time": time, "moment": moment, "seed": np.arange(5)}
-    return xr.Dataset(out, coords).assign_attrs(dim=2000)
-
-
-def good(**changes):
-    """Runs in which each claim comes out as it did in the measurement."""
-    arms = {"mlp": model(path=(-8.0, -4.0)), "cnn": model(path=(-7.0, -3.0)), "transformer": model(path=(1.0, 1.0)),
-            "redrawn": model(u_val=1.0), "plateau": model(rises=(12.0, 14.0, 15.0))}  # fmt: skip
-    return arms | changes
 
 
 def test_share_of_pairs():
@@ -137,7 +120,25 @@ def test_energy_falls():
     assert training.energy_falls(good(cnn=model(u=0.5))).check.verdict == "fails"
     loud = model(u=-0.05, noise=0.12)
     assert training.energy_falls(good(mlp=loud)).check.verdict != "holds"
-    assert training.energy_falls(good(redrawn=model())).control.verdict == "holds"
+    assert training.energy_falls(good(rest=model())).control.verdict == "holds"
+    # the control reads what the claim reads, the training U
+    assert training.energy_falls(good(rest=model(u_val=1.0))).control.verdict == "holds"
+
+
+def test_a_shift_of_the_representation():
+    assert verdicts(training.representation_shift(good())) == FAILS
+    late = {m: model(turns=(10.0, 12.0, 13.0)) for m in training.MODELS}
+    assert verdicts(training.representation_shift(good(**late, waits=model()))) == HOLDS
+    assert training.representation_shift(good(**late | {"cnn": model()})).check.verdict == "fails"  # one of three is not abrupt
+
+
+def test_the_gains():
+    better = model()
+    better["accuracy"] = better["accuracy"] + 0.05 * (better["time"] > 5)
+    assert verdicts(training.cnn_gains(good(cnn=better))) == HOLDS
+    assert verdicts(training.cnn_gains(good(mlp=better))) == FAILS
+    fewer = good(cnn=better.isel(seed=slice(3)))  # models need not have as many seeds
+    assert training.cnn_gains(fewer).n_seeds == 3
 
 
 def test_times_of_the_rise():

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from claimed import FAILS, HOLDS, verdicts
+from phenomena.cooling import made_up
 
 from thermolab.engine.experiment import Experiment
-from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue
+from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue, largest_fisher
 from thermolab.phenomena.cooling import classifiers, plateau, transitions
 
 DROP = {"replicas": 3, "burn_in": 10, "baseline": 3, "before": 2, "after": 3, "n_seeds": 2}
@@ -37,29 +37,17 @@ def test_the_runs_after_a_drop_are_those_of_a_plain_loop():
     assert plateau.window(after, 32, 16)[0] == pytest.approx(found.values[2, 2, 5], abs=1e-6)
 
 
-def series(step, *, runs=60, loud=1.0, seed=1):
-    """White noise of 80 windows with a step after the sixtieth, at a ratio of 0.8; `loud`: of the runs without a drop."""
-    rng = np.random.default_rng(seed)
-    calm, null, changed = rng.normal(size=(3, 2, runs // 2, 80))
-    changed[..., 60:] -= step
-    data = {
-        "S": (("ratio", "seed", "replica", "window"), np.stack([loud * null, changed])),
-        "calibration": (("seed", "replica", "window"), calm),
-    }
-    return xr.Dataset(data, {"ratio": [1.0, 0.8]}, {"baseline": 30, "change": 60})
-
-
 def test_second_differences_and_sums():
-    assert verdicts(transitions.second_differences(series(3.5))) == FAILS  # as in the real thing
-    assert verdicts(transitions.second_differences(series(30.0))) == ("holds", "holds")
-    assert verdicts(transitions.second_differences(series(0.0))) == ("fails", "fails")
-    assert verdicts(transitions.second_differences(series(3.5, runs=16))) == ("inconclusive", "inconclusive")
+    assert verdicts(transitions.second_differences(made_up.series(3.5))) == FAILS  # as in the real thing
+    assert verdicts(transitions.second_differences(made_up.series(30.0))) == ("holds", "holds")
+    assert verdicts(transitions.second_differences(made_up.series(0.0))) == ("fails", "fails")
+    assert verdicts(transitions.second_differences(made_up.series(3.5, runs=16))) == ("inconclusive", "inconclusive")
     # null runs that alarm far too often: the level is worth nothing
-    assert verdicts(transitions.second_differences(series(30.0, loud=3.0)))[0] == "inconclusive"
+    assert verdicts(transitions.second_differences(made_up.series(30.0, loud=3.0)))[0] == "inconclusive"
 
 
 def test_the_performance_of_a_detector():
-    found = transitions.performance(series(8.0), transitions.sums)
+    found = transitions.performance(made_up.series(8.0), transitions.sums)
     assert found.power.value > 0.9
     assert found.delay <= 2
     assert found.power.n == 60
@@ -84,23 +72,22 @@ def test_curvature_along_the_runs():
     for arm, run in (("escape", begun), ("drop", still)):
         top = largest_eigenvalue(HessianProducts(run.system, run.state.weights[0], x, y), looks=3)
         assert found["lambda_max"].sel(arm=arm).values[0, 0, 1] == pytest.approx(top.value, rel=0.02)
+        fisher = largest_fisher(run.system, run.state.weights[0], x)
+        assert found["fisher_max"].sel(arm=arm).values[0, 0, 1] == pytest.approx(fisher, rel=1e-3)
 
 
-def curved(escape, drop):
-    """λ_max that scatters by 5 % and then changes by these factors, after four points of twelve."""
-    rng = np.random.default_rng(3)
-    log = 0.05 * rng.normal(size=(4, 5, 4, 12)) + 1.0
-    log[0, ..., 4:] += np.log(escape)
-    log[2, ..., 4:] += np.log(drop)
-    data = {"lambda_max": (("arm", "seed", "replica", "point"), np.exp(log))}
-    return xr.Dataset(data, {"arm": [*transitions.ARMS]}, {"baseline": 4})
+@pytest.mark.parametrize("flags", [transitions.hessian_flags, transitions.fisher_flags])
+def test_curvature_flags(flags):
+    assert verdicts(flags(made_up.curved(20.0, 1.0))) == HOLDS
+    assert verdicts(flags(made_up.curved(0.05, 1.0))) == HOLDS
+    assert verdicts(flags(made_up.curved(1.0, 3.0))) == FAILS
+    assert verdicts(flags(made_up.curved(20.0, 3.0))) == ("holds", "holds")
 
 
-def test_curvature_flags():
-    assert verdicts(transitions.fisher_flags(curved(20.0, 1.0))) == HOLDS
-    assert verdicts(transitions.fisher_flags(curved(0.05, 1.0))) == HOLDS
-    assert verdicts(transitions.fisher_flags(curved(1.0, 3.0))) == FAILS
-    assert verdicts(transitions.fisher_flags(curved(20.0, 3.0))) == ("holds", "holds")
-    data = curved(20.0, 1.0)
+def test_each_flag_reads_its_own_matrix():
+    data = made_up.curved(20.0, 1.0)
+    data["fisher_max"][0] = data["fisher_max"][1]
+    assert transitions.hessian_flags(data).check.verdict == "holds"
+    assert transitions.fisher_flags(data).check.verdict == "fails"
     data["lambda_max"][0, 0, 0, 5] = -1e-3  # of a search that did not get there
-    assert verdicts(transitions.fisher_flags(data)) == HOLDS
+    assert verdicts(transitions.hessian_flags(data)) == HOLDS

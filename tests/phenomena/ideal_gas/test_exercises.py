@@ -8,31 +8,6 @@ from scipy import optimize
 
 from thermolab.phenomena.ideal_gas import exercises, theory
 
-# T = η σ²/2, r ~ λ^(-1/2), and an energy that does not know of λ
-PREDICTIONS = (0.015, 0.31623, 1.0)
-
-
-def test_predictions_right():
-    answer = exercises.check_predictions(*PREDICTIONS)
-    assert answer
-    assert repr(answer).startswith("✓")
-    assert exercises.check_predictions(0.0151, 0.32, 1)
-
-
-@pytest.mark.parametrize(("k", "name"), [(0, "T"), (1, "the radius factor"), (2, "the energy factor")])
-@pytest.mark.parametrize("factor", [1.04, 0.96, 10, 0, -1, math.nan, math.inf])
-def test_predictions_wrong(k, name, factor):
-    answer = exercises.check_predictions(*(factor * x if i == k else x for i, x in enumerate(PREDICTIONS)))
-    assert not answer
-    assert repr(answer) == f"✗ look again at {name}"  # which one, and no number
-
-
-@pytest.mark.parametrize("missing", [(0,), (1,), (2,), (0, 1, 2)])
-def test_predictions_not_written_down(missing):
-    answer = exercises.check_predictions(*(None if i in missing else x for i, x in enumerate(PREDICTIONS)))
-    assert not answer
-    assert "not written down" in answer.message
-
 
 def test_exercise_1_right():
     answer = exercises.check_radius_factors(0.5, 1 / math.sqrt(2))

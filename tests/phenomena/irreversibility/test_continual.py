@@ -67,6 +67,16 @@ def test_twins_part_only_by_the_push():
     np.testing.assert_allclose(still["moved"], 1, rtol=1e-3)
 
 
+def test_every_start_has_a_twin_of_its_own():
+    """Two starts are the geometric mean of what each gives alone; a push of none changes nothing."""
+    settings = {"times": (0, 20), "steps": 40, "width": 8, "n_seeds": 1}
+    assert float(continual.perturbed.run(**settings, starts=3, size=1e-12)["changed"].max()) < 1e-6
+    one, two = (continual.perturbed.run(**settings, starts=n) for n in (1, 2))
+    assert (abs(np.log(two["changed"] / one["changed"])) > 1e-3).all()
+    still = continual.perturbed.run(**settings | {"eta": 1e-9}, starts=3)
+    np.testing.assert_allclose(still["moved"], 1, rtol=1e-3)  # each by its own length
+
+
 @pytest.mark.parametrize(("early", "late", "expected"), [(3.0, 1.1, ("holds", "fails")), (1.0, 2.5, ("fails", "holds"))])
 def test_chaos_transient_compares_early_with_late_pushes(early, late, expected):
     changed = np.stack([seeds_of(0.01 * x, 0.0005) for x in (early, early, 1.5, 1.0, late)])

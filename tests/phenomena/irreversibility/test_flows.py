@@ -254,6 +254,23 @@ def test_a_claim_on_an_order_asks_for_its_power(claim):
     assert verdicts(claim(made_up(steeper))) == FAILS
 
 
+AS_PRINTED = (flows.reversal_as_printed, flows.modified_flow_as_printed, flows.half_rate_as_printed)
+
+
+@pytest.mark.parametrize("claim", AS_PRINTED)
+def test_the_printed_constant_fails_unless_it_gains_an_order(claim):
+    assert verdicts(claim(made_up())) == FAILS
+    printed = {(a, 1.0): 1 for a in flows.AGAINST}
+    assert verdicts(claim(made_up(printed))) == HOLDS
+    assert verdicts(claim(made_up(ORDERS | printed))) == ("holds", "holds")
+
+
+def test_the_printed_constant_misses_by_more_than_none(measured):
+    """By (1 − 2c), (1/2 − 2c) and (1/4 − 2c) η²H∇L at c = 1, against c = 0, to first order in η, as the register says."""
+    ratio = (measured["local"].sel(constant=1) / measured["local"].sel(constant=0)).isel(rate=1).mean("seed")
+    np.testing.assert_allclose(ratio, [1, 3, 7], rtol=0.2)
+
+
 def test_half_rate_with_the_constant_of_the_flow(monkeypatch):
     monkeypatch.setattr(flows, "HALVES", 1 / 4)
     assert flows.half_rate(made_up()).check.verdict == "fails"
@@ -304,8 +321,9 @@ def test_all_claims_of_the_networks():
     small = {"widths": (2, 4, 1), "n_data": 12, "n_seeds": 3}
     found = {"quadratic": flows.quadratic.run(n_seeds=3), "steps": flows.steps.run(time=0.1, **small)}
     found |= {"epochs": flows.epochs.run(**small), "split": flows.split.run(times=(0, 100), **small)}
-    for name in ("reversal", "quadratic", "modified-flow", "one-constant", "global-error", "half-rate", "epoch", "entropy-split"):
+    for name in ("reversal", "quadratic", "modified-flow", "one-constant", "global-error", "half-rate", "epoch", "entropy-split",
+                 "reversal.printed", "modified-flow.printed", "half-rate.printed"):  # fmt: skip
         decided = decide(f"irreversibility.{name}", found)
-        wanted = FAILS if name == "one-constant" else HOLDS
+        wanted = FAILS if name == "one-constant" or "printed" in name else HOLDS
         for verdict, expected in zip((decided.check.verdict, decided.control.verdict), wanted, strict=True):
             assert verdict in (expected, "inconclusive"), name

@@ -1,11 +1,11 @@
-"""The panels of notebook 00: what is read and predicted of the landscape, the law beside the walker, and replay."""
+"""The panels of notebook 00: what is read and predicted of the landscape, the law beside the walker, the cloud, and replay."""
 
 import numpy as np
 import pytest
 
 from thermolab.lab.live.views import Arm, Board, Trajectory, read
 from thermolab.phenomena.irreversibility import live
-from thermolab.phenomena.irreversibility.live import LANDSCAPE, WALKER
+from thermolab.phenomena.irreversibility.live import CLOUD, LANDSCAPE, WALKER
 from thermolab.systems.hyperbola import RULES
 
 
@@ -67,12 +67,44 @@ def test_the_circle_is_that_of_the_law():
     assert np.hypot(*live.circle(Board([arm], [[]]))) == pytest.approx(1.0)
 
 
+def test_the_cloud_turns_as_predicted_stops_and_turns_back():
+    _, found = frames(CLOUD, [[400, {"angle": 0.0}], [800, {"angle": 135.0}]], 200, 1200, replicas=400)
+    turns = np.array([f.observables["turns"].mean() for f in found])
+    error = np.array([f.observables["turns"].std() / 20 for f in found])
+    theory = np.array([CLOUD.predict(f, {})["turns"] for f in found])
+    assert (abs(turns - theory) < 0.1 + 3 * error).all()
+    assert theory[1] == theory[3] > 1.4
+    assert theory[-1] == pytest.approx(0, abs=1e-9)
+    hand = found[0].observables
+    assert np.arctan2(hand["hand_y"], hand["hand_x"])[0] % (2 * np.pi) == pytest.approx(2 * np.pi * turns[0] % (2 * np.pi))
+    np.testing.assert_allclose([f.observables["U"].mean() for f in found], [CLOUD.predict(f, {})["U"] for f in found], rtol=0.1)
+
+
+def test_the_cloud_starts_at_rest():
+    knobs = {"eta": 0.3, "lam": 0.1, "sigma": 2.0, "angle": 20.0}
+    w = CLOUD.start(**knobs, replicas=1000).state.weights.numpy()
+    s11, s12, s22 = live._covariance(*knobs.values())
+    np.testing.assert_allclose(np.cov(w[:, :2].T), [[s11, s12], [s12, s22]], rtol=0.15)
+    assert live.expected_turn(0.3, 0.1, 2.0, 90.0) == pytest.approx(0, abs=1e-12)
+    assert live.expected_turn(0.3, 0.1, 2.0, 20.0) == pytest.approx(-live.expected_turn(0.3, 0.1, 2.0, 160.0))
+
+
+def test_the_ellipse_follows_the_knobs():
+    arm = Arm("cloud", CLOUD, CLOUD.checked({"replicas": 4}))
+    readings = [read(arm, f) for f in frames(CLOUD, [[20, {"sigma": 2.0}]], 10, 30, replicas=4)[1]]
+    before, after = live.ellipse(Board([arm], [[]])), live.ellipse(Board([arm], [readings]))
+    np.testing.assert_allclose(after, 2 * np.array(before))
+    assert max(before[0]) == pytest.approx(2 * np.sqrt(live._covariance(0.1, 0.0, 1.0, 45.0)[0]), rel=0.01)
+    np.testing.assert_allclose(np.hypot(*live.clock(None)), 1)
+
+
 @pytest.mark.parametrize(
     ("scenario", "events", "settings"),
     [
         (LANDSCAPE, [[20, {"eta": 0.01}], [40, {"way": "backward"}]], {"rule": "flow of F", "replicas": 3}),
         (LANDSCAPE, [[30, {"way": "backward"}]], {"rule": "descent, undone on F"}),
         (WALKER, [[20, {"eta": 0.3, "sigma": 1.0}], [40, {"lam": 0.01}]], {"replicas": 8, "dim": 3}),
+        (CLOUD, [[20, {"angle": 10.0}], [40, {"eta": 0.3}]], {"replicas": 8}),
     ],
 )
 def test_it_replays(replays, scenario, events, settings):
@@ -80,7 +112,7 @@ def test_it_replays(replays, scenario, events, settings):
     replays(scenario, run, settings)
 
 
-@pytest.mark.parametrize("scenario", [LANDSCAPE, WALKER])
+@pytest.mark.parametrize("scenario", [LANDSCAPE, WALKER, CLOUD])
 def test_what_a_panel_needs(scenario):
     assert set(scenario.defaults) == set(scenario.settings)
     settings = scenario.checked({"replicas": 1})
@@ -90,7 +122,8 @@ def test_what_a_panel_needs(scenario):
 
 
 @pytest.mark.parametrize(
-    ("scenario", "bad"), [(LANDSCAPE, {"rule": "ascent"}), (LANDSCAPE, {"start_x": 9.0}), (WALKER, {"dim": 1})]
+    ("scenario", "bad"),
+    [(LANDSCAPE, {"rule": "ascent"}), (LANDSCAPE, {"start_x": 9.0}), (WALKER, {"dim": 1}), (CLOUD, {"angle": -1.0})],
 )
 def test_scenarios_refuse_settings_out_of_range(scenario, bad):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):

@@ -22,6 +22,7 @@ ENSEMBLE = Symmetry(
     discrete=True,
     asymmetry=lambda w: (w["u"] - w["w"]).norm(),
 )
+UNSEEN = ["translation", "shear, low-rank inputs"]  # not compact, and neither loss nor gradients see them
 
 
 def drawn(row, seed=0):
@@ -60,11 +61,11 @@ def test_generators_are_those_of_the_actions():
 def test_the_table_tells_which_symmetries_F_keeps():
     found = recipes.table.run(n_seeds=2)
     assert found["L_error"].dims == ("row", "seed", "s")
-    assert set(found["row"].values) == set(recipes.KEPT) | set(recipes.LOST) | {"translation"}
+    assert set(found["row"].values) == set(recipes.KEPT) | set(recipes.LOST) | set(UNSEEN)
     assert (found["L_error"] < 1e-12).all()
     assert (found["random_L_error"] > 0.1).all()
     rows = {name: found.sel(row=name) for name in TABLE}
-    for name in ("translation", *recipes.KEPT):
+    for name in (*UNSEEN, *recipes.KEPT):
         np.testing.assert_allclose(rows[name]["S_ratio"], 1, rtol=1e-12)
     np.testing.assert_allclose(rows["scaling"]["S_ratio"], [[0.25, 4]] * 2, rtol=1e-12)
     for number in range(2):
@@ -73,10 +74,26 @@ def test_the_table_tells_which_symmetries_F_keeps():
         expected = [float((u / 4 + w * 4) / (u + w)), float((u * 4 + w / 4) / (u + w))]
         np.testing.assert_allclose(rows["rescaling"]["S_ratio"][number], expected, rtol=1e-12)
     assert {n for n, r in rows.items() if r["exponential"]} == set(recipes.LOST)
-    assert {n for n, r in rows.items() if not r["compact"]} == {"translation", *recipes.LOST}
-    assert {n for n, r in rows.items() if not r["has_state"]} == {"translation", "scaling", "attention, GL"}
+    assert {n for n, r in rows.items() if not r["compact"]} == {*UNSEEN, *recipes.LOST}
+    assert {n for n, r in rows.items() if not r["has_state"]} == {*UNSEEN, "scaling", "attention, GL"}
+    for name in recipes.KEPT:
+        np.testing.assert_allclose(rows[name]["norm_ratio"], 1, rtol=1e-12)
+    np.testing.assert_allclose(rows["scaling"]["norm_ratio"], [[2, 0.5]] * 2, rtol=1e-12)
     one = recipes.table.run(n_seeds=1)
     np.testing.assert_array_equal(one["S_ratio"], found["S_ratio"][:, :1])
+
+
+def test_a_shear_is_linear_but_no_exponential_of_a_symmetric_matrix():
+    """The counterexample to "F has no linear non-compact symmetry": e^(sA) = 1 + sA of a nilpotent A."""
+    row = TABLE["shear, low-rank inputs"]
+    theta, x, y, _ = drawn(row)
+    a = row.generator(theta)
+    assert a.any()
+    assert not (a @ a).any()
+    torch.testing.assert_close(row.moved(theta, 3.0), torch.linalg.matrix_exp(3 * a) @ theta)
+    torch.testing.assert_close(row.losses(row.moved(theta, 3.0), x, y), row.losses(theta, x, y))
+    assert not row.is_exponential(theta)
+    assert not row.is_compact(theta)
 
 
 def test_rows_of_your_own_are_measured():
@@ -171,6 +188,7 @@ def hand_made(**rows):
     return xr.Dataset(
         {"S_ratio": (("row", "seed", "s"), ratio), "L_error": (("row", "seed", "s"), np.full_like(ratio, 1e-15)),
          "random_L_error": (("row", "seed"), np.ones((9, 3))), "random_S_ratio": (("row", "seed"), np.full((9, 3), 2.0)),
+         "norm_ratio": (("row", "seed", "s"), np.array([[[2.0 if n in recipes.LOST else 1.0, 1.0]] * 3 for n in names])),
          "exponential": ("row", lost), "compact": ("row", [n in recipes.KEPT for n in names])},
         coords={"row": names},
     )  # fmt: skip
@@ -199,6 +217,16 @@ def test_the_claims_of_the_table():
     assert verdicts(recipes.no_noncompact(unsure))[0] == "inconclusive"
 
 
+def test_only_what_F_keeps_must_keep_the_norm():
+    table = hand_made(**BROKEN)
+    table["S_ratio"].loc[{"row": "double rotation, positive"}] = 1.5
+    assert verdicts(recipes.norm_preserving(table)) == ("holds", "holds")  # the broken ones do not count
+    table["norm_ratio"].loc[{"row": "translation"}] = 1.1
+    assert verdicts(recipes.norm_preserving(table)) == FAILS
+    table["norm_ratio"].loc[{"row": "rotation"}] = 1.1
+    assert verdicts(recipes.norm_preserving(table)) == ("fails", "fails")
+
+
 def test_the_claim_of_noether():
     error = xr.DataArray(np.full((4, 3, 5), 1e-12), dims=("row", "seed", "step"))
     random = 10 + 0 * error
@@ -216,14 +244,18 @@ def test_the_claim_of_the_orbits():
     found = recipes.minima(xr.Dataset({k: ("s", v) for k, v in curves.items()}).to_dataarray())
     assert found.values.tolist() == [0, 1, 0, 2]
 
-    def decided(*lines, both):
+    def decided(*lines, both, claim=recipes.unique_orbit_minimum):
         f = np.stack([[line] * 3 for line in lines])
         orbit = xr.Dataset({"F": (("row", "seed", "s"), f), "both_signs": ("row", both)})
-        return verdicts(recipes.unique_orbit_minimum(orbit))
+        return verdicts(claim(orbit))
 
     assert decided(np.exp(-s), bowl, both=[False, True]) == ("holds", "fails")
     assert decided(bowl, bowl, both=[False, True]) == ("holds", "holds")
     assert decided(np.exp(-s), bowl, wave, both=[False, True, True]) == ("fails", "fails")
+    every = recipes.every_orbit_has_one_minimum
+    assert decided(np.exp(-s), bowl, both=[False, True], claim=every) == FAILS
+    assert decided(bowl, bowl, both=[False, True], claim=every) == ("holds", "holds")
+    assert decided(bowl, wave, both=[False, True], claim=every) == ("fails", "fails")
 
 
 def test_the_claim_of_the_symmetric_states():

@@ -89,6 +89,34 @@ def test_a_valley_that_diverges_says_so():
         valley.occupation.run(**PLACES | {"rates": (3.0,)})
 
 
+# --- its guards ---------------------------------------------------------------------------------------------------------
+def test_places_are_counted_in_units_of_the_theory():
+    """s = ½ log(|u|/|v|) from its median, in units of ησ/2: a factor e in |u|/|v| is 1/(ησ) of them."""
+    weights = np.array([[1.0, 0, 1, 0], [np.exp(-0.5), 0, np.exp(0.5), 0], [np.exp(0.5), 0, np.exp(-0.5), 0]])
+    s, excess = valley.place(weights, 0.03 * 2 / 2)
+    np.testing.assert_allclose(s, [0, 1 / 0.06, -1 / 0.06])
+    np.testing.assert_allclose(excess, 0, atol=1e-15)
+    assert valley.place(np.array([[2.0, 0, 1, 1]]), 1.0)[1] == pytest.approx(1 + 4)
+
+
+def test_points_of_other_loss_are_not_counted():
+    """Those of middle loss alone are compared: the rest may lie wherever it wants."""
+    excess = np.repeat([0.0, 1.0, 2.0], [25, 50, 25])
+    even = np.tile([0.0, 2.0], 25)  # as many within the inner part as in the outer, which is twice as long
+    s = np.concatenate([np.zeros(25), even, np.zeros(25)])
+    assert valley.gathering(s, excess) == pytest.approx(np.log(2))
+    assert valley.gathering(s, np.ones(100)) > valley.gathering(s, excess) + 0.8  # the mutant: everything counts
+
+
+def test_a_place_that_is_avoided_is_no_gibbs_either():
+    """Two-sided: log ratios of −1 contradict equal occupation as much as +1; a control of −1.56 is not Gibbs."""
+    made = lambda valley_at, sphere_at: xr.Dataset(  # noqa: E731
+        {k: (("eta", "seed"), seeds_of(v)[None]) for k, v in (("log_ratio", valley_at), ("sphere_log_ratio", sphere_at))}
+    )
+    assert verdicts(valley.no_gibbs(made(-1.0, 0.0))) == ("holds", "fails")
+    assert verdicts(valley.no_gibbs(made(1.0, -1.56))) == ("holds", "holds")
+
+
 # --- the claim ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("ratio", "spread", "verdict"), [(1.0, 0.1, "holds"), (0.02, 0.01, "fails"), (0.1, 0.1, "inconclusive")])
 def test_no_gibbs_asks_for_unequal_occupation(ratio, spread, verdict):

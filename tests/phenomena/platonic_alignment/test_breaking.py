@@ -1,13 +1,16 @@
 """Ways to break alignment at tiny settings, against a plain loop, and their claims on data made up by hand."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 from claimed import verdicts
+from phenomena.platonic_alignment import made_up as made
 
 from thermolab.engine.experiment import Experiment
-from thermolab.phenomena.platonic_alignment import breaking, networks
+from thermolab.phenomena.platonic_alignment import breaking, networks, theory
 from thermolab.systems import embedded_linear
 
 SHORT = {"steps": 400, "n_seeds": 2}
@@ -119,20 +122,38 @@ def test_changes_that_are_refused(changes, text):
 
 
 # --- claims on data made up by hand -----------------------------------------------------------------------------
-def made_up(spread=0.002, **values):
-    """CKA .998 where there is noise, .6 where not, .8 for each way to break it; other values by the name of the case."""
-    cases = {name: 0.6 if "no noise" in name else 0.998 for name in breaking.CASES} | dict.fromkeys(breaking.WAYS, 0.8)
-    cases |= {k.replace("_", " "): v for k, v in values.items()}
-    cka = np.array(list(cases.values()))[:, None, None, None] + spread * np.random.default_rng(0).normal(
-        size=(len(cases), 5, 2, 3)
-    )
-    return xr.Dataset({"cka": (("case", "seed", "layer_a", "layer_b"), cka)}, coords={"case": list(cases)})
+made_up = made.pairs
 
 
 def test_ways_on_made_up_numbers():
     assert verdicts(breaking.ways(made_up())) == ("holds", "fails")
     assert verdicts(breaking.ways(made_up(saddle=0.995))) == ("fails", "fails")
     assert breaking.ways(made_up(saddle=0.98, spread=0.03))[0].verdict == "inconclusive"
+
+
+def test_weight_decay_on_made_up_numbers():
+    assert verdicts(breaking.weight_decay(made_up())) == ("holds", "fails")
+    assert verdicts(breaking.weight_decay(made_up(weight_decay=0.99))) == ("fails", "fails")
+
+
+def test_the_dose_that_decides_is_that_of_the_rule():
+    """Weight decay as strong as the entropic force, ½λ|w|² = (η/4)E|g|² = η L q/B; the time of one e-folding, 1/(η² rate)."""
+    default, decay, folds = networks.Training(), [], []
+    for seed, (which, (depth, _)) in itertools.product(range(20), enumerate(networks.Shapes().each)):
+        v, view = embedded_linear.target(seed=seed), embedded_linear.view(6, 5, seed=2 * seed + which)
+        matrices, q = theory.minimum(view, v, embedded_linear.NOISE, depth)
+        size = sum(np.square(m).sum() for m in matrices)
+        decay.append(2 * default.eta * depth * q / (default.batch_size * size))
+        folds.append(1 / (default.eta**2 * theory.rate(matrices, q, default.batch_size) * default.steps))
+    assert np.mean(decay) == pytest.approx(breaking.DECAY, rel=0.1)
+    assert np.mean(folds) == pytest.approx(breaking.FOLD, rel=0.1)
+    assert {way: doses[1.0] for way, doses in breaking.DOSES.items()} == breaking.WAYS
+
+
+def test_the_response_begins_where_nothing_is_broken():
+    found = breaking.response(made_up(**{"saddle, 2": 0.7, "saddle, 3": 0.6}), "saddle").mean("seed")
+    assert found["dose"].values.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(found, [0.998, 0.8, 0.7, 0.6], atol=2e-3)
 
 
 def test_not_simplicity_on_made_up_numbers():

@@ -5,6 +5,7 @@ import pytest
 import torch
 import xarray as xr
 from claimed import verdicts
+from phenomena.platonic_alignment import made_up as made
 
 from thermolab.engine.experiment import Experiment
 from thermolab.phenomena.platonic_alignment import digits
@@ -47,14 +48,18 @@ def plain_cka(x, y):
     return (k * l).sum() / np.sqrt((k * k).sum() * (l * l).sum())
 
 
-def by_hand(which, streams, shape, noise=0.5, seed=0):
+def by_hand(which, streams, shape, noise=0.5, seed=0, start=0.5**0.5):
     """Hidden features and outputs of all images after training, one network after the other."""
     learnt, x, _ = digits.noisy_digits(noise, which, seed=seed)
     net = NetworkOnData(models.mlp((32, *shape, 10)), learnt, "lr", loss="squared")
     run = Experiment(
-        net, eta=0.01, batch_size=8, streams=streams, weights=0.7 * net.start(torch.tensor(streams), seed), seed=seed
+        net, eta=0.01, batch_size=8, streams=streams, weights=start * net.start(torch.tensor(streams), seed), seed=seed
     )
-    run.advance(384)
+    for k in range(20):
+        run.set(eta=0.01 * (k + 0.5) / 20)
+        run.advance(51 * (k + 1) // 20 - run.state.step)
+    run.set(eta=0.01)
+    run.advance(384 - 51)
     for k in range(20):
         run.set(eta=0.01 * (1 - (k + 0.5) / 20))
         run.advance((384 + 128 * (k + 1) // 20) - run.state.step)
@@ -122,23 +127,7 @@ def test_settings_that_are_refused(settings, text):
 
 
 # --- claims on data made up by hand -----------------------------------------------------------------------------
-def made_up(same=(0.7, 0.95), last=0.95, first=0.5, spread=0.005, accuracy=(0.97, 0.97)):
-    """Noise 0 and 0.5; CKA of the last layers of A and A, and of A and B, of all others, and the accuracy of each arm."""
-    rng, dims = np.random.default_rng(0), ("noise", "seed", "time", "images")
-    jitter = spread * rng.normal(size=(2, 5, 2, 2, 1))
-    base = np.full((2, 5, 2, 2, 2), 0.4)
-    base[..., 1] = np.array(same)[:, None, None, None]
-    cross = np.full((2, 5, 2, 2, 2, 3), first)
-    cross[..., 1, 2] = last
-    accurate = np.broadcast_to(np.array(accuracy)[:, None, None, None, None], (2, 5, 2, 2, 2))
-    return xr.Dataset(
-        {
-            "same": ((*dims, "layer_a"), base + jitter),
-            "cross": ((*dims, "layer_a", "layer_b"), cross + jitter[..., None]),
-            "accuracy": ((*dims, "net"), accurate),
-        },
-        coords={"noise": [0.0, 0.5], "images": ["seen", "new"], "net": ["A", "B"]},
-    )
+made_up = made.digits
 
 
 def test_same_architecture_on_made_up_numbers():

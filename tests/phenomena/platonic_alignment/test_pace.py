@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from claimed import verdicts
-from embedded import LAYERS, TINY, table
+from embedded import TINY
+from phenomena.platonic_alignment import made_up
 
 from thermolab.phenomena.platonic_alignment import pace
 
@@ -30,8 +30,5 @@ def test_divisors_that_are_refused(divisors, text):
 
 @pytest.mark.parametrize(("steps", "expected"), [((0.97, 0.8, 0.65), "holds"), ((0.97, 0.96, 0.95), "fails")])
 def test_eta_on_made_up_numbers(steps, expected):
-    level = (0.97, 0.965, 0.962)
-    values = np.array([[table(c) for c in row] for row in (steps, level)])
-    where = LAYERS | {"clock": ["steps", "eta2t"], "eta": [0.02, 0.01, 0.005]}
-    paces = xr.Dataset({"cka": (("clock", "eta", "seed", "layer", "other"), values)}, coords=where)
+    paces = made_up.pace(steps)
     assert verdicts(pace.larger_rates_are_ahead(paces)) == (expected, "fails")

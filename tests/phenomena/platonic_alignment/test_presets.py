@@ -11,11 +11,15 @@ SHAPES = {"depth_a": 2, "depth_b": 5, "width_a": 6, "width_b": 7}
 SETUP = {"seed": 1, "n_seeds": 5, "device": "cpu", "eta": 0.01, "lam": 0.0, "batch_size": 8, **SHAPES}
 
 
-@pytest.mark.parametrize(("preset", "n_seeds"), [("smoke", 2), ("lab", 5)])
-def test_recipes_take_what_a_preset_gives_them_and_the_parameters_of_the_notebook(preset, n_seeds):
+@pytest.mark.parametrize(("preset", "n_seeds", "more"), [("smoke", 2, 2), ("lab", 5, 7)])
+def test_recipes_take_what_a_preset_gives_them_and_the_parameters_of_the_notebook(preset, n_seeds, more):
     plan = plato.presets.datasets(SimpleNamespace(preset=preset, **SETUP))
+    starts = plan.pop("starts")
+    assert [call.func.checked(**call.keywords)["start"] for call in starts.values()] == list(starts)
     found = {name: call.func.checked(**call.keywords) for name, call in plan.items()}
-    assert {(s["seed"], s["n_seeds"]) for s in found.values()} == {(1, n_seeds)}
+    scattered = plato.presets.MORE
+    assert {(s["seed"], s["n_seeds"]) for name, s in found.items() if name not in scattered} == {(1, n_seeds)}
+    assert {found[name]["n_seeds"] for name in scattered} == {more}
     assert found["here"].items() >= {"eta": 0.01, "batch_size": 8, "lams": (), **SHAPES}.items()
     assert found["linear"]["eta"] is None
     assert found["digits_tanh"]["activation"] == "tanh"

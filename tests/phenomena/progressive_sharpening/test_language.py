@@ -225,9 +225,10 @@ FLAT, UP, DOWN, STAYS = (1.0, 1.0, 1.0), (1.0, 1.5, 1.0), (1.0, 0.5, 1.0), (1.0,
     [
         ((DOWN, UP), 0.01, ("fails", "holds")),
         ((UP, DOWN), 0.01, ("holds", "fails")),
-        ((STAYS, UP), 0.01, ("fails", "holds")),
+        ((STAYS, UP), 0.01, ("holds", "holds")),
+        ((FLAT, UP), 0.01, ("holds", "holds")),  # no effect is no fall
         ((UP, UP), 0.01, ("holds", "holds")),
-        (((1.0, 1.35, 1.0), (1.0, 3.0, 1.0)), 0.3, ("inconclusive", "holds")),
+        (((1.0, 0.9, 1.0), (1.0, 3.0, 1.0)), 0.3, ("inconclusive", "holds")),
     ],
 )
 def test_cross_entropy_is_told_apart_from_noise_alone(ends, noise, wanted):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from claimed import verdicts
+from claimed import HOLDS, verdicts
 
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.schedules import cool
@@ -46,3 +46,25 @@ def test_the_closed_form_is_told_apart_from_4s(ratio, noise, wanted):
         }
     )
     assert verdicts(settled.lies_on_the_closed_form({"graded": data})) == wanted
+
+
+def test_both_kinds_of_an_imbalance_differ_in_the_profile_alone():
+    uneven, even = (settled.imbalance(4, kind) for kind in ("imbalanced", "balanced"))
+    assert uneven["profile"][0] == pytest.approx(4 * uneven["profile"][1])
+    assert np.square(uneven["profile"]).sum() == pytest.approx(np.square(even["profile"]).sum())
+    assert uneven["eta"] * theory.lambda_max(uneven["profile"]) == pytest.approx(settled.GENTLE)
+    assert {**uneven, "profile": 0} == {**even, "profile": 0}
+
+
+def test_every_ratio_has_to_follow_the_form_and_balanced_noise_must_not():
+    def made_up(imbalanced, balanced):
+        ends = {"imbalanced": imbalanced, "balanced": balanced}
+        return {
+            f"{kind} {ratio}": xr.Dataset({"lambda_max": ("seed", [0.999 * v, v, 1.001 * v]), "predicted": known})
+            for kind, values in ends.items()
+            for ratio, v, known in zip(settled.RATIOS, values, (4.9, 7.2, 11.4), strict=True)
+        }
+
+    assert verdicts(settled.follows_the_unbounded_form(made_up((4.9, 7.1, 11.1), (4, 4, 4)))) == HOLDS
+    assert verdicts(settled.follows_the_unbounded_form(made_up((4.9, 7.1, 8), (4, 4, 4)))) == ("fails", "fails")
+    assert verdicts(settled.follows_the_unbounded_form(made_up((4.9, 7.1, 11.1), (4.9, 7.2, 11.2)))) == ("holds", "holds")

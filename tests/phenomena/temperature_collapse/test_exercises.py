@@ -3,24 +3,9 @@
 import math
 
 import numpy as np
-import pytest
 import xarray as xr
 
 from thermolab.phenomena.temperature_collapse import exercises, training
-
-
-@pytest.mark.parametrize("answer", [(0.5, "wide"), (0.51, " Wide "), (0.5, "OP"), (0.5, "overparameterised")])
-def test_predictions_right(answer):
-    assert exercises.check_predictions(*answer)
-
-
-@pytest.mark.parametrize("answer", [(None, "wide"), (0.5, None), (0.25, "wide"), (1.0, "wide"), (2.0, "wide"), (0.5, "narrow"),
-                                    (0.5, "UP"), (0.5, ""), (math.nan, "wide"), (-0.5, "wide"), (math.inf, "wide")])  # fmt: skip
-def test_predictions_wrong(answer):
-    found = exercises.check_predictions(*answer)
-    assert not found
-    assert found.message
-    assert "0.5" not in found.message.replace("-0.5", "")
 
 
 def toy_with(slope):
@@ -76,10 +61,10 @@ def test_the_batch_size_at_a_reduced_size(monkeypatch):
 def test_bounds_of_the_second_state():
     assert exercises.check_bounds(1e-3, 2e-3)
     assert exercises.check_bounds(1.01e-3, 1.99e-3)
-    for wrong, which in (((2e-3, 1e-3), "lower"), ((1e-3, 4e-3), "upper"), ((0, 2e-3), "lower"), ((1e-3, math.inf), "upper"),
-                         ((math.nan, 2e-3), "lower"), ((1.05e-3, 2e-3), "lower"), ((1e-3, 1.9e-3), "upper")):  # fmt: skip
+    for wrong, which in (((2e-3, 1e-3), "lower"), ((1e-3, 4e-3), "upper"), ((0, 2e-3), "lower"),
+                         ((1.05e-3, 2e-3), "lower"), ((1e-3, 1.9e-3), "upper")):  # fmt: skip
         answer = exercises.check_bounds(*wrong)
         assert not answer
         assert f"the {which} bound is not" in answer.message
-    for missing in ((None, 2e-3), (1e-3, None)):
+    for missing in ((None, 2e-3), (1e-3, None), (1e-3, math.inf), (math.nan, 2e-3)):
         assert "both" in exercises.check_bounds(*missing).message

@@ -17,8 +17,10 @@ from IPython import get_ipython
 
 from thermolab import plots
 from thermolab.engine.scenario import Scenario, scripted
-from thermolab.lab.live import figures, views
-from thermolab.lab.live.views import Arm, Board, Goal, HeatMap, Lines, Reading, Scatter, Sphere, Trajectory
+from thermolab.lab import saved
+from thermolab.lab.live import figures
+from thermolab.lab.live.board import Arm, Board, Goal, Reading, mark, read
+from thermolab.lab.live.views import HeatMap, Lines, Scatter, Sphere, Trajectory
 
 __all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Sphere", "Trajectory", "panel", "record", "running"]
 
@@ -57,7 +59,7 @@ async def panel(
     arms = [Arm(label, scenario, scenario.checked(settings)) for label, (scenario, settings) in experiments.items()]
     marks, visible = _marks(arms, events), front_end(setup.live)
     if visible:
-        _start(arms, shown, goals=goals, ghosts=ghosts, speed=speed, seed=setup.seed, device=setup.device)
+        _start(arms, shown, alt, goals=goals, ghosts=ghosts, speed=speed, seed=setup.seed, device=setup.device)
     script = {"steps": steps, "seed": setup.seed, "device": setup.device}
     found = await asyncio.gather(*(_script(arm, events, **script) for arm in arms))
     board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=marks)
@@ -87,7 +89,7 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
         frames, error = await scripted(arm.scenario, events, **settings)
-    return [views.read(arm, frame) for frame in frames], error
+    return [read(arm, frame) for frame in frames], error
 
 
 def running() -> list[str]:
@@ -95,10 +97,10 @@ def running() -> list[str]:
     return [f"{cell}: {panel.driver.state}" for cell, (task, panel) in _shown.items() if not task.done()]
 
 
-def _start(arms: Sequence[Arm], shown: Sequence, *, device: str, **settings) -> None:
-    """Display a panel and start its task; the one that this cell had before ends."""
+def _start(arms: Sequence[Arm], shown: Sequence, alt: str, *, device: str, **settings) -> None:
+    """Display a panel and start its task; the one that this cell had before ends. At rest it leaves a picture for the file."""
     import torch
-    from IPython.display import display
+    from IPython.display import HTML, display
 
     from thermolab.lab.live.widgets import Panel  # not above: a batch job never needs widgets
 
@@ -110,7 +112,14 @@ def _start(arms: Sequence[Arm], shown: Sequence, *, device: str, **settings) -> 
         _shown[cell][1].driver.tell("close")
         _shown[cell][0].cancel()
     _shown[cell] = new.driver.begin(), new
-    display(new.widget)
+    saved.show(new.widget, "<p>Run this cell to go on.</p>")
+    left = display(HTML(""), display_id=True)
+
+    def leave() -> None:
+        picture = plots.show(figures.draw([chart.chart for chart in new.charts], new.board), alt).data
+        left.update(HTML(f'<div class="tl-left">{picture}</div>'))
+
+    new.on_rest = leave
 
 
 def _cell() -> str:
@@ -126,7 +135,7 @@ def _marks(arms: Sequence[Arm], events: Sequence) -> list[tuple[int, str]]:
         raise ValueError(
             f"{', '.join(sorted(unknown))} is no knob of {', '.join(a.label for a in arms)}; allowed: {', '.join(declared)}"
         )
-    return [(step, views.mark(declared[name], value)) for step, change in events for name, value in change.items()]
+    return [(step, mark(declared[name], value)) for step, change in events for name, value in change.items()]
 
 
 def _display(picture, errors: Sequence[str], folded: bool) -> None:

@@ -10,8 +10,9 @@ import bqplot
 import numpy as np
 
 from thermolab import plots
-from thermolab.lab.live import views
-from thermolab.lab.live.views import Board, Chart
+from thermolab.lab.live import axes
+from thermolab.lab.live.board import Board
+from thermolab.lab.live.views import Chart, Series
 
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ("solid", "dashed", "dash_dotted", "dotted")
@@ -81,14 +82,14 @@ class LiveChart:
             values = np.concatenate([np.zeros(0), *(np.ravel(v) for v in (*xs, *ys))])
             values = np.abs(values[np.isfinite(values)])  # what lies behind a sphere has no place
             reach = float(values.max()) if values.size else 1.0
-            low, high = views.limits([np.array([-reach, reach])], False, self._limits["x"])
+            low, high = axes.limits([np.array([-reach, reach])], False, self._limits["x"])
             wanted = {"x": (low, high), "y": (low, high)}
         else:
-            wanted = {"y": views.limits(ys, self.chart.y.log, self._limits["y"])}
+            wanted = {"y": axes.limits(ys, self.chart.y.log, self._limits["y"])}
             if self.chart.kind == "lines":
                 wanted["x"] = board.window
             else:
-                wanted["x"] = views.limits(xs, self.chart.x.log, self._limits["x"])
+                wanted["x"] = axes.limits(xs, self.chart.x.log, self._limits["x"])
         for k, (low, high) in wanted.items():
             if (low, high) != self._limits[k]:
                 self._limits[k] = (low, high)
@@ -96,7 +97,7 @@ class LiveChart:
                     self._scales[k].min, self._scales[k].max = float(low), float(high)
                 log = getattr(self.chart, k).log
                 with self._axes[k].hold_sync():
-                    self._axes[k].tick_values = views.ticks(low, high, log)
+                    self._axes[k].tick_values = axes.ticks(low, high, log)
                     if log:  # 0.000001 would run into the label of the axis
                         self._axes[k].tick_format = "~e" if low < 1e-3 else "~g"
 
@@ -129,7 +130,7 @@ class LiveChart:
             return ""
         return "  (dark {:g}, bright {:g})".format(*self.chart.colours)
 
-    def _mark(self, series: views.Series):
+    def _mark(self, series: Series):
         scales = {k: self._scales[k] for k in ("x", "y")}
         colour = plots.COLOURS[series.arm % len(plots.COLOURS)]
         dash = DASHES[series.arm % len(DASHES)]

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 
 from thermolab.engine.drivers import lockstep
 from thermolab.engine.experiment import Experiment, Frame
-from thermolab.lab.live.views import Arm
+from thermolab.lab.live.board import Arm
 
 FRAMES_PER_SECOND = 16
 MAX = math.inf  # speed: as fast as it goes

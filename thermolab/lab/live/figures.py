@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thermolab import plots
-from thermolab.lab.live.views import ROLES, Board, Chart
+from thermolab.lab.live.board import Board
+from thermolab.lab.live.views import ROLES, Chart
 
 COLUMNS = 3
 DASHES = ("-", "--", "-.", ":")
@@ -43,7 +44,7 @@ def _draw(ax: Axes, chart: Chart, board: Board) -> None:
         elif series.role == "theory" and np.isfinite(y).any():
             step = {"drawstyle": "steps-pre"} if chart.kind == "lines" else {}
             ax.plot(x, y, dash, color="0.1", linewidth=1.3, label=name, **step)
-        elif series.role == "ghost":
+        elif series.role == "ghost" and len(x):
             ax.plot(x, y, dash, color="0.6", linewidth=1, label=series.label)
         elif series.role == "goal":
             ax.plot(x, y, color=plots.COLOURS[2], linestyle=(0, (6, 2)), linewidth=1, label="goal")

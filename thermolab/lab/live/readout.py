@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from thermolab import plots
-from thermolab.lab.live.views import Board, Reading
+from thermolab.lab.live.board import Board, Reading
 
 GHOSTS = ("", "6 3", "6 3 2 3", "2 3")  # dashes of recorded runs: solid, dashed, dash-dotted, dotted
 
@@ -58,7 +58,8 @@ def legend(board: Board) -> str:
         f'<span style="margin-right: 1.2em; white-space: nowrap">{sample} {escape(text)}</span>' for sample, text in items
     )
     # contain: the page need not lay out itself anew whenever a number changes
-    ground = "<style>.tl-chart > * { background: white; margin: 2px; contain: strict } .tl-readout { contain: content }</style>"
+    ground = "<style>.tl-chart > * { background: white; margin: 2px; contain: strict } .tl-readout { contain: content }"
+    ground += " .jp-OutputArea:has(.tl-panel) .tl-left { display: none }</style>"  # the picture of a panel that is there
     return f'{ground}<div class="tl-legend" style="line-height: 1.5">{spans}</div>'
 
 

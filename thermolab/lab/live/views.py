@@ -1,4 +1,4 @@
-"""What a panel shows, as data: views turn the readings of runs into charts, and know nothing of how they are drawn.
+"""Views turn the readings on a board into charts, as data, and know nothing of how they are drawn.
 
 A view is declared once in a notebook. Its charts are drawn live by `charts` (bqplot) and still by `figures`
 (matplotlib), both from the same `Board`.
@@ -7,14 +7,12 @@ A view is declared once in a notebook. Its charts are drawn live by `charts` (bq
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator
 
-from thermolab.engine.experiment import Frame
-from thermolab.engine.scenario import Knob, Scenario
+from thermolab.lab.live.board import Arm, Board, read  # noqa: F401
 
 # how a series is drawn, and what the legend calls it
 ROLES = {
@@ -26,104 +24,6 @@ ROLES = {
     "guess": "your prediction",
     "mark": "a knob was turned",
 }
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One experiment of a panel: its name there, the scenario and the settings that it starts with."""
-
-    label: str
-    scenario: Scenario
-    settings: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A frame as people read it. values: {name: array}; means: {name: (mean, standard error or nan)}; theory: {name: number}."""
-
-    step: int
-    knobs: Mapping[str, float | str]
-    values: Mapping[str, np.ndarray]
-    means: Mapping[str, tuple[float, float]]
-    theory: Mapping[str, float]
-
-
-def read(arm: Arm, frame: Frame) -> Reading:
-    """The reading of a frame: the mean over replicas with its standard error, and theory beside it."""
-    values = arm.scenario.read(frame, arm.settings)
-    means = {}
-    for name in values:
-        v = np.asarray(values[name], float).ravel()
-        v = v[np.isfinite(v)]
-        error = v.std(ddof=1) / math.sqrt(v.size) if v.size > 1 else math.nan
-        if f"{name}_error" in values:
-            error = float(np.mean(values[f"{name}_error"]))
-        means[name] = (v.mean() if v.size else math.nan, error)
-    return Reading(frame.step, knobs_of(arm, frame), values, means, arm.scenario.predict(frame, arm.settings))
-
-
-def knobs_of(arm: Arm, frame: Frame) -> dict[str, float | str]:
-    """The knobs of a frame, and those of the view beside them."""
-    view = {name: arm.settings[name] for name, knob in arm.scenario.settings.items() if knob.view}
-    return {name: frame.knob(name) for name in frame.knobs} | view
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Something to reach: `observable` within `within` (relative) of `target`, the knobs `fixed` where they were at the start."""
-
-    text: str
-    observable: str
-    target: float
-    within: float = 0.1
-    fixed: tuple[str, ...] = ()
-
-    def reached(self, readings: Sequence[Reading], start: Mapping[str, object], least: int = 20) -> bool:
-        """Whether it stays there: both halves of the last `least` readings, all taken with the fixed knobs as they were."""
-        last = list(readings)[-least:]
-        if len(last) < least or self.observable not in last[-1].means:
-            return False
-        held = all(r.knobs[k] == start[k] for r in last for k in self.fixed)
-        halves = [np.mean([r.means[self.observable][0] for r in half]) for half in (last[: least // 2], last[least // 2 :])]
-        return held and all(abs(mean - self.target) <= self.within * abs(self.target) for mean in halves)
-
-
-@dataclass
-class Board:
-    """All that views draw from.
-
-    readings: for each arm, in order of steps. ghosts: {label: readings of a recorded run}. guesses: {observable: the student's
-    number}. marks: [(step, text)] where a knob was turned.
-    """
-
-    arms: Sequence[Arm]
-    readings: Sequence[Sequence[Reading]]
-    ghosts: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
-    goals: Sequence[Goal] = ()
-    guesses: Mapping[str, float] = field(default_factory=dict)
-    marks: Sequence[tuple[int, str]] = ()
-    taken: int = 0
-
-    @property
-    def window(self) -> tuple[float, float]:
-        """Limits of an axis of steps that holds all readings. They move seldom: less to draw, and less to send."""
-        ends = [r.step for readings in self.readings if readings for r in (readings[0], readings[-1])] or [0, 1]
-        return steps_window(min(ends), max(ends))
-
-    @property
-    def turns(self) -> dict[int, str]:
-        """{step: what was turned there}; of knobs turned in one pause all the last values."""
-        texts: dict[int, dict] = {}
-        for step, text in self.marks:
-            texts.setdefault(step, {})[text.split()[0]] = text
-        return {step: ", ".join(last.values()) for step, last in texts.items()}
-
-    def some(self, readings: Sequence, most: int = 32) -> np.ndarray:
-        """Which of them are drawn as markers: the newest, and every k-th, the same ones again when the first are dropped."""
-        n = len(readings)
-        stride = max(1, -(-n // most))
-        every = np.arange(-max(0, self.taken - n) % stride, n, stride)
-        return every if not n or (every.size and every[-1] == n - 1) else np.append(every, n - 1)
 
 
 @dataclass(frozen=True)
@@ -347,68 +247,3 @@ class HeatMap:
         x, y = Axis(self.x, names=tuple(self.columns)), Axis(self.y, names=tuple(self.rows))
         series = (Series(_shared(board.arms, self.name).label, "heat"),)
         return [Chart(self.name, x, y, series, points, "heat", self.limits)]
-
-
-def mark(knob: Knob, value) -> str:
-    """What stands beside the line where a knob was turned: its symbol, the last word of its label, and the new value.
-
-    >>> mark(Knob("learning rate η"), 0.1)
-    'η 0.1'
-    """
-    return f"{knob.label.split()[-1]} {value if isinstance(value, str) else format(value, '.3g')}"
-
-
-LEAST = 1e-290  # on a logarithmic axis; smaller ones leave no room for limits below them
-
-
-def limits(values: Sequence[np.ndarray], log: bool, before: tuple[float, float] | None = None) -> tuple[float, float]:
-    """Limits of an axis that hold all finite values with room to spare.
-
-    The limits of `before` are kept while the values fit and fill at least a third of them: an axis must not flicker.
-    """
-    v = np.concatenate([np.zeros(0), *(np.ravel(x) for x in values)])
-    v = v[np.isfinite(v) & ((v > LEAST) | (not log))]
-    if not v.size:
-        return before or ((0.1, 1.0) if log else (0.0, 1.0))
-    v = np.log10(v) if log else v
-    low, high = float(v.min()), float(v.max())
-    if before is not None:
-        b = np.log10(before) if log else before
-        if b[0] <= low and high <= b[1] and high - low > (b[1] - b[0]) / 3:
-            return before
-    least = 0.2 if log else max(1e-9, 0.1 * max(abs(low), abs(high)))
-    room = max(high - low, least) * 0.25
-    middle = (low + high) / 2
-    half = max((high - low) / 2, least / 2) + room
-    low, high = middle - half, middle + half
-    return (10 ** max(low, -300.0), 10**high) if log else (low, high)
-
-
-def steps_window(first: float, last: float) -> tuple[float, float]:
-    """Limits of an axis of steps, in round numbers: they move in jumps, so that the ticks stand still in between.
-
-    >>> steps_window(130, 2210)
-    (0, 3000)
-    """
-    span = max(last - first, 1.0)
-    unit = 10 ** math.floor(math.log10(span / 2))
-    unit *= next(m for m in (1, 2, 5, 10) if span / (m * unit) <= 5)
-    return math.floor(first / unit) * unit, (math.floor(last / unit) + 1) * unit
-
-
-def ticks(low: float, high: float, log: bool, n: int = 4) -> list[float]:
-    """Round numbers within the limits, about n of them.
-
-    >>> ticks(0.0, 1.0, False), ticks(0.01, 0.3, True)
-    ([0.0, 0.25, 0.5, 0.75, 1.0], [0.01, 0.02, 0.05, 0.1, 0.2])
-    """
-    if not log:
-        found = MaxNLocator(n, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    else:
-        decades = math.log10(high / low)
-        subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
-        found = LogLocator(subs=subs, numticks=n + 4).tick_values(low, high)
-        if decades < 0.5:
-            found = MaxNLocator(n, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    inside = [float(t) for t in found if low * (1 - 1e-9) <= t <= high * (1 + 1e-9) or (not log and low <= t <= high)]
-    return [float(f"{t:.6g}") for t in inside]

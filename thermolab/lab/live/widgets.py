@@ -11,19 +11,19 @@ import shlex
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import ipywidgets as w
 
 from thermolab.engine.scenario import Knob
+from thermolab.feedback import FORM, as_number, off
 from thermolab.lab import replay
-from thermolab.lab.live import views
+from thermolab.lab.live.board import Arm, Board, Goal, Reading, knobs_of, mark, read
 from thermolab.lab.live.charts import LiveChart
 from thermolab.lab.live.driver import MAX, Driver, Listener
 from thermolab.lab.live.echo import Echo, answer_where_asked
 from thermolab.lab.live.readout import legend, readout
-from thermolab.lab.live.views import Arm, Board, Goal, Reading
 
 KEPT = 240  # readings that the charts show: twelve seconds at full speed
 STEP = 0.02  # of a logarithmic slider, in decades
@@ -53,7 +53,8 @@ class Panel(Listener):
         self.board = Board(arms, [deque(maxlen=KEPT) for _ in arms], ghosts, goals)
         self.charts = [LiveChart(chart) for view in shown for chart in view.charts(self.board)]
         self._frames, self._between, self._marked, self._reached = None, False, {}, set()
-        self._message, self._drawn, self.drawings = "", 0.0, 0
+        self._message, self._drawn, self.drawings, self._ran = "", 0.0, 0, False
+        self.on_rest: Callable[[], None] = lambda: None  # called when a run has come to rest
         self._build(devices)
         self.changed(self.driver.state)
 
@@ -62,7 +63,7 @@ class Panel(Listener):
         self._frames, self._between = frames, False
         self.board.taken += 1
         for arm, settings, readings, frame in self._each(frames):
-            readings.append(views.read(dataclasses.replace(arm, settings=settings), frame))
+            readings.append(read(dataclasses.replace(arm, settings=settings), frame))
         now = time.monotonic()
         # twice a second anyway, for it may be the answers that got lost, and always where no other frame follows
         if not self._echo.late or now - self._drawn > 0.5 or self.driver.state != "running":
@@ -81,7 +82,7 @@ class Panel(Listener):
         for run, (arm, settings, readings, frame) in zip(self.driver.runs, self._each(self._frames), strict=True):
             frame = dataclasses.replace(frame, knobs={k: _plain(v) for k, v in run.knobs.items()})
             arm = dataclasses.replace(arm, settings=settings)
-            knobs, theory = views.knobs_of(arm, frame), arm.scenario.predict(frame, settings)
+            knobs, theory = knobs_of(arm, frame), arm.scenario.predict(frame, settings)
             reading = dataclasses.replace(readings[-1], step=step, knobs=knobs, theory=theory)
             if self._between:
                 readings.pop()
@@ -118,6 +119,9 @@ class Panel(Listener):
         elif self._frames is not None:
             self._draw()  # the last frame may have been left out
         self._say(self._message or words[state], error=state == "stopped")
+        if self._ran and state != "running":
+            self.on_rest()
+        self._ran = state == "running"
 
     def failed(self, error: Exception) -> None:
         step = self.driver.runs[0].state.step
@@ -147,7 +151,7 @@ class Panel(Listener):
 
     def _mark(self, name: str, value, step: int) -> None:
         """A line in the charts; a slider that is dragged draws one, not hundred."""
-        text, now = views.mark(self._declared()[name], value), time.monotonic()
+        text, now = mark(self._declared()[name], value), time.monotonic()
         marks = list(self.board.marks)
         if marks and self._marked.get(name, 0) > now - 1 and marks[-1][1].split()[0] == text.split()[0]:
             marks.pop()
@@ -181,13 +185,21 @@ class Panel(Listener):
         self.driver.tell("call", lambda: self._set_guess(name, text))
 
     def _set_guess(self, name: str, text: str) -> None:
-        try:
-            others = {k: v for k, v in self.board.guesses.items() if k != name}
-            self.board.guesses = others | ({name: float(text)} if text else {})
-        except ValueError:
-            self._say(f"your prediction {text!r} is no number; write one such as 0.015", error=True)
+        chart = next(c.chart for c in self.charts if c.chart.key == name)
+        value, readings = as_number(text), self.board.readings[0]
+        if text and value is None:
+            self._say(f"your prediction {text!r} is no number: {FORM}", error=True)
             return
+        if text and chart.y.log and value <= 0:
+            self._say(f"{chart.y.label} has a logarithmic axis, which cannot show {text}: write a number above 0", error=True)
+            return
+        others = {k: v for k, v in self.board.guesses.items() if k != name}
+        self.board.guesses = others | ({name: value} if text else {})
         self.changed(self.driver.state)
+        theory = readings[-1].theory.get(name, math.nan) if readings else math.nan
+        if text and math.isfinite(theory):
+            said = "so it is" if math.isclose(value, theory, rel_tol=0.05) else off(value, theory)
+            self._say(f"your prediction of {chart.y.label}, beside theory at the present knobs: {said}")
 
     def _save(self) -> None:
         runs = zip(self.board.arms, self.driver.built, self.driver.runs, strict=True)
@@ -266,8 +278,8 @@ class Panel(Listener):
         answer_where_asked(self.widget)
 
     def _build_guess(self) -> list:
-        names = [c.chart.key for c in self.charts if c.chart.kind == "lines"]
-        self._guess_of = w.Dropdown(options=names, description="I predict", layout={"width": "170px"})
+        names = [(c.chart.y.label, c.chart.key) for c in self.charts if c.chart.kind == "lines"]
+        self._guess_of = w.Dropdown(options=names, description="I predict", layout={"width": "max-content"})
         self._guess = w.Text(placeholder="a number", continuous_update=False, layout={"width": "110px"})
         self._guess.add_class("tl-guess")
         self._guess.observe(self._on_guess, "value")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback
+from thermolab.feedback import Feedback
 
 
 @dataclass(frozen=True)
@@ -32,34 +32,41 @@ class Task:
     def check(self, answer, *, seed: int = 0) -> Feedback:
         """Try a student's function: which case differs first, and a hint where the mistake is a usual one; never a traceback."""
         if answer is None:
-            return Feedback(False, f"not written yet: {self.signature}")
+            return Feedback(False, f"not written yet: {self.signature}", answered=False)
         if not callable(answer):
             return Feedback(False, f"write a function, {self.signature}, and give it without calling it")
         cases = self.cases(np.random.default_rng(seed))
         found = []
         for case, arguments in cases.items():
             try:
-                found.append(_called(answer, arguments))
+                returned = _returned(answer, arguments)
             except NotImplementedError:
-                return Feedback(False, f"not written yet: {self.signature}")
+                return Feedback(False, f"not written yet: {self.signature}", answered=False)
             except Exception as error:  # whatever a student's function may raise
                 first = next(iter(str(error).splitlines()), "")
                 return Feedback(False, f"{case}: it stops with {type(error).__name__}: {first}")
+            if returned is None:
+                return Feedback(False, f"nothing is returned yet: {self.signature}", answered=False)
+            found.append(_numbers(returned))
             if found[-1] is None:
-                return Feedback(False, f"{case}: it returns no numbers; is there a return?")
-        right = [_called(self.exact, arguments) for arguments in cases.values()]
+                return Feedback(False, f"{case}: it returns no numbers but {type(returned).__name__}")
+        right = [_numbers(_returned(self.exact, arguments)) for arguments in cases.values()]
         wrong = next((i for i in range(len(cases)) if not self._same(found[i], right[i])), None)
         if wrong is None:
             return Feedback(True, self.praise)
         for hint, mistaken in self.mistakes.items():
-            if all(self._same(a, _called(mistaken, b)) for a, b in zip(found, cases.values(), strict=True)):
+            if all(self._same(a, _numbers(_returned(mistaken, b))) for a, b in zip(found, cases.values(), strict=True)):
                 return Feedback(False, hint)
         return Feedback(False, f"{list(cases)[wrong]}: {_difference(found[wrong], right[wrong])}")
 
     @property
+    def name(self) -> str:
+        return self.exact.__name__
+
+    @property
     def signature(self) -> str:
         names = ", ".join(inspect.signature(self.exact).parameters)
-        return f"def {self.exact.__name__}({names})"
+        return f"def {self.name}({names})"
 
     def _same(self, found: np.ndarray | None, right: np.ndarray) -> bool:
         if found is None or found.shape != right.shape:
@@ -70,17 +77,19 @@ class Task:
         return bool(others and np.allclose(found[finite], right[finite], rtol=0, atol=close))
 
 
-def _called(function: Callable, arguments: tuple) -> np.ndarray | None:
-    """What it returns as an array of floats, a single number without dimensions; None where it is no number."""
+def _returned(function: Callable, arguments: tuple):
+    """What a function makes of copies of its arguments, which it may change."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        result = function(*copy.deepcopy(arguments))  # which it may change
-    try:
-        array = np.asarray(result.detach() if hasattr(result, "detach") else result, float)
-    except (TypeError, ValueError):
+        return function(*copy.deepcopy(arguments))
+
+
+def _numbers(result) -> np.ndarray | None:
+    """A result as an array of floats, a single number without dimensions; None where it is no number."""
+    array = np.asarray(result.detach() if hasattr(result, "detach") else result)
+    if array.dtype.kind not in "biuf":
         return None
-    if result is None or array.dtype == object:
-        return None
+    array = array.astype(float)
     return array.reshape(()) if array.size == 1 else array
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from thermolab.engine.rules import Rule, integer, number, power_of_two, refuse
 from thermolab.systems import models
@@ -77,3 +78,16 @@ def evaluate(replicas: Replicas, weights: torch.Tensor, data: Dataset) -> tuple[
     loss = torch.logsumexp(logits, -1) - logits.gather(-1, y.expand(len(logits), -1)[..., None])[..., 0]
     right = torch.where(logits.isfinite().all(-1), (logits.argmax(-1) == y).double(), torch.nan)
     return loss.mean(-1).cpu().numpy(), right.mean(-1).cpu().numpy()
+
+
+def representations(replicas: Replicas, weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What the last linear layer of each replica reads of the inputs x [N, ...]: features [R, N, h]; weights: [R, P]."""
+    head = [m for m in replicas.module.modules() if isinstance(m, nn.Linear)][-1]
+    read: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    with torch.no_grad():
+        for r in range(len(weights)):  # one by one: under vmap a hook sees no plain tensor
+            parameters = {name: view[r] for name, view in replicas.views(weights).items()}
+            functional_call(replicas.module, parameters, (x.to(weights.device),))
+    hook.remove()
+    return torch.stack(read)

@@ -19,6 +19,7 @@ import xarray as xr
 from thermolab.claims import Estimate, few_seeds
 
 FALLING, PEAK = 0.25, 0.02
+EARLY = {"accuracy": "early", "cka": "early_cka"}  # the same within the first epoch
 
 
 def arm(data: xr.Dataset, decays: bool = False) -> xr.Dataset:
@@ -52,15 +53,15 @@ def all_fall(series: Iterable[np.ndarray]) -> Estimate:
     return weakest(map(falling, series), 1 - FALLING)
 
 
-def rise(data: xr.Dataset, shares=(0.25, 0.5, 0.75)) -> np.ndarray:
-    """Epochs [share, seed] at which the validation accuracy without weight decay first has made these shares of its way.
+def rise(data: xr.Dataset, name: str = "accuracy", shares=(0.25, 0.5, 0.75)) -> np.ndarray:
+    """Epochs [share, seed] at which a curve ("accuracy" or "cka") without weight decay first has made these shares of its way.
 
     The way is from the start to the mean over the last quarter of the epochs; linear in between, NaN where never.
     """
     data = arm(data)
     t = np.concatenate([data["moment"].values, data["time"].values[1:]])
-    curves = np.concatenate([data["early"].values, data["accuracy"].values[1:]])
-    end = late(data["accuracy"].values[1:]).mean(0)
+    curves = np.concatenate([data[EARLY[name]].values, data[name].values[1:]])
+    end = late(data[name].values[1:]).mean(0)
     out = np.full((len(shares), curves.shape[1]), np.nan)
     for s, curve in enumerate(curves.T):
         for k, share in enumerate(shares):
@@ -69,6 +70,15 @@ def rise(data: xr.Dataset, shares=(0.25, 0.5, 0.75)) -> np.ndarray:
             if j:
                 out[k, s] = np.interp(level, curve[j - 1 : j + 1], t[j - 1 : j + 1])
     return out
+
+
+def abruptness(data: xr.Dataset, name: str = "accuracy") -> np.ndarray:
+    """Log [seed] of the time a curve takes from a quarter to three quarters of its `rise` over that to the half.
+
+    0 for a rise at constant speed from the start, below for one that is late and abrupt.
+    """
+    quarter, half, three_quarters = rise(data, name)
+    return np.log((three_quarters - quarter) / half)
 
 
 def path_fall(data: xr.Dataset) -> np.ndarray:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
+from thermolab.feedback import Feedback, Question, as_number, number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.cooling import live
 
@@ -15,19 +15,27 @@ ETA, BATCH_SIZE, COLD = 0.2, 16, 0.05  # exercise 1
 DECAY, RATE, STEPS = 0.01, 0.1, 3000  # exercise 2: λ, η, steps
 
 
-def check_predictions(entropy_change: float | None, best: str | None) -> Feedback:
-    """The predictions written down at the start: S when η is halved, in nats per weight; the best of three schedules."""
-    entropy = "S does not change by {:g}: how does the variance of a random walk go with its step?"
-    schedule = "{} is not the best of them: see the schedules"
-    exact = (-2 * math.log(2), "cosine")
-    return predictions(entropy_change, best, exact, SCHEDULES, entropy, schedule, abs_tol=0.1)
+PREDICTIONS = {
+    "entropy_change": Question(
+        "change of S, in nats per weight",
+        -2 * math.log(2),
+        "how does the variance of a random walk go with its step?",
+        hints={
+            2 * math.log(2): "smaller steps, a smaller cloud: which sign?",
+            -math.log(2): "S has the logarithm of the variance, not of the width",
+        },
+        tolerance=0.07,
+    ),
+    "best": Question("the best schedule", "cosine", "it is not the best of them: see the schedules", options=SCHEDULES),
+}
 
 
 def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
     """Exercise 1: the batch size that does to S what lowering η from 0.2 to 0.05 at B = 16 does; a run measures both."""
-    if not is_number(batch_size) or batch_size not in (4, 8, 16, 32, 64, 128, 256):
+    size = as_number(batch_size)
+    if size not in (4, 8, 16, 32, 64, 128, 256):
         return Feedback(False, f"batch_size={batch_size}: write a power of two from 4 to 256")
-    cooled, grown = (_entropy(change, seed) for change in ({"eta": COLD}, {"batch_size": int(batch_size)}))
+    cooled, grown = (_entropy(change, seed) for change in ({"eta": COLD}, {"batch_size": int(size)}))
     say = f"measured S = {grown:.2f} nats per weight, wanted {cooled:.2f} as at η = {COLD}"
     return Feedback(abs(grown - cooled) < 0.5, say)  # the next batch sizes are 0.7 and more away
 
@@ -42,15 +50,13 @@ def _entropy(change: dict, seed: int) -> float:
 
 def check_growth(factor: float | None) -> Feedback:
     """Exercise 2: |w|² after 3000 steps of w ← w + ηλ w with η = 0.1, λ = 0.01, over that at the start."""
-    if not is_number(factor) or factor <= 0:
+    found, exact = as_number(factor), (1 + RATE * DECAY) ** (2 * STEPS)
+    if found is None or found <= 0:
         return Feedback(False, f"factor={factor}: write a positive number")
-    exact = (1 + RATE * DECAY) ** (2 * STEPS)
-    if math.isclose(factor, 1 / exact, rel_tol=0.05):
+    if math.isclose(found, 1 / exact, rel_tol=0.05):
         return Feedback(False, "that is its inverse: does the printed update shrink the weights?")
-    right = math.isclose(factor, exact, rel_tol=0.05)
-    return Feedback(
-        right, f"{factor:.4g} is right: no decay at all" if right else f"not {factor:g}: |w| is multiplied at each step"
-    )
+    hint = "not {:g}: |w| is multiplied at each step"
+    return number(found, exact, "{:.4g} is right: no decay at all", hint, rel_tol=0.05)
 
 
 def check_second_difference(step: float | None) -> Feedback:

@@ -9,6 +9,7 @@ import xarray as xr
 from thermolab import plots
 from thermolab.phenomena.cooling import transitions as detectors
 from thermolab.phenomena.cooling.classifiers import MODELS
+from thermolab.phenomena.cooling.plateau import away
 
 
 def by_epoch(values: Mapping[str, xr.DataArray]) -> dict:
@@ -32,14 +33,18 @@ def models(runs: Mapping[str, xr.Dataset], here: xr.Dataset):
 
 
 def entropies(runs: Mapping[str, xr.Dataset], matched: xr.Dataset):
-    """The third reading of S by epoch; and the generalisation gap over S of runs of equal U."""
-    figure, (left, right) = plots.panels(2)
+    """The third reading of S and the representation by epoch; and the generalisation gap over S of runs of equal U."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
     wide = {m: runs[m]["S_laplace"].sel(lam=0).dropna("time") for m in MODELS}
     plots.panel(left, by_epoch(wide), x="epoch", y="S_Laplace (nats/weight)")
+    turned = {m: runs[m]["cka"].sel(lam=0) for m in (*MODELS, "waits", "plateau")}
+    plots.panel(middle, by_epoch(turned), x="epoch", y="CKA with the end")
     same = matched.stack(each=("run", "seed"))
     points = {"runs of equal U": (same["S_path"], same["gap"].values)}
     plots.panel(right, points, x="S_path (nats/weight)", y="gap U_val − U (nats)")
-    return plots.show(figure, "Left: Laplace entropy by epoch. Right: generalisation gap against S of runs that have the same U.")
+    return plots.show(
+        figure, "Laplace entropy by epoch; CKA with the end, which rises fastest at first; gap against S of runs of the same U."
+    )
 
 
 def schedules(logarithms: xr.Dataset, endings: xr.Dataset, schedules: xr.Dataset, ratio: xr.Dataset):
@@ -64,24 +69,27 @@ def schedules(logarithms: xr.Dataset, endings: xr.Dataset, schedules: xr.Dataset
     )
 
 
-def flatness(flatness: xr.Dataset, entropic: xr.Dataset):
-    """λ_max and trace over U in three arms; |w|² under the energy-entropy update with each sign."""
-    figure, (left, middle, right) = plots.panels(3, columns=3)
-    names = {"sgd": "SGD", "decay": "weight decay", "sam": "SAM"}
-    states = {text: flatness.sel(arm=k).stack(each=("time", "seed")) for k, text in names.items()}
-    for ax, name, text in ((left, "lambda_max", "sharpness λ_max"), (middle, "trace", "trace of the Hessian")):
+def flatness(flatness: xr.Dataset):
+    """λ_max, trace and validation loss over U in four arms; |w|² by epoch, with what the printed update does to it alone."""
+    figure, axes = plots.panels(4, columns=2)
+    names = {"sgd": "SGD", "decay": "weight decay", "sam": "SAM", "eef": "+λ_S, as printed"}
+    seen = flatness.where(flatness["U"] > 1e-3)  # the printed update goes on down to 1e-12
+    states = {text: seen.sel(arm=k).stack(each=("time", "seed")) for k, text in names.items()}
+    texts = {"lambda_max": "sharpness λ_max", "trace": "trace of the Hessian", "U_validation": "validation loss"}
+    for ax, (name, text) in zip(axes[:3], texts.items(), strict=True):
         plots.panel(ax, {k: (s["U"], s[name].values) for k, s in states.items()}, x="energy U (loss)", y=text, log="xy")
-    texts, r2 = {1: "+λ_S, as printed", 0: "none", -1: "−λ_S, weight decay"}, entropic["r2"]
-    grown = (entropic["growth"] * r2[:, 0].mean("seed")).sel(sign=1)
-    signs = by_epoch({text: r2.sel(sign=sign) for sign, text in texts.items()})
-    plots.panel(right, signs, by_epoch({"(1 + ηλ_S)^2k": grown}), x="epoch", y="|w|²", log="y")
+    r2 = {text: flatness["r2"].sel(arm=k) for k, text in names.items()}
+    since = flatness["time"] - flatness["time"][0]
+    grown = r2["+λ_S, as printed"].isel(time=0).mean() * flatness.attrs["growth"] ** since
+    plots.panel(axes[3], by_epoch(r2), by_epoch({"(1 + ηλ_S)^2k": grown}), x="epoch", y="|w|²", log="y")
     return plots.show(
-        figure, "Left, middle: at equal U only SAM is flatter. Right: with the printed sign the weights grow exponentially."
+        figure,
+        "At equal U only SAM is flatter; the printed sign has a higher validation loss and weights that grow exponentially.",
     )
 
 
 def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset):
-    """The power of two detectors at a drop of η, U and S on a plateau, and where three schedules end."""
+    """The power of two detectors at a drop of η, U, its logarithm and S on a plateau, and where three schedules end."""
     figure, (left, middle, right) = plots.panels(3, columns=3)
     ratios = [float(r) for r in detection["ratio"].values if r != 1]
     statistics = {"second difference": detectors.accelerations, "CUSUM": detectors.sums}
@@ -90,7 +98,7 @@ def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset
         look = {"fmt": plots.MARKERS[i], "color": plots.COLOURS[i], "label": name, "capsize": 2}
         left.errorbar(ratios, [f.value for f in found], [2 * f.standard_error for f in found], **look)
     plots.label(left, "η after the drop / η before", "power at 5 % false alarms")
-    escape = plateau[["U", "S"]].sel(arm="escape").mean("replica")
+    escape = plateau[["U", "S"]].assign({"log(log K − U)": away(plateau)}).sel(arm="escape").mean("replica")
     low, high = escape.min("window"), escape.max("window")
     scaled = {k: (v["window"], v) for k, v in ((escape - low) / (high - low)).items()}
     plots.panel(middle, scaled, x="window of 16 steps", y="share of its range")
@@ -100,5 +108,6 @@ def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset
     right.set_xticks([0, 1, 2], ends["schedule"].values)
     plots.label(right, "schedule", "validation loss at the end")
     return plots.show(
-        figure, "Left: CUSUM finds drops that the second difference misses. Middle: S moves before U. Right: final losses."
+        figure,
+        "Left: CUSUM finds drops of η. Middle: S and log(log K − U) move together, U last. Right: losses at the end.",
     )

@@ -6,8 +6,16 @@ pass the same U. Two moments of one run do not; but a later state is brought bac
 as before, with its logits times some f < 1 (`brought_to`). How the layers share f changes H and not the function, so the
 curvature of such a state is taken over relative changes of its tensors (`RelativeProducts`), which no sharing changes.
 
+The energy-entropy update (eq. 4) is w <- w - η (g - λ_S w). With the printed sign it multiplies the weights by 1 + ηλ_S a step:
+that is growth, and the descent of F for an S that rises with the log-variance of the weights, whose gradient points along them as
+long as their mean is small; with the other sign it is weight decay. Whether it finds what generalises, or flat minima, is
+asked at equal U as well.
+
 Limit of validity: with H as it is the answer depends on the sharing (arXiv:1703.04933): in equal shares, which keep the
 layers balanced as gradient flow does, the end comes out flatter as well; with all of f in the last layer it is sharper.
+
+The valley in which a run ends is read along the vector of λ_max, at the length at which a parabola of that curvature rises by
+0.1 nats: a parabola rises alike on both sides.
 
 Tolerances stand here once and do not move with the data. No theory says how much flatter a flat state is. "Flatter" means λ_max
 and the trace both lower by a quarter at least: λ_max of a run changes by about a fifth from moment to moment, and a difference
@@ -37,13 +45,15 @@ from thermolab.systems.network import NetworkOnData
 from thermolab.systems.replicas import Replicas, cross_entropy
 
 CURVATURES = ("lambda_max", "trace")
-ARMS = {"sgd": "sgd", "decay": "sgd", "sam": "sam"}  # and their optimisers; only the first one is compared with itself
+ARMS = {"sgd": "sgd", "decay": "sgd", "sam": "sam", "eef": "eef"}  # and their optimisers; only the first is compared with itself
 FIRST = 0.5  # epochs until curvature is measured first
 MOST = 100  # products of a search for λ_max
 SAME = 1e-9  # difference of U, of rounding only
 
 FLATTER, MATCHED_U = 0.75, 0.1
-BAND = 2.0  # the line through a run takes the moments of U within this factor of MATCHED_U
+BAND = 3.0  # the line through a run takes the moments of U within this factor of MATCHED_U; neighbours are about 2 apart
+LOPSIDED = 2.0  # ratio of the rises on both sides from which a valley counts as asymmetric: a convention
+PLACES = {"bottom": 0.0, "beside": 1 / 3}  # where a valley is read, in lengths across
 LATE = 1 / 3  # share of the training time after which curvature only follows U
 
 
@@ -56,7 +66,7 @@ def flatness(
     lam: NotNegative = 0.01,
     rho: NotNegative = 0.3,
     epochs: Annotated[float, number(1, 1000)] = 30,
-    moments: Annotated[int, integer(2)] = 32,
+    moments: Annotated[int, integer(2)] = 16,
     probes: Annotated[int, integer(2)] = 10,
     width: Width = 32,
     difficulty: Difficulty = "mid",
@@ -64,19 +74,22 @@ def flatness(
     seed: int = 0,
     device: str = "cpu",
 ) -> xr.Dataset:
-    """Curvature along the training of a perceptron with plain SGD, with weight decay and with SAM.
+    """Curvature along the training of a perceptron with plain SGD, weight decay, SAM and the energy-entropy update.
 
-    lam: weight decay of the arm "decay"; rho: ρ of "sam", an absolute length; moments: at which curvature is measured,
+    lam: weight decay of the arm "decay", and λ_S of "eef", w <- w - η (g - λ_S w): the same update with the other sign;
+    rho: ρ of "sam", an absolute length; moments: at which curvature is measured,
     equally spaced in the logarithm of time; probes: products for a trace; width: h of 256-h-h-10.
 
     Returns a Dataset, dims (arm, time, seed), time in epochs: U and accuracy on the training images, U_validation and
-    accuracy_validation, lambda_max and trace of the Hessian of U; of plain SGD, NaN in the other arms: matched_lambda_max and
-    matched_trace, over relative changes, of the moments brought to the U of the one with the largest lambda_max; NaN before
-    that one, and where U is larger still.
+    accuracy_validation, lambda_max and trace of the Hessian of U, r2 = |w|²; of plain SGD, NaN in the other arms:
+    matched_lambda_max and matched_trace, over relative changes, of the moments brought to the U of the one with the largest
+    lambda_max; NaN before that one, and where U is larger still. Dims (arm, place, seed): asymmetry, of the valley in which an
+    arm ends (`asymmetry`), at the "bottom" and "beside" it, a third of the length up one of its sides. Attribute growth, of
+    |w|² in an epoch of "eef" without a gradient.
     Raises ValueError for settings that are out of range. Source: document 0, sections 3 and 5; SAM: arXiv:2010.01412.
     """
     arm, (train, validation) = arms[0], images(difficulty, label_noise)
-    knobs = {"sgd": {}, "decay": {"lam": lam}, "sam": {"rho": rho}}[arm]
+    knobs = {"sgd": {}, "decay": {"lam": lam}, "sam": {"rho": rho}, "eef": {"lam_entropy": lam}}[arm]
     net = system(width=width, difficulty=difficulty, label_noise=label_noise, optimiser=ARMS[arm])
     run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, device=device, **knobs)
     steps, path, rows = looks(len(train) / batch_size, epochs, moments), [], []
@@ -84,17 +97,23 @@ def flatness(
         run.advance(int(step) - run.state.step)
         run.raise_if_diverged()
         path.append(run.state.weights[0])
-        row = _curvature(curvature.HessianProducts, net, path[-1], probes, seed + len(rows))
+        hessian = curvature.HessianProducts(net, path[-1], net.data.x, net.data.y)
+        row, top = _curvature(hessian, probes, seed + len(rows))
         for suffix, data in (("", train), ("_validation", validation)):
             row["U" + suffix], row["accuracy" + suffix] = (v[0] for v in evaluate(net.replicas, run.state.weights, data))
+        row["r2"] = float(path[-1].double().square().sum())
         rows.append(row)
     sharpest = int(np.argmax([row["lambda_max"] for row in rows])) if arm == "sgd" else moments  # no moment: nothing is matched
     for k, (row, weights) in enumerate(zip(rows, path, strict=True)):
         moved = brought_to(net, weights, rows[sharpest]["U"]) if k >= sharpest else None
-        found = {} if moved is None else _curvature(RelativeProducts, net, moved, probes, seed + k)
+        relative = None if moved is None else RelativeProducts(net, moved, net.data.x, net.data.y)
+        found = {} if relative is None else _curvature(relative, probes, seed + k)[0]
         row |= {f"matched_{name}": found.get(name, math.nan) for name in CURVATURES}
     values = {name: (("arm", "time"), [[row[name] for row in rows]]) for name in rows[0]}
-    return xr.Dataset(values, {"arm": [arm], "time": steps * batch_size / len(train)})
+    across = math.sqrt(2 * MATCHED_U / top.value) * top.vector if top.value > 0 else math.nan * top.vector
+    values["asymmetry"] = (("arm", "place"), [[asymmetry(net, path[-1] + share * across, across) for share in PLACES.values()]])
+    coords = {"arm": [arm], "place": [*PLACES], "time": steps * batch_size / len(train)}
+    return xr.Dataset(values, coords, {"growth": (1 + eta * lam) ** (2 * len(train) / batch_size)})
 
 
 def looks(epoch: float, epochs: float, moments: int) -> np.ndarray:
@@ -120,11 +139,20 @@ class RelativeProducts(curvature.HessianProducts):
         return self.lengths * super().__call__(self.lengths * v)
 
 
-def _curvature(kind: type, net: NetworkOnData, weights: torch.Tensor, probes: int, seed: int) -> dict[str, float]:
-    """λ_max and trace at weights [P], over all training images, of the Hessian or what `kind` makes of it."""
-    hessian = kind(net, weights, net.data.x, net.data.y)
+def _curvature(hessian: curvature.HessianProducts, probes: int, seed: int) -> tuple[dict, curvature.LargestEigenvalue]:
+    """λ_max and trace of a Hessian, and λ_max with its vector."""
     top = curvature.largest_eigenvalue(hessian, most=MOST, seed=seed)
-    return dict(zip(CURVATURES, (top.value, curvature.trace(hessian, probes=probes, seed=seed).value), strict=True))
+    return dict(zip(CURVATURES, (top.value, curvature.trace(hessian, probes=probes, seed=seed).value), strict=True)), top
+
+
+def asymmetry(net: NetworkOnData, weights: torch.Tensor, across: torch.Tensor) -> float:
+    """Rise of U from weights [P] to the steeper side of a valley over that to the other side, at ±across [P] from there.
+
+    1 for a parabola read at its bottom, 5 a third of `across` beside it. NaN if a side does not rise.
+    """
+    here, right, left = evaluate(net.replicas, torch.stack([weights, weights + across, weights - across]), net.data)[0]
+    low, high = sorted((right - here, left - here))
+    return float(high / low) if low > 0 else math.nan
 
 
 def scaled(replicas: Replicas, weights: torch.Tensor, factor: float) -> torch.Tensor:
@@ -159,12 +187,28 @@ def brought_to(net: NetworkOnData, weights: torch.Tensor, energy: float) -> torc
 @decides("cooling.sam-flatter", reads=["rho", "epochs", "moments", "width", "label_noise"])
 def sam_flatter(flatness: xr.Dataset) -> Decision:
     """λ_max and trace of SAM over those of SGD at U = 0.1, the larger of the two ratios."""
-
-    def ratio(arm: str):
-        return larger(*(at_loss(flatness.sel(arm=arm), name) / at_loss(flatness.sel(arm="sgd"), name) for name in CURVATURES))
-
     name = "SGD with weight decay in place of SAM, which is no flatter"
-    return with_control(ratio("sam"), ratio("decay"), 0.0, name, predicted=FLATTER, relation="below")
+    sam, decay = (larger(*over_sgd(flatness, arm, CURVATURES)) for arm in ("sam", "decay"))
+    return with_control(sam, decay, 0.0, name, predicted=FLATTER, relation="below")
+
+
+@decides("cooling.eef-flatter", reads=["lam", "rho", "epochs", "moments", "width", "label_noise"])
+def eef_flatter(flatness: xr.Dataset) -> Decision:
+    """The same of the energy-entropy update; control: SAM in its place."""
+    eef, sam = (larger(*over_sgd(flatness, arm, CURVATURES)) for arm in ("eef", "sam"))
+    return with_control(eef, sam, 0.0, "SAM in its place", predicted=FLATTER, relation="below")
+
+
+@decides("cooling.eef-generalises", reads=["lam", "epochs", "moments", "width", "label_noise"])
+def eef_generalises(flatness: xr.Dataset) -> Decision:
+    """Log of the validation loss of the energy-entropy update over that of SGD at U = 0.1; control: with the other sign."""
+    eef, decay = (few_seeds(np.log(*over_sgd(flatness, arm, ["U_validation"]))) for arm in ("eef", "decay"))
+    return with_control(eef, decay, 0.0, "the other sign, weight decay", relation="below")
+
+
+def over_sgd(flatness: xr.Dataset, arm: str, names: Sequence[str]) -> list[np.ndarray]:
+    """Readings of an arm at U = 0.1 over those of SGD, [seed] each."""
+    return [at_loss(flatness.sel(arm=arm), name) / at_loss(flatness.sel(arm="sgd"), name) for name in names]
 
 
 @decides("cooling.terminal-flatness", reads=["epochs", "moments", "width", "label_noise"])
@@ -176,13 +220,22 @@ def terminal_flatness(flatness: xr.Dataset) -> Decision:
     late = np.searchsorted(flatness["time"].values, LATE * float(flatness["time"][-1]))
 
     def ratio(since: Callable[[np.ndarray], np.ndarray]):
-        plain = flatness.sel(arm="sgd").transpose("seed", "time")
-        found = (plain["matched_" + name].values for name in CURVATURES)
+        plain = flatness.sel(arm="sgd")
+        found = (plain["matched_" + name].transpose("seed", "time").values for name in CURVATURES)
         return larger(*(values[:, -1] / since(values) for values in found))
 
     whole, end = ratio(_first), ratio(lambda values: values[:, late])
     name = "the last two thirds of training, over which curvature merely follows the loss"
     return with_control(whole, end, 0.0, name, predicted=FLATTER, relation="below")
+
+
+@decides("cooling.valley-asymmetric", reads=["epochs", "moments", "width", "label_noise"])
+def valley_asymmetric(flatness: xr.Dataset) -> Decision:
+    """Log of the asymmetry of the valley in which plain SGD ends, in its steepest direction; control: beside its bottom."""
+    log = np.log(flatness["asymmetry"].sel(arm="sgd"))
+    bottom, beside = (few_seeds(log.sel(place=place)) for place in PLACES)
+    name = "the same valley read beside its bottom"
+    return with_control(bottom, beside, 0.0, name, predicted=math.log(LOPSIDED), relation="above")
 
 
 def _first(values: np.ndarray) -> np.ndarray:
@@ -191,16 +244,17 @@ def _first(values: np.ndarray) -> np.ndarray:
 
 
 def at_loss(runs: xr.Dataset, name: str) -> np.ndarray:
-    """A curvature [seed] at U = MATCHED_U: by a straight line of its logarithm over log U, through the moments of like U.
+    """A reading [seed], such as a curvature, at U = MATCHED_U.
 
-    runs: of one arm. NaN for a run in which these moments are not on both sides of MATCHED_U.
+    By a straight line of its logarithm over log U, through the moments of like U and the two between which U first passes it.
+    runs: of one arm. NaN for a run that does not pass it.
     """
     found = []
     for energy, values in zip(*(runs[k].transpose("seed", "time").values for k in ("U", name)), strict=True):
         x = np.log(energy / MATCHED_U)
-        near = abs(x) <= math.log(BAND)
-        passes = (x[near] < 0).any() and (x[near] > 0).any()
-        found.append(math.exp(np.polyfit(x[near], np.log(values[near]), 1)[1]) if passes else math.nan)
+        first, near = int(np.argmax(x < 0)), abs(x) <= math.log(BAND)
+        near[first - 1 : first + 1] = True
+        found.append(math.exp(np.polyfit(x[near], np.log(values[near]), 1)[1]) if first else math.nan)
     return np.array(found)
 
 

@@ -1,13 +1,15 @@
-"""The escape from a loss plateau, on which S moves first.
+"""The escape from a loss plateau, on which S moves first, because it is a logarithm.
 
 The plateau comes from starting a perceptron of three layers at 0.04 times its usual scale: the gradient of a layer is
 proportional to the product of the other two, so all weights must grow exponentially before the logits, and with them the
 loss, move at all. S, the mean log-variance of the weights along the trajectory (`instruments.spread.along_path`), follows
 that growth as a logarithm does, while U follows its end. No barrier is crossed and nothing is thermally activated: an
 escape takes about the same Σ η under any schedule.
-Limit of validity: a date is that of the steepest change within the record, which must hold the escape and little after it. S
-leads by that measure because it is a logarithm. As an alarm it has no lead: S drifts by nats even if nothing can be learnt, while
-U hardly scatters, so both leave the band of such runs in about the same window (`exits`), and CUSUM alarms first on U.
+Like is compared with like if the loss is read as a logarithm too, of its distance log K − U from the plateau, down to where U
+scatters while nothing is learnt: what both then follow is the growth of the weights (`away`).
+Limit of validity: a date is that of the steepest change within the record, which must hold the escape and little after it. As an
+alarm S has no lead either: it drifts by nats even if nothing can be learnt, while U hardly scatters, so both leave the band of
+such runs in about the same window (`exits`).
 Source: document 0, sections 4 and 5.
 
 MISSING, the tolerance of the claim, stands here once and does not move with the data: a date counts as earlier if it is so by a
@@ -17,6 +19,7 @@ each counts as one independent run, whatever its seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -35,6 +38,7 @@ from thermolab.phenomena.cooling.classifiers import Difficulty
 from thermolab.systems.data import Dataset
 
 WIDTH, ETA, BATCH = 32, 0.2, 16  # at λ = 0
+CLASSES = 10  # K
 STEPS, SNAPSHOTS = 16, 8  # of a window
 EPOCH = classifiers.N_TRAIN // (BATCH * STEPS)  # in windows: the lag over which S and U are said to change
 TINY = 0.04  # scale of the start, in units of the usual one
@@ -126,11 +130,25 @@ def window(run: Experiment, steps: int = STEPS, snapshots: int = SNAPSHOTS, whic
 
 @decides("cooling.plateau", reads=["windows", "scale", "replicas"])
 def earlier(plateau: xr.Dataset) -> Decision:
-    """Share of the runs in which S changes most at least one window before U does."""
+    """Share of the escapes in which S changes most at least one window before log(log K − U) does; control: before U does."""
 
-    def share(arm: str):
-        one = plateau.sel(arm=arm)
-        return replicas(one["U_date"] - one["S_date"] >= 1)._replace(n=plateau.sizes["seed"])
+    def share(logarithm: bool):
+        lead = dates(plateau, logarithm) - plateau["S_date"].sel(arm="escape")
+        return replicas(lead >= 1)._replace(n=plateau.sizes["seed"])
 
-    right, wrong = share("escape"), share("redrawn")
-    return with_control(right, wrong, MISSING, "labels redrawn at each batch, no escape", predicted=1.0)
+    return with_control(share(True), share(False), MISSING, "U as it is, without its logarithm", predicted=1.0)
+
+
+def dates(found: xr.Dataset, logarithm: bool) -> xr.DataArray:
+    """Windows (seed, replica) in which the loss of the escapes changes most, as it is or as its distance `away`."""
+    loss = away(found) if logarithm else found["U"]
+    escape = loss.sel(arm="escape").transpose("seed", "replica", "window")
+    return xr.DataArray(steepest(escape.values, lag=EPOCH) + 1, dims=("seed", "replica"))
+
+
+def away(found: xr.Dataset) -> xr.DataArray:
+    """log(log K − U) of the windows of a dataset of `plateau`, its distance from the plateau.
+
+    A distance below the scatter of U over the runs on redrawn labels counts as that.
+    """
+    return np.log(np.maximum(math.log(CLASSES) - found["U"], float(found["U"].sel(arm="redrawn").std())))

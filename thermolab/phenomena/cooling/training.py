@@ -9,15 +9,17 @@ at which the noise of a step, η² Tr Σ/D in each direction, is the 2ηT of a L
 (arXiv:2505.23489). Limit of validity: Σ is neither isotropic nor constant, so T is a mean over directions, and S stands up to a
 constant (the unit of the weights), which drops out of changes of F at a fixed T alone.
 
-The claims take the runs of three models and of two controls, "redrawn" on labels that mean nothing and "plateau" from a tiny
-start, at λ = 0 where a claim names no weight decay: with it, the loss alone is not what is descended. `curves` says what falls
-and what has settled. A curve is late and abrupt if it goes from a quarter to three quarters of its way in less time than it took
-to reach the half; a rise at constant speed from the start needs just as long, one that slows down needs longer. Signs of a change
-and of a lead have no tolerance.
+The claims take the runs of three models and of three controls, the perceptron at "rest", at an η at which it does not move, one
+that "waits" at rest and then learns, and one from a tiny start, the "plateau"; at λ = 0 where a claim names no weight decay: with
+it, the loss alone is not what is descended. `curves` says what falls and what has settled. A curve is late and abrupt if it goes
+from a quarter to three quarters of its way in less time than it took to reach the half; a rise at constant speed from the start
+needs just as long, one that slows down needs longer. The representation is read by its CKA with that of the end
+(`instruments.alignment`), which rises to 1. Signs of a change and of a lead have no tolerance.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -25,21 +27,24 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
-from thermolab.engine.rules import Count, Positive, Rule, not_negative, number, refuse, several
+from thermolab.engine.rules import Count, Positive, Rule, integer, not_negative, number, refuse, several
 from thermolab.instruments import curvature, noise, spread
+from thermolab.instruments.alignment import cka
 from thermolab.phenomena.cooling import classifiers
 from thermolab.phenomena.cooling.classifiers import MODELS, BatchSize, Difficulty, Model, Share
-from thermolab.phenomena.cooling.curves import FALLING, all_fall, arm, free_energy, path_fall, rise, settled, weakest
+from thermolab.phenomena.cooling.curves import FALLING, abruptness, all_fall, arm, free_energy, late, path_fall, settled, weakest
 from thermolab.systems.network import NetworkOnData
 
+REST = 1e-9  # η at which weights in float32 stay where they are
 SNAPSHOTS = 16  # of the weights in a window of one epoch, from which S_path comes
 MOMENTS = 8  # of the first epoch at which the accuracy is taken as well
 PROBES = 8  # fresh batches an epoch that measure the noise of the gradient
 CURVED = 128  # images that measure the Fisher diagonal
-COLUMNS = ("U", "U_val", "accuracy", "S_path", "S_entries", "S_laplace", "trace", "T")
+SEEN = 128  # images held out whose representations are compared
+COLUMNS = ("U", "U_val", "accuracy", "S_path", "S_entries", "S_laplace", "trace", "T", "cka")
 READS = ("lams", "epochs")  # what a check of these claims may turn in all runs at once
 
 Runs = Mapping[str, xr.Dataset]
@@ -60,6 +65,7 @@ def training(
     difficulty: Difficulty = "mid",
     label_noise: Share = 0.0,
     scale: Annotated[float, number(1e-6, 10)] = 1.0,
+    wait: Annotated[int, integer(0)] = 0,
     epochs: Count = 32,
     fisher_every: Count = 8,
     seeds: Sequence[int],
@@ -67,15 +73,16 @@ def training(
 ) -> xr.Dataset:
     """A model from its random start, for `epochs` epochs of 1024 examples, with and without weight decay.
 
-    model, difficulty, label_noise: as for `classifiers.system`; lams: λ; scale: factor on the weights at the start;
-    fisher_every: epochs between two measurements of S_laplace. The arms share starts and batches; the seeds of an arm are one
-    batch of replicas.
+    model, difficulty, label_noise: as for `classifiers.system`; lams: λ; scale: factor on the weights at the start; wait: epochs
+    at rest, which count, before the training; fisher_every: epochs between two measurements of S_laplace. The arms share starts
+    and batches; the seeds of an arm are one batch of replicas.
 
     Returns a Dataset, dims (lam, time, seed), time in epochs from 0: U, mean loss of the epoch's batches in nats; U_val and
     accuracy on the validation images; S_path, log-variance along the epoch's path; S_entries, that of the entries of a weight
-    tensor; S_laplace, all in nats per parameter; trace Tr Σ of the gradients of fresh batches; T = η Tr Σ/(2D). U and
-    S_path are NaN at 0, S_laplace where it was not measured. Dims (lam, moment, seed), moment in epochs below 1: early, the
-    accuracy. Attributes: dim D, eta, batch_size, model.
+    tensor; S_laplace, all in nats per parameter; trace Tr Σ of the gradients of fresh batches; T = η Tr Σ/(2D); cka, of what
+    the last layer reads with what it reads at the end. U and S_path are NaN at 0, S_laplace where it was not measured. Dims
+    (lam, moment, seed), moment in epochs below 1: early and early_cka, accuracy and cka. Attributes: dim D, eta, batch_size,
+    model.
     Raises ValueError for settings that are out of range. Source: document 0, section 3.
     """
     net = classifiers.system(model, difficulty=difficulty, label_noise=label_noise)
@@ -83,23 +90,32 @@ def training(
     weights = scale * net.start(torch.arange(len(seeds)), seeds[0])
     run = Experiment(net, eta=eta, lam=lams[0], batch_size=batch_size, seed=seeds[0], weights=weights, device=device)
 
-    def known() -> np.ndarray:
-        return classifiers.evaluate(net.replicas, run.state.weights, held_out)[1]
+    def known() -> dict:
+        return {"accuracy": classifiers.evaluate(net.replicas, run.state.weights, held_out)[1], "seen": seen()}
+
+    def seen() -> torch.Tensor:
+        return classifiers.representations(net.replicas, run.state.weights, held_out.x[:SEEN])
 
     unknown = np.full(len(seeds), np.nan)
-    rows, early = [{"U": unknown, "S_path": unknown}], [known()]
+    rows, early = [{"U": unknown, "S_path": unknown, "seen": seen()}], [known()]
     _look(rows[0], run, held_out, curved=True)
     for epoch in range(1, epochs + 1):
+        run.set(eta=eta if epoch > wait else REST)
         path = []
         for k in range(1, SNAPSHOTS + 1):
             run.advance(steps_between(batch_size))
             path.append(run.state.weights)
             if epoch == 1 and k < SNAPSHOTS and k % (SNAPSHOTS // MOMENTS) == 0:
                 early.append(known())
-        rows.append({"U": run.frame().observables["U"], "S_path": np.asarray(spread.along_path(torch.stack(path)).value)})
+        entropy = np.asarray(spread.along_path(torch.stack(path)).value)
+        rows.append({"U": run.frame().observables["U"], "S_path": entropy, "seen": seen()})
         _look(rows[-1], run, held_out, curved=epoch % fisher_every == 0)
+    end = rows[-1]["seen"]
+    for row in (*rows, *early):
+        row["cka"] = cka(row.pop("seen"), end)
     found = {k: (("lam", "time", "seed"), [[row[k] for row in rows]]) for k in COLUMNS}
-    found["early"] = (("lam", "moment", "seed"), [early])
+    moments = {"early": "accuracy", "early_cka": "cka"}
+    found |= {k: (("lam", "moment", "seed"), [[row[name] for row in early]]) for k, name in moments.items()}
     coords = {"lam": list(lams), "time": np.arange(epochs + 1), "moment": np.arange(MOMENTS) / MOMENTS, "seed": seeds}
     return xr.Dataset(found, coords, {"dim": net.n_parameters, "eta": eta, "batch_size": batch_size, "model": model})
 
@@ -134,34 +150,48 @@ def laplace(net: NetworkOnData, weights: torch.Tensor, samples: int = CURVED) ->
 # --- claims -------------------------------------------------------------------------------------------------------------
 @decides("cooling.energy-falls", reads=READS)
 def energy_falls(runs: Runs) -> Decision:
-    """Share of pairs of epochs in which U falls, in the weakest model; control: U_val on labels drawn anew."""
+    """Share of pairs of epochs in which U falls, in the weakest model; control: the perceptron at rest."""
     learnt = all_fall(arm(runs[m])["U"].values[1:] for m in MODELS)
-    redrawn = all_fall([arm(runs["redrawn"])["U_val"].values[1:]])
-    return with_control(learnt, redrawn, FALLING, "labels drawn anew, U on held-out images", predicted=1.0, relation="above")
+    still = all_fall([arm(runs["rest"])["U"].values[1:]])
+    return with_control(learnt, still, FALLING, "the same at an η too small to move", predicted=1.0, relation="above")
 
 
 @decides("cooling.delayed-transformer", reads=READS)
 def delayed_transformer(runs: Runs) -> Decision:
     """Log of the time from a quarter to three quarters of the rise of the accuracy over the time to the half."""
-
-    def abruptness(model: str):
-        quarter, half, three_quarters = rise(runs[model])
-        return few_seeds(np.log((three_quarters - quarter) / half))
-
-    right, wrong = abruptness("transformer"), abruptness("plateau")
+    right, wrong = (few_seeds(abruptness(runs[m])) for m in ("transformer", "plateau"))
     return with_control(right, wrong, 0.0, "a perceptron that starts on a plateau", relation="below")
+
+
+@decides("cooling.representation-shift", reads=READS)
+def representation_shift(runs: Runs) -> Decision:
+    """Minus the same of the CKA of the representation with that of the end, in the model that is least sure to be abrupt."""
+    least = weakest((-abruptness(runs[m], "cka") for m in MODELS), 0.0)
+    wrong = few_seeds(-abruptness(runs["waits"], "cka"))
+    return with_control(least, wrong, 0.0, "a perceptron that rests for its first epochs", relation="above")
 
 
 @decides("cooling.cnn-clearest", reads=READS)
 def cnn_clearest(runs: Runs) -> Decision:
     """By how much S_path of the CNN falls further than that of any other model, mean over the weight decays."""
     falls = {m: (path_fall(arm(runs[m])) + path_fall(arm(runs[m], decays=True))) / 2 for m in MODELS}
+    return with_control(lead(falls, "cnn"), lead(falls, "mlp"), 0.0, "the same for the perceptron", relation="above")
 
-    def lead(model: str):
-        others = [m for m in MODELS if m != model]
-        return few_seeds(falls[model] - falls[max(others, key=lambda m: falls[m].mean())])
 
-    return with_control(lead("cnn"), lead("mlp"), 0.0, "the same for the perceptron", relation="above")
+@decides("cooling.cnn-gains", reads=READS)
+def cnn_gains(runs: Runs) -> Decision:
+    """By how much the validation accuracy of the CNN, mean of the late epochs, exceeds that of any other model.
+
+    All of them gain it from the level of chance, about which their starts scatter.
+    """
+    gains = {m: late(arm(runs[m])["accuracy"].values).mean(0) for m in MODELS}
+    return with_control(lead(gains, "cnn"), lead(gains, "mlp"), 0.0, "the same for the perceptron", relation="above")
+
+
+def lead(values: Mapping[str, np.ndarray], model: str) -> Estimate:
+    """By how much numbers [seed] of a model exceed those of the best of the others, with which it shares no random number."""
+    one, best = few_seeds(values[model]), max((few_seeds(v) for m, v in values.items() if m != model), key=lambda v: v.value)
+    return Estimate(one.value - best.value, math.hypot(one.error, best.error), min(one.n, best.n))
 
 
 @decides("cooling.entropy-falls.entries", reads=READS)

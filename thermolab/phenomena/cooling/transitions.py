@@ -1,10 +1,11 @@
-"""Does entropy flag transitions? A drop of η seen in S, and λ_max across such a drop and across the escape from a plateau.
+"""Does entropy flag transitions? A drop of η seen in S; and curvature across such a drop and across the escape from a plateau.
 
 S is the mean log-variance of the weights along the trajectory (`instruments.spread.along_path`), read in windows of 32 steps
 that follow each other. In a stationary state it goes as 2 log η, so a drop of η is a step in a series that scatters by 0.15
-nats from window to window. λ_max belongs to the landscape and not to the motion: it should see an escape and no drop of η.
+nats from window to window. The largest eigenvalues of Hessian and Fisher matrix belong to the landscape and not to the motion:
+they should see an escape and no drop of η.
 Limit of validity: the stationary state is one of weight decay, whose relaxation time 1/(ηλ) is ten windows. A search by Lanczos
-bounds λ_max from below. Source: document 0, section 5.
+bounds λ_max from below, one draw of labels the Fisher's from above. Source: document 0, section 5.
 
 Tolerances stand here once and do not move with the data. A detector must reach a power of 0.8 at 0.06 false alarms per run (the
 register); levels are calibrated for 0.05, and where other null runs alarm significantly more often than 0.06 nothing is decided.
@@ -23,7 +24,7 @@ from thermolab.claims import Decision, Estimate, decides, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, Rule, choice, integer, positive, refuse, several
-from thermolab.instruments.curvature import LargestCurvature
+from thermolab.instruments.curvature import LargestCurvature, LargestFisher
 from thermolab.instruments.transitions import Rates, cusum, rates, second_difference
 from thermolab.phenomena.cooling import classifiers, plateau
 from thermolab.phenomena.cooling.classifiers import Difficulty
@@ -136,28 +137,29 @@ def curvature(
     ratio: Positive = 0.5,
     *,
     arms: Annotated[Sequence[str], several(choice(*ARMS))] = ARMS,
-    replicas: Count = 2,
+    replicas: Count = 3,
     points: Count = 12,
     baseline: Count = 4,
-    samples: Count = 256,
+    samples: Count = 128,
     difficulty: Difficulty = "mid",
     seed: int = 0,
     device: str = "cpu",
 ) -> xr.Dataset:
-    """λ_max of the Hessian along the escape from the plateau, and across a drop of η in the stationary state.
+    """Largest eigenvalues of Hessian and Fisher matrix along the escape from the plateau, and across a drop of η when stationary.
 
-    ratio: η drops to `ratio` η after the first `baseline` of the points, which are two windows apart; samples: the Hessian is
-    that of the loss on the first so many images. replicas: per seed.
+    ratio: η drops to `ratio` η after the first `baseline` of the points, which are two windows apart; samples: both are taken
+    on the first so many images. replicas: per seed.
 
     Returns a Dataset, dims (arm, seed, replica, point), arm "escape", "redrawn" (its null), "drop", "steady" (its null):
-    lambda_max, U (mean since the point before). Attribute baseline, in points.
+    lambda_max, fisher_max, U (mean since the point before). Attribute baseline, in points.
     Raises ValueError for settings that are out of range. Source: document 0, section 5.
     """
     if points < baseline + 2:
         raise ValueError(f"points={points} are too few; allowed: baseline + 2 = {baseline + 2} or more")
     arm = arms[0]
     streams = np.arange(replicas) + replicas * (arm in ("redrawn", "steady"))  # null runs are others than those they judge
-    more = {"batch_size": BATCH, "seed": seed, "device": device, "observables": {"curvature": LargestCurvature(samples, 1e-2)}}
+    observables = {"curvature": LargestCurvature(samples, 1e-2), "fisher": LargestFisher(samples)}
+    more = {"batch_size": BATCH, "seed": seed, "device": device, "observables": observables}
     if arm in plateau.ARMS:
         run = plateau.begin(plateau.TINY, streams, difficulty, redrawn=arm == "redrawn", **more)
         events, every = [], 2 * plateau.STEPS
@@ -170,21 +172,32 @@ def curvature(
         change = {"eta": ETA * ratio} if arm == "drop" else {}
         events = [[run.state.step + baseline * every, change]]
     frames = list(run.follow(events, every, run.state.step + points * every))
-    data = {k: (("arm", "point", "replica"), [[f.observables[k] for f in frames]]) for k in ("lambda_max", "U")}
+    data = {k: (("arm", "point", "replica"), [[f.observables[k] for f in frames]]) for k in ("lambda_max", "fisher_max", "U")}
     return xr.Dataset(data, {"arm": list(arms)}, {"baseline": baseline})
+
+
+@decides("cooling.hessian-flags", reads=["ratio", "replicas", "points", "baseline", "samples"])
+def hessian_flags(curvature: xr.Dataset) -> Decision:
+    """Share of the runs whose λ_max leaves the band of its null runs; control: at a drop of η."""
+    return flagged(curvature, "lambda_max")
 
 
 @decides("cooling.fisher-flags", reads=["ratio", "replicas", "points", "baseline", "samples"])
 def fisher_flags(curvature: xr.Dataset) -> Decision:
-    """Share of the runs whose λ_max leaves the band of its null runs; control: at a drop of η."""
-    # Lanczos bounds the eigenvalue from below, so it may come out negative
-    log = np.log(np.maximum(curvature["lambda_max"], 1e-12)).stack(run=("seed", "replica")).transpose("arm", "run", "point")
+    """The same of the largest eigenvalue of the Fisher matrix."""
+    return flagged(curvature, "fisher_max")
 
-    def flagged(arm: str, null: str) -> Estimate:
+
+def flagged(curvature: xr.Dataset, name: str) -> Decision:
+    """Power of the largest eigenvalue `name` to flag an escape, and as control a drop of η."""
+    # Lanczos bounds the eigenvalue from below, so it may come out negative
+    log = np.log(np.maximum(curvature[name], 1e-12)).stack(run=("seed", "replica")).transpose("arm", "run", "point")
+
+    def power(arm: str, null: str) -> Estimate:
         calm, other = (deviation(log.sel(arm=a).values, curvature.attrs["baseline"]) for a in (null, arm))
         # the change may act from the first point on, which `rates` counts as before it: one point without alarm goes ahead
-        power = rates(calm, np.pad(other, ((0, 0), (1, 0))), bound(calm), 1).power
-        return Estimate(power.value, power.standard_error, curvature.sizes["seed"])
+        found = rates(calm, np.pad(other, ((0, 0), (1, 0))), bound(calm), 1).power
+        return Estimate(found.value, found.standard_error, curvature.sizes["seed"])
 
-    right, wrong = flagged("escape", "redrawn"), flagged("drop", "steady")
+    right, wrong = power("escape", "redrawn"), power("drop", "steady")
     return with_control(right, wrong, 0.0, "a drop of η, no signal", predicted=POWER, relation="above")

@@ -117,23 +117,27 @@ def gradient_norms(net: NetworkOnData, weights: torch.Tensor) -> tuple[torch.Ten
 @decides("irreversibility.large-rate-regularises", reads=["rates", "batch_size", "width", "label_noise", "duration"])
 def large_rate_regularises(equal_loss: xr.Dataset) -> Decision:
     """Logarithm of S = E|∇l|² at the end of the largest η over that of the smallest, undecided unless their losses are equal."""
-    large, small = (equal_loss.sel(eta=pick(equal_loss["eta"])) for pick in (max, min))
-    flow = equal_loss[["flow_U", "flow_S"]].rename(flow_U="U", flow_S="S")
-    measured, control = (
-        few_seeds(np.log(a["S"] / small["S"]).where(abs(a["U"] / small["U"] - 1) < EQUAL)) for a in (large, flow)
-    )
     name = "gradient flow at the same losses, in place of the large rate"
+    measured, control = shrunk(equal_loss, "eta"), shrunk(equal_loss, "eta", flow=True)
     return with_control(measured, control, 0.0, name, predicted=SMALLER, relation="below")
+
+
+def shrunk(found: xr.Dataset, by: str, *, flow: bool = False) -> Estimate:
+    """log S at the largest value of the dim `by`, or of the flow, over that at the smallest; NaN where losses differ."""
+    large, small = (found.sel({by: pick(found[by])}) for pick in (max, min))
+    arm = found[["flow_U", "flow_S"]].rename(flow_U="U", flow_S="S") if flow else large
+    return few_seeds(np.log(arm["S"] / small["S"]).where(abs(arm["U"] / small["U"] - 1) < EQUAL))
 
 
 # --- perturbations ----------------------------------------------------------------------------------------------------
 @recipe("perturbed twins", dims=("push", "seed"))
 def perturbed(
-    times: Annotated[Sequence[int], several(integer(0))] = (0, 3, 10, 30, 100, 300, 1000, 1500, 2000, 2700),
+    times: Annotated[Sequence[int], several(integer(0))] = (0, 3, 10, 30, 300, 1500, 2700),
     *,
     steps: Count = 3000,
     size: Positive = 0.1,
-    directions: Count = 4,
+    starts: Count = 3,
+    directions: Count = 2,
     eta: Positive = 0.3,
     batch_size: Count = 16,
     width: Count = 32,
@@ -143,11 +147,12 @@ def perturbed(
     """Twins of a perceptron with the same start and batches, of which each is pushed once and one is not.
 
     times: steps before which the push comes; steps: until the comparison; size: length of the push over |w| at the start, the
-    same vectors at all times, in `directions` random directions.
+    same vectors at all times; starts: independent networks of a seed, with batches of their own, and directions: random ones of
+    each, in which it is pushed.
 
     Returns a Dataset, dims (push, seed), push in steps: changed, the mean total variation distance at the end between the class
     probabilities of the pushed network and its twin on 1024 images that neither saw; moved, the distance of their weights
-    over the length of the push. Raises ValueError for settings that are out of range.
+    over the length of the push; both are geometric means over the starts. Raises ValueError for settings that are out of range.
     """
     if max(times) >= steps:
         raise ValueError(f"times={[*times]} is too late for steps={steps}; allowed: steps below that")
@@ -155,22 +160,26 @@ def perturbed(
     images = data.digits(N_TRAIN + 1024)
     train, unseen = (Dataset(images.x[part], images.y[part]) for part in (slice(N_TRAIN), slice(N_TRAIN, None)))
     net = NetworkOnData(models.mlp((64, width, width, 10)), train, "lr")
-    n = 1 + len(times) * directions
-    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, streams=[0] * n, device=device)
-    push = np.random.default_rng([seed, 1]).normal(size=(directions, net.n_parameters))
-    length = size * float(run.state.weights[0].norm())
-    push = torch.tensor(push / np.linalg.norm(push, axis=1, keepdims=True) * length, dtype=torch.float32, device=device)
+    shape = (starts, 1 + len(times) * directions, net.n_parameters)  # of each start first the one that is not pushed
+    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, streams=np.repeat(range(starts), shape[1]), device=device)
+    push = np.random.default_rng([seed, 1]).normal(size=(starts, directions, net.n_parameters))
+    length = size * run.state.weights.reshape(shape)[:, :1].norm(dim=-1, keepdim=True)
+    push = torch.from_numpy(push / np.linalg.norm(push, axis=-1, keepdims=True)).to(length) * length
     for k, time in enumerate(times):
         run.advance(time - run.state.step)
         weights = run.state.weights.clone()
-        weights[1 + k * directions : 1 + (k + 1) * directions] += push
+        weights.reshape(shape)[:, 1 + k * directions : 1 + (k + 1) * directions] += push
         run.put(weights)
     run.advance(steps - run.state.step)
     run.raise_if_diverged()
-    p = net.replicas.outputs(run.state.weights, unseen.x.to(device)).softmax(-1)
-    moved = torch.linalg.vector_norm(run.state.weights[1:] - run.state.weights[0], dim=1) / length
-    found = {"changed": (p[1:] - p[0]).abs().sum(-1).mean(1) / 2, "moved": moved}
-    found = {name: ("push", x.reshape(-1, directions).mean(1).cpu().numpy()) for name, x in found.items()}
+    w, p = run.state.weights.reshape(shape), net.replicas.outputs(run.state.weights, unseen.x.to(device)).softmax(-1)
+    p = p.reshape(*shape[:2], *p.shape[1:])
+    found = {
+        "changed": (p[:, 1:] - p[:, :1]).abs().sum(-1).mean(-1) / 2,
+        "moved": (w[:, 1:] - w[:, :1]).norm(dim=-1) / length[..., 0],
+    }
+    of_starts = {name: x.reshape(starts, -1, directions).mean(-1).log().mean(0).exp() for name, x in found.items()}
+    found = {name: ("push", x.cpu().numpy()) for name, x in of_starts.items()}
     return xr.Dataset(found, {"push": times}, {"steps": steps, "size": size})
 
 

@@ -70,14 +70,37 @@ def walkers_and_valley(growth: xr.Dataset, occupation: xr.Dataset):
     return plots.show(figure, "Left: |w|⁴ grows as predicted. Right: points of equal loss are visited unequally often.")
 
 
-def training(equal_loss: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
-    """Gradient norms at equal loss, the effect of a push, and one task after another; all of `continual`."""
+def turning_cloud(cloud: xr.Dataset, minibatches: xr.Dataset):
+    """How fast the cloud at rest turns, what entropy that produces, and the area that minibatches sweep; all of `cloud`."""
     figure, (left, middle, right) = plots.panels(3, columns=3)
+    angles = {f"noise turned by {a:g}°": cloud.sel(angle=a) for a in cloud["angle"].values}
+    for ax, name, y in ((left, "rate", "turn / relaxation time (rad)"), (middle, "produced", "entropy / relaxation time (nats)")):
+        own, known = ({k: (c["eta"], c[name + end]) for k, c in angles.items()} for end in ("", "_pred"))
+        plots.panel(ax, own, known, x="learning rate η", y=y)
+    arms = {f"contrast {c:g}": minibatches.sel(contrast=c) for c in minibatches["contrast"].values}
+    own, known = ({k: (m["eta"], m[name] / m["eta"] ** 2) for k, m in arms.items()} for name in ("swept", "linear"))
+    most = [*arms.values()][-1]
+    known["with the measured Σ"] = (most["eta"], (most["expected"] / most["eta"] ** 2).mean("seed"))
+    plots.panel(right, own, known, x="learning rate η", y="2 · area of a step / η²")
+    return plots.show(
+        figure, "Left: the cloud turns, as fast at any small η, unless noise and Hessian agree. "
+        "Middle: so it produces entropy. Right: minibatches turn it too."
+    )  # fmt: skip
+
+
+def training(equal_loss: xr.Dataset, clean_labels: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
+    """Gradient norms at equal loss with noisy and clean labels, the effect of a push, and one task after another."""
+    figure, (left, clean, pushes, course) = plots.panels(4, columns=4, width=4.2)
     time, push = equal_loss["time"], perturbed["push"]
     arms = {f"η = {e:g}": (time, equal_loss["S_t"].sel(eta=e)) for e in equal_loss["eta"].values}
     plots.panel(left, arms | {"gradient flow": (time, equal_loss["flow_S_t"])}, x="time η · steps", y="E|∇l|²")
-    plots.panel(middle, {"pushed at": (push + 1, perturbed["changed"])}, x="step of the push + 1", y="change of the end", log="x")
-    plots.panel(right, {k: (tasks["task"] + 1, tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
+    flow = clean_labels["flow_S"]
+    dose = {"SGD, clean labels": (clean_labels["share"], clean_labels["S"] / flow - 1)}
+    plots.panel(clean, dose, {"gradient flow": (clean_labels["share"], 0 * clean_labels["share"])}, x="η / (2/λ_max)",
+                y="E|∇l|² / that of the flow − 1")  # fmt: skip
+    plots.panel(pushes, {"pushed at": (push + 1, perturbed["changed"])}, x="step of the push + 1", y="change of the end", log="x")
+    plots.panel(course, {k: (tasks["task"], tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
     return plots.show(
-        figure, "Left: at equal loss a larger η shrinks gradients faster. Middle: what a push changes. Right: tasks in a row."
-    )
+        figure, "First: at equal loss a larger η shrinks gradients faster. Second: on clean labels by a few per cent. "
+        "Third: what a push changes. Fourth: tasks in a row."
+    )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What runs in the live panels of notebook 00: four rules on one landscape, forwards and backwards, and the walker.
+"""What runs in the live panels of notebook 00: four rules on one landscape, forwards and backwards, the walker, and the cloud.
 
 Of the landscape L = (xy − 1)² (`systems.hyperbola`) theory knows what the flow of L conserves, of the scale-invariant walker
-(`systems.walker`) how |w| grows (`walk.law`).
+(`systems.walker`) how |w| grows (`walk.law`), of the cloud in a bowl (`systems.bowl`) its shape and how fast it turns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from thermolab.engine import scenario
 from thermolab.engine.experiment import Experiment, Frame
 from thermolab.engine.scenario import Knob, Observable, Scenario
 from thermolab.phenomena.irreversibility import walk
-from thermolab.systems import random
+from thermolab.systems import bowl, random
 from thermolab.systems.hyperbola import RULES, WAYS, Hyperbola
 from thermolab.systems.walker import ScaleInvariantWalker, moment
 
@@ -127,3 +127,84 @@ def circle(board) -> tuple[np.ndarray, np.ndarray]:
     turn, readings = np.linspace(0, 2 * np.pi, 61), board.readings[0]
     r = readings[-1].theory["r"] if readings else 1.0
     return r * np.cos(turn), r * np.sin(turn)
+
+
+class _Turns:
+    """Observables of the cloud: places, turns, the turns that are expected at the knobs of the run so far, and a hand that goes
+    round with the mean of the turns."""
+
+    def __init__(self):
+        self.expected, self.step = 0.0, 0
+
+    def __call__(self, system, state, knobs) -> dict[str, torch.Tensor | float]:
+        values = (float(knobs[k][0]) for k in ("eta", "lam", "sigma", "angle"))
+        self.expected += (state.step - self.step) * expected_turn(*values)
+        self.step = state.step
+        x, y, turns = state.weights.T
+        hand = 2 * np.pi * turns.mean()
+        return {"x": x, "y": y, "turns": turns, "expected": self.expected, "hand_x": hand.cos(), "hand_y": hand.sin()}
+
+
+def expected_turn(eta: float, lam: float, sigma: float, angle: float) -> float:
+    """Part of a turn that the cloud makes in a step at rest, K₂₁/(4π √det Σ); angle of the noise in degrees."""
+    s11, s12, s22 = _covariance(eta, lam, sigma, angle)
+    return eta * (bowl.HESSIAN[0] - bowl.HESSIAN[1]) * s12 / (4 * np.pi * np.sqrt(s11 * s22 - s12**2))
+
+
+def _covariance(*knobs: float) -> tuple[float, ...]:
+    """Σ_11, Σ_12, Σ_22 at rest, at the knobs (eta, lam, sigma, angle)."""
+    return tuple(map(float, bowl.covariance(*(torch.tensor(v, dtype=torch.float64) for v in knobs))))
+
+
+def _cloud(*, seed, device, eta, lam, sigma, angle, replicas) -> Experiment:
+    s11, s12, s22 = _covariance(eta, lam, sigma, angle)
+    z = random.normals(seed, torch.arange(replicas), 0, 1, 2, torch.float64, purpose=random.START)[0]
+    root = np.linalg.cholesky([[s11, s12], [s12, s22]])  # a start at rest
+    weights = torch.nn.functional.pad(z @ torch.from_numpy(root).T, (0, 1))
+    knobs = {"eta": eta, "lam": lam, "sigma": sigma, "angle": angle}
+    return Experiment(bowl.Bowl(), **knobs, seed=seed, weights=weights, device=device, observables={"turns": _Turns()})
+
+
+def _at_rest(frame: Frame, settings: Mapping) -> dict[str, float]:
+    """Energy at rest and turns. As a read value the expected ones are the same for every replica."""
+    s11, _, s22 = _covariance(*(frame.knob(k) for k in ("eta", "lam", "sigma", "angle")))
+    h, k = bowl.HESSIAN
+    return {"U": (h * s11 + k * s22) / 2, "turns": float(np.nanmax(frame.observables["expected"]))}
+
+
+CLOUD = Scenario(
+    name="irreversibility.cloud",
+    build=_cloud,
+    settings={
+        "eta": scenario.ETA,
+        "lam": scenario.LAM,
+        "sigma": Knob("noise σ", 0.01, 10.0),
+        "angle": Knob("degrees of the noise φ", 0.0, 180.0, "linear"),
+        "replicas": Knob("replicas R", 1, 1024, "whole", shown=False),
+    },
+    defaults={"eta": 0.1, "lam": 0.0, "sigma": 1.0, "angle": 45.0, "replicas": 200},
+    observables={
+        "turns": Observable("turns about the minimum"),
+        "U": Observable("energy U (loss)", log=True),
+        "x": Observable("weight w₁", mean=False),
+        "y": Observable("weight w₂", mean=False),
+        "hand_x": Observable("hand, w₁"),
+        "hand_y": Observable("hand, w₂"),
+    },
+    predict=_at_rest,
+)
+
+
+def ellipse(board) -> tuple[np.ndarray, np.ndarray]:
+    """Two standard deviations of the cloud at rest, at the knobs of a panel's first experiment, to be drawn behind its places."""
+    arm, readings = board.arms[0], board.readings[0]
+    knobs = readings[-1].knobs if readings else arm.settings
+    s11, s12, s22 = _covariance(*(float(knobs[k]) for k in ("eta", "lam", "sigma", "angle")))
+    turn = np.linspace(0, 2 * np.pi, 61)
+    return tuple(2 * np.linalg.cholesky([[s11, s12], [s12, s22]]) @ [np.cos(turn), np.sin(turn)])
+
+
+def clock(board) -> tuple[np.ndarray, np.ndarray]:
+    """The circle on which the hand goes round."""
+    turn = np.linspace(0, 2 * np.pi, 61)
+    return np.cos(turn), np.sin(turn)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from thermolab.engine.traces import prefixed
 from thermolab.phenomena.common import presets
-from thermolab.phenomena.irreversibility import continual, flows, symmetry_recipes, valley, walk
+from thermolab.phenomena.irreversibility import clean_labels, cloud, continual, flows, symmetry_recipes, valley, walk
 
 SMOKE = {
     "steps": {"time": 0.1},
@@ -20,13 +20,17 @@ SMOKE = {
     "growth": {"steps": 4000, "replicas": 8},
     "occupation": {"rates": (0.06,), "replicas": 24},
     "equal_loss": {"duration": 20.0, "logs": 5, "replicas": 1},
-    "perturbed": {"times": (0, 3, 10, 300, 550), "steps": 600, "directions": 1},
+    "clean_labels": {"duration": 10.0, "replicas": 1},
+    "perturbed": {"times": (0, 3, 10, 300, 550), "steps": 600, "starts": 2, "directions": 1},
     "tasks": {"n_tasks": 8, "replicas": 1},
+    "cloud": {"steps": 200, "replicas": 256},
+    "minibatches": {"steps": 200, "replicas": 256},
 }
 RECIPES = (
     *(flows.quadratic, flows.steps, flows.epochs, flows.split),
     *(symmetry_recipes.table, symmetry_recipes.noether, symmetry_recipes.orbit, symmetry_recipes.decayed),
     *(walk.growth, valley.occupation, continual.equal_loss, continual.perturbed, continual.tasks),
+    *(clean_labels.clean_labels, cloud.cloud, cloud.minibatches),
 )
 
 
@@ -40,7 +44,8 @@ def datasets(setup) -> dict[str, partial]:
     for recipe in RECIPES:
         known = {name: value for name, value in common.items() if name in recipe.settings}
         plan[recipe.__name__] = partial(recipe, **smaller.get(recipe.__name__, {}), **known)
-    return plan | {"here": partial(plan["growth"], rates=(setup.eta,), dims=(2,))}
+    plan["here"] = partial(plan["growth"], rates=(setup.eta,), dims=(2,))
+    return plan
 
 
 def traces(found: Mapping[str, xr.Dataset]) -> xr.Dataset:

@@ -212,6 +212,8 @@ TABLE = {
         Symmetry("double rotation, positive", **LINEAR, action=_both(STRETCH)),
         Symmetry("attention, GL", _attention, {"Q": (2, 3), "K": (2, 3)},
                  lambda w, s: {"Q": w["Q"] @ _exp(s, STRETCH), "K": w["K"] @ _exp(-s, STRETCH)}),
+        Symmetry("shear, low-rank inputs", lambda w, x, y: _squared(w["W"][:, :5] @ x[:5], y), {"W": (3, 6)},
+                 lambda w, s: {"W": w["W"] + s * torch.outer(w["W"][:, 0], torch.eye(6).to(w["W"])[5])}),
         Symmetry("sign flip", _layers(torch.tanh), PAIR, _flip,
                  discrete=True, asymmetry=lambda w: _neurons(w).norm(dim=1).min() / _neurons(w).norm()),
     )

@@ -67,9 +67,10 @@ def table(rows: Rows = ROWS, *, seed: int = 0, device: str = "cpu") -> xr.Datase
     rows: also your own, `table.run([Symmetry(...)])`.
 
     Returns a Dataset, dims (row, seed, s), s = log 2 and -log 2: L_error, largest change of the loss of a sample in units of
-    the mean |l|; S_ratio, S(gθ)/S(θ), 1 where F_η is invariant, whatever η. (row, seed): random_L_error and random_S_ratio, the
-    same for a random linear map of all weights. (row): exponential, e^{sA} with A symmetric; compact; has_state, whether the
-    row names a symmetric state. Raises ValueError for rows that are not allowed. Source: document 4, table 1.
+    the mean |l|; S_ratio, S(gθ)/S(θ), 1 where F_η is invariant, whatever η; norm_ratio, |gθ|/|θ|. (row, seed): random_L_error
+    and random_S_ratio, the same for a random linear map of all weights. (row): exponential, e^{sA} with A symmetric; compact;
+    has_state, whether the row names a symmetric state. Raises ValueError for rows that are not allowed.
+    Source: document 4, table 1.
     """
     (row,) = rows
     theta, x, y, generator = _drawn(row, seed, device)
@@ -79,6 +80,7 @@ def table(rows: Rows = ROWS, *, seed: int = 0, device: str = "cpu") -> xr.Datase
         _compared(row, theta, moved, x, y) for moved in (row.moved(theta, FACTOR), row.moved(theta, -FACTOR), mixed)
     )
     found = {name: ("s", [*pair]) for name, pair in zip(("L_error", "S_ratio"), zip(there, back, strict=True), strict=True)}
+    found["norm_ratio"] = "s", [float(row.moved(theta, s).norm() / theta.norm()) for s in (FACTOR, -FACTOR)]
     found |= {"random_L_error": random[0], "random_S_ratio": random[1]}
     found |= {"exponential": row.is_exponential(theta), "compact": row.is_compact(theta), "has_state": row.asymmetry is not None}
     return xr.Dataset(found, {"s": [FACTOR, -FACTOR]}).expand_dims(row=[row.name])
@@ -111,6 +113,19 @@ def symmetry_table(table: xr.Dataset) -> Decision:
 def changed(ratio: xr.DataArray) -> xr.DataArray:
     """Larger of the two |log S(gθ)/S(θ)| at s and -s: S is convex along an orbit, so one of them sees that it changes."""
     return abs(np.log(ratio)).max("s")
+
+
+@decides("irreversibility.norm-preserving", reads=[])
+def norm_preserving(table: xr.Dataset) -> Decision:
+    """log10 of the largest |log |gθ|/|θ|| among the symmetries of L that S does not see, which are those of F."""
+
+    def most(rows: np.ndarray) -> Estimate:
+        return few_seeds(_digits(abs(np.log(table["norm_ratio"])).isel(row=np.flatnonzero(rows)).max(("row", "s"))))
+
+    kept = (changed(table["S_ratio"]).max("seed") < BROKEN).values
+    measured, control = most(kept), most(kept & table["compact"].values)
+    name = "of these, the compact ones alone"
+    return with_control(measured, control, 0.0, name, predicted=np.log10(ROUNDING), relation="below")
 
 
 @decides("irreversibility.no-noncompact", reads=[])
@@ -218,6 +233,14 @@ def unique_orbit_minimum(orbit: xr.Dataset) -> Decision:
     return with_control(measured, control, 0.0, "scaling, A = 1, along whose orbit F only falls")
 
 
+@decides("irreversibility.unique-orbit-minimum.every", reads=["eta", "extent"])
+def every_orbit_has_one_minimum(orbit: xr.Dataset) -> Decision:
+    """Largest |number of minima of F - 1| along an orbit, among all exponential rows; the control leaves scaling out."""
+    off = abs(minima(orbit["F"]) - 1)
+    measured, control = (few_seeds(part.max("row")) for part in (off, off.isel(row=np.flatnonzero(orbit["both_signs"].values))))
+    return with_control(measured, control, 0.0, "the symmetries whose A has eigenvalues of both signs alone")
+
+
 def minima(values: xr.DataArray) -> xr.DataArray:
     """How many minima there are along s, the ends left out: a fall with a rise right after it."""
 
@@ -234,8 +257,8 @@ def decayed(
     rows: Annotated[Sequence[Symmetry], _rows("with an asymmetry", lambda row: row.asymmetry is not None)] = STATES,
     lams: Annotated[Sequence[float], several(not_negative())] = (0.0, 0.1, 0.3, 1.0, 2.0),
     *,
-    eta: Positive = 0.03,
-    steps: Count = 2000,
+    eta: Positive = 0.05,
+    steps: Count = 600,
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:

@@ -8,8 +8,8 @@ from collections.abc import Collection
 import numpy as np
 from torch import nn
 
+from thermolab.feedback import Feedback, Question, as_number, number
 from thermolab.instruments import symmetry
-from thermolab.phenomena.common.feedback import Feedback, is_number, number, predictions
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.neuron_balance import theory
 
@@ -30,11 +30,15 @@ LAYERS = (  # exercise 3
 NET = nn.Sequential(*LAYERS)
 
 
-def check_predictions(steps: float | None, odd_one: str | None) -> Feedback:
-    """The predictions written down at the start: steps at half the learning rate; the pair that does not balance."""
-    clock = "not {:g} steps: which power of η stands in the identity?"
-    pair = "{} balances: which of them cannot be rescaled?"
-    return predictions(steps, odd_one, (4 * STEPS, "tanh"), ODD, clock, pair, rel_tol=0.05)
+PREDICTIONS = {
+    "steps": Question(
+        "steps at half the learning rate",
+        4 * STEPS,
+        "which power of η stands in the identity?",
+        hints={2 * STEPS: "each step is half as long, and so is the force: which power of η stands in the identity?"},
+    ),
+    "odd_one": Question("what does not balance", "tanh", "that one balances: which of them cannot be rescaled?", options=ODD),
+}
 
 
 def check_batch_size(batch_size: float | None) -> Feedback:
@@ -46,10 +50,11 @@ def check_batch_size(batch_size: float | None) -> Feedback:
 def check_shift(difference: float | None) -> Feedback:
     """Exercise 2: ⟨|g_u|² - |g_w|²⟩ in the stationary state at η = 0.05, λ = 0.02 with |u|² = 3 and |w|² = 1."""
     exact = float(theory.decay_shift(ETA, LAM)) * (NORM_IN - NORM_OUT)
-    if is_number(difference) and math.isclose(difference, -exact, rel_tol=0.02):
+    found = as_number(difference)
+    if found is not None and math.isclose(found, -exact, rel_tol=0.02):
         return Feedback(False, "the size is right: which of the two gradients is the larger?")
     hint = "not {:g}: what do gradients add to |u|² - |w|² in a step, and what does decay take away?"
-    return number(difference, exact, "what a step adds, decay takes away", hint, rel_tol=0.02)
+    return number(found, exact, "what a step adds, decay takes away", hint, rel_tol=0.02)
 
 
 def check_pairs(names: Collection[str] | None) -> Feedback:

@@ -11,7 +11,10 @@ global minimum of F = L + (η/4) E|g|², on the same data up to an invertible vi
 - in a finite time, of the order of 1/η², the networks do not get there;
 - a view that is not invertible hides part of what the other network sees.
 
-Limit: how much each way costs depends on its strength, which is free; the strengths here are those at which it shows.
+How much each way costs depends on its strength, so each has doses, of which the one that decides follows from a rule: weight
+decay as strong as the entropic force, ½λ|w|² = (η/4)E|g|² at the minimum of F; labels transformed by a matrix of the condition
+of those of the views; one direction of V at a saddle; no noise at all; the time in which alignment grows by a factor of e
+(`theory.rate`); one direction of the inputs hidden. DECAY and FOLD are those of the default settings, means over views.
 
 One tolerance for all, registered before the runs: APART = 0.02, ten times the 1 - CKA of the order of η² that aligned networks
 have at the working point (physics page 05: 0.002). Less is alignment, more is a way to break it.
@@ -77,15 +80,20 @@ def other(**changes) -> tuple[Changes, Changes]:
     return Changes(), Changes(**changes)
 
 
+DECAY, FOLD = 0.025, 0.05  # λ; share of the steps
+CONDITION = max(embedded_linear.STRETCH) / min(embedded_linear.STRETCH)  # of the matrices of the views
 BASE, AGAIN = "none", "none, other starts"
-WAYS = {
-    "weight decay": both(lam=0.1),
-    "labels transformed": other(labels=(0.25, 1.0)),
-    "saddle": other(live=2),
-    "no noise": both(noise=0.0),
-    "too little time": both(time=0.025),
-    "view not invertible": other(rank=4),
+# {way: {dose: what it changes}}, from weak to strong; dose 1 decides
+DOSES = {
+    "weight decay": {k: both(lam=DECAY * k) for k in (0.5, 1.0, 2.0)},
+    "labels transformed": {k: other(labels=(CONDITION**-k, 1.0)) for k in (0.5, 1.0, 1.5)},
+    "saddle": {k: other(live=len(embedded_linear.SPECTRUM) - int(k)) for k in (1.0, 2.0, 3.0)},
+    "no noise": {k: both(noise=1 - k) for k in (0.5, 0.75, 1.0)},
+    "too little time": {k: both(time=FOLD / k) for k in (0.5, 1.0, 2.0)},
+    "view not invertible": {k: other(rank=6 - int(k)) for k in (1.0, 2.0, 3.0)},
 }
+WAYS = {way: doses[1.0] for way, doses in DOSES.items()}
+STRONG = DOSES["weight decay"][2.0][0].lam
 # Capacity and number of tasks, each with and without noise.
 PLAIN = {"as it is": {}, "narrow": {"width": 6}, "wide": {"width": 24}, "one answer": {"answers": 1}}
 QUIET = "{}, no noise"
@@ -94,9 +102,10 @@ CASES = {
     BASE: both(),
     AGAIN: both(stream=1),
     **WAYS,
+    **{f"{way}, {k:g}": case for way, doses in DOSES.items() for k, case in doses.items() if k != 1},
     **{name: both(**changes) for name, changes in PLAIN.items()},
     **{QUIET.format(name): both(**changes, noise=0.0) for name, changes in PLAIN.items()},
-    PRIOR: both(lam=0.1, noise=0.0),
+    PRIOR: both(lam=STRONG, noise=0.0),
 }
 
 
@@ -195,6 +204,12 @@ def lowered(data: xr.Dataset) -> xr.DataArray:
 _decides = functools.partial(decides, reads=["spectrum", "noise", "d_x", "steps", "start"], data="pairs")
 
 
+def response(data: xr.Dataset, way: str) -> xr.DataArray:
+    """Mean CKA (dose, seed) of a way at each of its doses, 0 first."""
+    names = [BASE, *(way if k == 1 else f"{way}, {k:g}" for k in DOSES[way])]
+    return mean_pair(data).sel(case=names).rename(case="dose").assign_coords(dose=[0.0, *DOSES[way]])
+
+
 @_decides("platonic.break")
 def ways(data: xr.Dataset) -> Decision:
     """The way that lowers it least must lower it by more than APART."""
@@ -202,6 +217,14 @@ def ways(data: xr.Dataset) -> Decision:
     drops = drop.sel(case=list(WAYS)).transpose("case", "seed").values
     weakest = few_seeds(drops[drops.mean(1).argmin()])
     return with_control(weakest, few_seeds(drop.sel(case=AGAIN)), 0.0, "none of the six, from other starts", APART, "above")
+
+
+@_decides("platonic.weight-decay")
+def weight_decay(data: xr.Dataset) -> Decision:
+    """Worst pair at a weight decay as strong as the entropic force, against λ = 0."""
+    worst = data["cka"].min(("layer_a", "layer_b"), skipna=False)
+    measured, control = (few_seeds(worst.sel(case=name)) for name in ("weight decay", BASE))
+    return with_control(measured, control, 0.0, "λ = 0", 1 - APART, "below")
 
 
 @_decides("platonic.not-simplicity")

@@ -80,10 +80,31 @@ def inserted(matrices, seed: int, spread: float) -> list[np.ndarray]:
 
 # --- variables of `linear.linear`, {name: (dims, values)} of one seed; both: networks A and B; x: inputs [n, d_x] of the features
 def without_noise(v, both: list[networks.Embedded], excess, inputs, x: np.ndarray) -> dict[str, tuple]:
-    """gd, gd_excess: descent from the start of each network to its `excess` loss under SGD."""
-    ends = [descend(one.view, one.begin, v, excess=e, inputs=inputs) for one, e in zip(both, excess, strict=True)]
-    layers = [h for one, (w, _) in zip(both, ends, strict=True) for h in features(one.view, w, x)]
-    return {"gd": (("layer", "other"), alignment.layer_cka(layers, layers)), "gd_excess": ("net", [e for _, e in ends])}
+    """gd, gd_excess, gd_size, gd_trace: descent from the start of each network, past the loss of each arm, excess [arm, net]."""
+    stops = [_past(one, v, levels, inputs) for one, levels in zip(both, np.transpose(excess), strict=True)]
+    arms = list(zip(*stops, strict=True))
+    layers = [[h for one, (w, _) in zip(both, ends, strict=True) for h in features(one.view, w, x)] for ends in arms]
+    size, trace = zip(*map(sizes, layers), strict=True)
+    return {
+        "gd": (("arm", "layer", "other"), np.stack([alignment.layer_cka(h, h) for h in layers])),
+        "gd_excess": (("arm", "net"), np.array([[e for _, e in ends] for ends in arms])),
+        "gd_size": (("arm", "layer"), np.stack(size)),
+        "gd_trace": (("arm", "layer"), np.stack(trace)),
+    }
+
+
+def _past(one: networks.Embedded, v, levels, inputs) -> list[tuple[list[np.ndarray], float]]:
+    """Weights and excess where one descent first comes to each of the levels, in their order."""
+    found, now = {}, one.begin
+    for level in sorted(set(levels), reverse=True):
+        found[level] = now, _ = descend(one.view, now, v, excess=level, inputs=inputs)
+    return [found[level] for level in levels]
+
+
+def sizes(layers) -> tuple[np.ndarray, np.ndarray]:
+    """|K| and Tr K [layer] of the kernel K of features [n, width], as a mean over n: Tr K is the mean of |h|²."""
+    kernels = [np.asarray(h).T @ np.asarray(h) / len(h) for h in layers]
+    return np.array([np.linalg.norm(k) for k in kernels]), np.array([np.trace(k) for k in kernels])
 
 
 def with_inserts(v, both: list[networks.Embedded], weights, x: np.ndarray, seed: int) -> dict[str, tuple]:
@@ -101,8 +122,11 @@ def with_inserts(v, both: list[networks.Embedded], weights, x: np.ndarray, seed:
 
 
 def trap(v, shapes: networks.Shapes, task: networks.Task, x: np.ndarray, seed: int) -> dict[str, tuple]:
-    """trap: descent from a small start, without views, then with; means over several views and starts."""
-    tables, (d_y, d_x) = [], v.shape
+    """trap: descent from a small start, without views, then with; means over several views and starts.
+
+    small_trace: as `trace` of `linear.linear`, with views, those of A and B.
+    """
+    tables, traces, (d_y, d_x) = [], [], v.shape
     for frozen, copy in itertools.product((False, True), range(COPIES)):
         layers = []
         for i, (depth, width) in enumerate(shapes.each):
@@ -112,4 +136,8 @@ def trap(v, shapes: networks.Shapes, task: networks.Task, x: np.ndarray, seed: i
             ended, left = descend(view, begin, v, excess=LEARNT, inputs=task.scale)
             layers += [h if left <= LEARNT else h * np.nan for h in features(view, ended, x)]  # it must have learnt
         tables.append(alignment.layer_cka(layers, layers))
-    return {"trap": (("view", "layer", "other"), np.stack(tables).reshape(2, COPIES, *tables[0].shape).mean(1))}
+        traces.append(sizes(layers)[1])
+    return {
+        "trap": (("view", "layer", "other"), np.stack(tables).reshape(2, COPIES, *tables[0].shape).mean(1)),
+        "small_trace": ("layer", traces[COPIES]),
+    }

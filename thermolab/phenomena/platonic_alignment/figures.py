@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
 from thermolab import plots
-from thermolab.phenomena.platonic_alignment import breaking
+from thermolab.phenomena.platonic_alignment import breaking, rates
 from thermolab.phenomena.platonic_alignment.digits import at_end, last
 from thermolab.phenomena.platonic_alignment.tables import between, final
 
@@ -16,18 +18,18 @@ def maps(linear: xr.Dataset):
     figure, axes = plots.panels(3, columns=3)
     inner, cka = linear["hidden"].values, linear["cka"].isel(arm=0)
     names = linear["layer"].values[inner]
-    tables = {"start": cka.isel(time=0), "descent without noise": linear["gd"], "SGD": cka.isel(time=-1)}
+    tables = {"start": cka.isel(time=0), "descent without noise": linear["gd"].isel(arm=0), "SGD": cka.isel(time=-1)}
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         table = table.isel(layer=inner, other=inner).mean("seed")
         plots.heat_map(ax, table, names, names, label="CKA", limits=(0.4, 1), title=title)
     return plots.show(figure, "CKA of all hidden layers: still different after descent without noise, all alike after SGD.")
 
 
-def rates(linear: xr.Dataset, pace: xr.Dataset, minima: xr.Dataset):
+def clocks(linear: xr.Dataset, pace: xr.Dataset, minima: xr.Dataset):
     """Worst CKA in time for each η, at the end of runs of equal steps and of equal η²t, and at minima of F."""
     figure, (left, middle, right) = plots.panels(3, columns=3)
-    free, null = np.flatnonzero(linear["lam"].values == 0), 0 * linear["time"] + linear["null"].mean().item()
-    curves = {f"η = {linear['eta'].values[k]:.2g}": between(linear["cka"].isel(arm=k)) for k in free}
+    null = 0 * linear["time"] + linear["null"].mean().item()
+    curves = {f"η = {linear['eta'].values[k]:.2g}": between(linear["cka"].isel(arm=k)) for k in rates.free(linear)}
     plots.panel(left, {k: (v["time"], v) for k, v in curves.items()}, {"null": (linear["time"], null)},
                 x="step", y="worst CKA of A with B")  # fmt: skip
     worst, clocks = between(pace["cka"]), {"equal steps": "steps", "equal η²t": "eta2t"}
@@ -43,14 +45,34 @@ def rates(linear: xr.Dataset, pace: xr.Dataset, minima: xr.Dataset):
     )
 
 
+WORDS = ("high", "moderate", "low", "random")  # of the table of document 2
+
+
+def table(linear: xr.Dataset):
+    """The worst CKA for each rung of the table of document 2, and features of SGD over those of descent at equal loss."""
+    figure, (left, right) = plots.panels(2)
+    rungs = rates.ladder(linear)
+    words = WORDS if len(rungs) == len(WORDS) else [""] * len(rungs)
+    names = [f"η = {eta:.2g}" if eta else "η → 0" for eta in rungs["rung"].values]
+    names = [f"{name}\n{word}" for name, word in zip(names, words, strict=True)]
+    plots.categories(left, {"": dict(zip(names, rungs.transpose("rung", "seed"), strict=True))}, y="worst CKA of A with B")
+    measured = {"|h|²": rates.simpler(linear, "size"), "directions": rates.simpler(linear, "directions")}
+    ratios = {text: (linear["eta"], np.exp(log)) for text, log in measured.items()}
+    ratios["|h|², small start"] = linear["eta"][:1], np.exp(rates.against_small_start(linear)).expand_dims("eta")
+    plots.panel(right, ratios, {"equal": (linear["eta"], 0 * linear["eta"] + 1)},
+                x="learning rate η", y="ratio of SGD to descent", log="x")  # fmt: skip
+    return plots.show(
+        figure,
+        "Left: CKA falls with η for one decade, then not. Right: at large η features are smaller, in as many directions.",
+    )
+
+
 def arms(linear: xr.Dataset, here: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Worst CKA of A and B (seed) at the end: for each λ, without noise, with an R between layers, and what else is of interest.
+    """Worst CKA of A and B (seed) at the end: of SGD, without noise, with an R between layers, and what else is of interest.
 
     here: the working point, of which the last arm counts.
     """
-    same = (linear["eta"] == linear["eta"][0]).values.nonzero()[0]
-    found = {f"λ = {linear['lam'].values[k]:g}": between(final(linear, int(k))) for k in same}
-    found["no noise"] = between(linear["gd"])
+    found = {"SGD": between(final(linear)), "no noise": between(linear["gd"].isel(arm=0))}
     found |= {f"{kind} R": between(linear["inserted"].sel(kind=kind)) for kind in linear["kind"].values}
     return found | {"all layers": between(final(linear), ends=True), "working point": between(final(here, -1))}
 
@@ -94,20 +116,32 @@ def last_layers(relu: xr.Dataset, tanh: xr.Dataset) -> dict[str, dict]:
     return found
 
 
-def digits(relu: xr.Dataset, tanh: xr.Dataset):
-    """CKA of all layers of ReLU networks A and B, that of the last ones of A and A in time, and all arms."""
+def digits(relu: xr.Dataset, tanh: xr.Dataset, starts: Mapping[float, xr.Dataset]):
+    """CKA of all layers of ReLU networks A and B, that of the last ones of A and A for each start, and all arms."""
     figure, (left, middle, right) = plots.panels(3, columns=3)
     cross = at_end(relu)["cross"].isel(noise=-1).mean("seed")
     rows, columns = ([f"{net}{i}" for i in cross[f"layer_{net.lower()}"].values] for net in "AB")
     plots.heat_map(left, cross, rows, columns, label="CKA", limits=(0.4, 1), title="noisy labels, end")
-    same = last(relu["same"].sel(images="seen").isel(time=slice(1, None)))
-    curves = {("noisy labels" if s else "no noise"): (same["time"], same.sel(noise=s)) for s in same["noise"].values}
-    plots.panel(middle, curves, x="step", y="CKA of the last layers, A and A", log="x")
+    same = xr.concat([last(at_end(data)["same"]) for data in starts.values()], "start")
+    curves = {("noisy labels" if s else "no noise"): (list(starts), same.sel(noise=s)) for s in same["noise"].values}
+    plots.panel(middle, curves, x="start, in units of √(2/fan-in)", y="CKA of the last layers, A and A", log="x")
     plots.categories(right, last_layers(relu, tanh), y="CKA of last layers, or share", legend="lower left")
     right.set_ylim(0.3, 1.03)  # room for the legend
     return plots.show(
-        figure, "Left: only the last layers align. Middle: label noise does it. Right: at equal accuracy; not with tanh."
+        figure, "Left: only the last layers align. Middle: label noise does it from any start. Right: at equal accuracy."
     )
+
+
+def doses(pairs: xr.Dataset):
+    """Mean CKA of A and B for each way to break it against its dose, 1 the one that decides."""
+    figure, axes = plots.panels(2)
+    ways = list(breaking.DOSES)
+    for ax, names in zip(axes, (ways[:3], ways[3:]), strict=True):
+        found = {way: breaking.response(pairs, way) for way in names}
+        plots.panel(ax, {way: (cka["dose"], cka) for way, cka in found.items()},
+                    x="dose (1: the one that decides)", y="mean CKA of A with B", legend="lower left")  # fmt: skip
+        ax.set_ylim(0.3, 1.03)  # room for the legend
+    return plots.show(figure, "CKA falls with the dose of each of the six ways, from near 1 where there is none.")
 
 
 def broken(pairs: xr.Dataset, classes: xr.Dataset):

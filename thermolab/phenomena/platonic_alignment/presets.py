@@ -19,16 +19,23 @@ SMOKE: dict[str, dict] = {
     "resting": {"steps": 1500},
     "digits_relu": {"steps": 4000},
     "digits_tanh": {"steps": 1000},
+    "starts": {"steps": 1000},
     "pairs": {"steps": 2500},
     "classes": {"steps": 2000},
 }
-SIZES = {"lab": {"resting": {"steps": 12_000}}, "smoke": SMOKE}  # what is not here is the recipe's default
+MORE = ("pace", "pairs")
+# of the weights on digits, in units of √(2/fan-in)
+STARTS = {"lab": (0.05, 0.2, digits.LECUN, 1.0), "smoke": (0.2, digits.LECUN)}
+SIZES = {
+    "lab": {"resting": {"steps": 12_000}, "here": {"frames": 2}, "starts": {"steps": 16_000}},
+    "smoke": SMOKE,
+}  # what is not here is the recipe's default
 
 
-def datasets(setup) -> dict[str, partial]:
+def datasets(setup) -> dict:
     """What the notebook measures, by name: recipes with their settings, not yet called.
 
-    here: the working point, of which the last arm counts. setup: the checked parameters.
+    here: the working point, of which the last arm counts; starts: {start: networks on digits}. setup: the checked parameters.
     """
     shapes = {name: getattr(setup, name) for name in ("depth_a", "depth_b", "width_a", "width_b")}
     point = {"eta": setup.eta, "batch_size": setup.batch_size, "factors": (1.0,), "lams": (setup.lam,) if setup.lam else ()}
@@ -44,7 +51,13 @@ def datasets(setup) -> dict[str, partial]:
         "classes": partial(neural_collapse.neural_collapse),
     }
     common = presets.common(setup, smoke=2)
-    return {name: partial(call, **SIZES[setup.preset].get(name, {}), **common) for name, call in plan.items()}
+    more = common | {"n_seeds": presets.n_seeds(setup.preset, -(-7 * setup.n_seeds // 5), smoke=2)}  # they scatter
+    few = common | {"n_seeds": 2, **SIZES[setup.preset]["starts"]}
+    plan = {
+        name: partial(call, **SIZES[setup.preset].get(name, {}), **(more if name in MORE else common))
+        for name, call in plan.items()
+    }
+    return plan | {"starts": {start: partial(digits.digits, start=start, **few) for start in STARTS[setup.preset]}}
 
 
 def traces(found: Mapping[str, xr.Dataset]) -> xr.Dataset:

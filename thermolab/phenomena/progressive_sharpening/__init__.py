@@ -1,12 +1,14 @@
 """Progressive sharpening: what uneven label noise does to curvature (notebook 06; document 4, part 4, and document 2).
 
 theory: closed forms. two_layers: networks that learn noisy answers. Recipes, each with the checks of its claims: settled, switch,
-starts and orbit for two layers; cause for two networks with views of their own; edge, descent at the edge of stability;
-language, on the words of next_words. presets: what the notebook measures. live: what runs in its panels. exercises: the checks of
-its exercises. figures: what it shows, imported by itself, for processes that measure do not draw.
+starts, orbit and subspaces for two layers; cause for two networks with views of their own; edge, batch and adam_edge, at the edge
+of stability; language, on the words of next_words. presets: what the notebook measures. live: what runs in its panels. exercises:
+the checks of its exercises. figures: what it shows, imported by itself, for processes that measure do not draw.
 """
 
 from thermolab.phenomena.progressive_sharpening import (
+    adam_edge,
+    batch,
     cause,
     edge,
     exercises,
@@ -16,8 +18,24 @@ from thermolab.phenomena.progressive_sharpening import (
     presets,
     settled,
     starts,
+    subspaces,
     switch,
     theory,
 )
 
-__all__ = ["cause", "edge", "exercises", "language", "live", "orbit", "presets", "settled", "starts", "switch", "theory"]
+__all__ = [
+    "adam_edge",
+    "batch",
+    "cause",
+    "edge",
+    "exercises",
+    "language",
+    "live",
+    "orbit",
+    "presets",
+    "settled",
+    "starts",
+    "subspaces",
+    "switch",
+    "theory",
+]

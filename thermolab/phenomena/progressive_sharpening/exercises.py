@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback, number
+from thermolab.feedback import Feedback, Question, as_numbers, number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.progressive_sharpening import theory
 
@@ -16,16 +16,12 @@ WANTED = 6.0  # exercise 3: λ_max of two answers, for s = 1
 DIRECTIONS = ("rise", "stay", "fall")
 
 
-def check_predictions(louder: str | None, uneven: str | None) -> Feedback:
-    """The predictions written down at the start: λ_max when all noise is doubled, and when it is moved to a few answers."""
-    if louder is None or uneven is None:
-        return Feedback(False, "not written down; there is still time")
-    if louder not in DIRECTIONS or uneven not in DIRECTIONS:
-        return Feedback(False, f"write two of {', '.join(DIRECTIONS)}")
-    if louder != "stay":
-        return Feedback(False, f"λ_max does not {louder} when all noise is doubled: does m/σ_min change when every σ is doubled?")
-    right = uneven == "rise"
-    return Feedback(right, "both agree with what follows" if right else f"it does not {uneven}: see the equation")
+PREDICTIONS = {
+    "louder": Question(
+        "all noise doubled: λ_max will", "stay", "does m/σ_min change when every σ is doubled?", options=DIRECTIONS
+    ),
+    "uneven": Question("noise in a few answers: λ_max will", "rise", "see the equation: m/σ_min", options=DIRECTIONS),
+}
 
 
 def check_sharpness(sharpness: float | None) -> Feedback:
@@ -41,11 +37,8 @@ def check_edge(eta: float | None) -> Feedback:
 
 def check_profile(profile) -> Feedback:
     """Exercise 3: noise of two answers for which λ_max = 6 at s = 1."""
-    try:
-        sigma = np.asarray(profile, float)
-    except (TypeError, ValueError):
-        return Feedback(False, "write a list of two positive numbers")
-    if sigma.shape != (2,) or not (np.isfinite(sigma) & (sigma > 0)).all():
+    sigma = as_numbers(profile, (2,))
+    if sigma is None or not (sigma > 0).all():
         return Feedback(False, "write a list of two positive numbers")
     found = theory.lambda_max(sigma)
     return Feedback(bool(math.isclose(found, WANTED, rel_tol=0.01)), f"λ_max = {found:.2f}, wanted {WANTED:g}")

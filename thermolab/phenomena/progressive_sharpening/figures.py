@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from thermolab import plots
+from thermolab.phenomena.progressive_sharpening.adam_edge import EDGE
 from thermolab.phenomena.progressive_sharpening.cause import PHASES
-from thermolab.phenomena.progressive_sharpening.settled import PROFILES
+from thermolab.phenomena.progressive_sharpening.settled import PROFILES, RATIOS
 
 
 def switches(found: Mapping):
@@ -17,7 +18,10 @@ def switches(found: Mapping):
     figure, (left, middle, right) = plots.panels(3, columns=3)
     runs = {f"σ_max/σ_min = {max(PROFILES[k]) / min(PROFILES[k]):.2g}": d for k, d in found["profiles"].items()}
     runs["working point"] = found["here"]
-    plots.panel(left, {k: (d["predicted"], d["lambda_max"]) for k, d in runs.items()}, {"closed form": ([4, 12], [4, 12])},
+    two = xr.concat([found["imbalances"][f"imbalanced {ratio}"] for ratio in RATIOS], "ratio")
+    points = {k: (d["predicted"], d["lambda_max"]) for k, d in runs.items()}
+    points[f"two answers, {', '.join(map(str, RATIOS))}"] = two["predicted"], two["lambda_max"]
+    plots.panel(left, points, {"closed form": ([4, 12], [4, 12])},
                 x="2s (m/σ_min + σ_max/m)", y="λ_max after the decay")  # fmt: skip
     line = found["switch_linear"]
     known = line["predicted"].sel(arm="imbalanced").values.repeat(line.sizes["time"] // 3)
@@ -47,10 +51,15 @@ def starts(found: Mapping):
 
 
 def cause(found: Mapping):
-    """λ_max along orbits of equal function; kernel and λ_max of a network whose noise is switched, with those of theory."""
-    figure, (left, middle, right) = plots.panels(3, columns=3)
+    """λ_max along orbits and its parts while a network learns; kernel and λ_max when noise is switched, with those of theory."""
+    figure, (left, parts, middle, right) = plots.panels(4, columns=2)
     orbits, pair = found["orbits"]["lambda_max"].mean("copy"), found["pair"]
     plots.panel(left, _curves(orbits, "orbit", along="position"), x="position θ on the orbit", y="λ_max", log="y")
+    learnt = found["subspaces"].isel(time=slice(1, None))
+    apart = _curves(learnt["distance"], "noise", "|W₁W₁ᵀ − W₂ᵀW₂|, noise: {}")
+    apart["4s, noise: balanced"] = found["subspaces"]["time"], found["subspaces"]["flattest"].sel(noise="balanced")
+    plots.panel(parts, apart, x="step", y="distance along the orbit, and 4s", log="y", legend="lower left")
+    parts.set_ylim(bottom=1e-3)  # room for the legend
     pair = pair.isel(time=pair["phase"].values > 0)
     switched = pair.sel(arm="noise")
     near = _curves(1 - switched["aligned"].sel(net="A"), "noise", "A with G of {} noise")
@@ -65,16 +74,33 @@ def cause(found: Mapping):
                 y="λ_max of A / balanced λ_max")  # fmt: skip
     right.set_ylim(top=3.4)  # room for the legend
     return plots.show(
-        figure, "Left: λ_max along orbits of equal function. Middle, right: one switch moves kernel and sharpness together."
+        figure,
+        "Above: λ_max along orbits of equal function; balanced noise takes a network to the flattest point, imbalanced away. "
+        "Below: one switch moves kernel and sharpness together.",
     )
 
 
 def edge(found: Mapping):
-    """λ_max in units of 2/η at each rate."""
+    """Curvatures in units of their edge: λ_max of descent at each rate; of SGD, with the batch sharpness; of Adam."""
+    figure, (left, middle, right) = plots.panels(3, columns=3)
     scaled = found["edge"]["lambda_max"] / found["edge"]["edge"]
-    figure = plots.panel(None, _curves(scaled, "eta", "η = {:g}"), {"edge": (scaled["time"], 1 + 0 * scaled["time"])},
-                         x="step", y="η λ_max / 2")  # fmt: skip
-    return plots.show(figure, "λ_max rises to 2/η and stays there; at the smallest η the time is too short.")
+    plots.panel(left, _curves(scaled, "eta", "η = {:g}"), _at_one(scaled), x="step", y="η λ_max / 2")
+    batch = found["batch"].sel(eta=found["batch"]["eta"].max())
+    arms = {}
+    for name, label in (("batch_sharpness", "batch sharpness, B = {}"), ("lambda_max", "λ_max, B = {}")):
+        arms |= _curves(batch[name] * batch["eta"] / 2, "batch", label)
+    plots.panel(middle, arms, _at_one(batch["lambda_max"]), x="step", y="η × curvature / 2, SGD", legend="upper left")
+    middle.set_ylim(0, 2)  # room for the legend
+    after = found["adam_edge"].isel(time=slice(1, None))  # P is not yet a mean at the first step
+    adam = after["preconditioned"] * after["eta"] / EDGE
+    plots.panel(right, _curves(adam, "eta", "η = {:g}"), _at_one(adam), x="step", y="η λ_max(P⁻¹H) / 38, Adam")
+    return plots.show(
+        figure, "Left: λ_max comes to 2/η. Middle: under SGD the batch sharpness does, λ_max is lower. Right: Adam at 38/η."
+    )
+
+
+def _at_one(scaled: xr.DataArray) -> dict[str, tuple]:
+    return {"edge": (scaled["time"], 1 + 0 * scaled["time"])}
 
 
 def languages(found: Mapping):

@@ -4,7 +4,8 @@ At constant η the layers fluctuate about balance, which adds to λ_max, and the
 the second and leaves of the first what a small η has. Source: document 4, part 4.
 
 FORM, the tolerance, stands here once and does not move with the data: 8 % of the closed form, whose terms of higher order in η
-are of some per cent.
+are of some per cent. The closed form has no bound: λ_max of two answers is to follow it from ratio to ratio of noise, where
+η makes η λ_max = GENTLE at each, and the louder noise σ is such that η σ²/B = QUIET.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from thermolab.phenomena.progressive_sharpening.two_layers import Profile
 MOST = 5_000_000  # steps, a few minutes
 PROFILES = {"equal": (1.0,) * 5, "graded": (1.4, 1.2, 1.0, 0.8, 0.6), "two_loud": (1.5, 1.5, 0.6, 0.6, 0.6)}
 FORM = 0.08
+RATIOS = (1.5, 3, 6)  # σ_max/σ_min of two answers
+GENTLE, QUIET = 0.15, 0.015
 
 
 @recipe("linear networks that settle", shared=["predicted", "flattest", "steps"])
@@ -78,6 +81,13 @@ def settled(
     return xr.Dataset(found | {"predicted": theory.lambda_max(profile, strength), "flattest": 4 * strength, "steps": steps})
 
 
+def imbalance(ratio: float, kind: str, batch_size: int = 16) -> dict[str, object]:
+    """Settings of `settled` for two answers whose noises have this ratio, or (kind "balanced") have equal noise of that power."""
+    eta = GENTLE / theory.lambda_max((ratio, 1.0))
+    profile = np.sqrt(QUIET * batch_size / eta) * np.array([1, 1 / ratio])
+    return {"profile": tuple(two_layers.kinds(profile)[kind]), "eta": eta, "batch_size": batch_size}
+
+
 @decides("sharpening.linear", reads=["strength", "width", "relaxations", "decay"])
 def lies_on_the_closed_form(profiles: Mapping[str, xr.Dataset]) -> Decision:
     """The profile of the noise that is furthest off decides."""
@@ -86,3 +96,14 @@ def lies_on_the_closed_form(profiles: Mapping[str, xr.Dataset]) -> Decision:
         for form in ("predicted", "flattest")
     )
     return with_control(measured, control, FORM, "4s, the value for balanced noise")
+
+
+@decides("sharpening.unbounded", reads=["strength", "width", "relaxations", "decay"])
+def follows_the_unbounded_form(imbalances: Mapping[str, xr.Dataset]) -> Decision:
+    """At each ratio λ_max over its closed form, less 1, the ratio that is furthest off deciding."""
+    runs = {kind: [imbalances[f"{kind} {ratio}"] for ratio in RATIOS] for kind in ("imbalanced", "balanced")}
+    known = [float(d["predicted"]) for d in runs["imbalanced"]]
+    measured, control = (
+        extreme(np.stack([d["lambda_max"].values / k - 1 for d, k in zip(runs[kind], known, strict=True)], 1)) for kind in runs
+    )
+    return with_control(measured, control, FORM, "balanced noise of the same power")

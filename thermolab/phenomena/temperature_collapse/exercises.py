@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 
-from thermolab.phenomena.common.feedback import Feedback, is_number, predictions
+from thermolab.feedback import Feedback, Question, as_number
 from thermolab.phenomena.common.tasks import Task
 from thermolab.phenomena.temperature_collapse import theory, toy, training
 
 WANTED = 2e-3  # exercise 1: energy above the minimum
 ETA, BATCHES = 0.01, (2, 256)  # exercise 2
 ENERGY, ENTROPY = (1.0, 1.2, 1.6, 2.4), (0.0, 200.0, 400.0, 600.0)  # exercise 3: four stationary states
-NAMES = {"op": "wide", "overparameterised": "wide", "up": "narrow", "underparameterised": "narrow"}
 
 
-def check_predictions(temperature_ratio: float | None, collapses: str | None) -> Feedback:
-    """The predictions written down at the start: T of the toy when η is halved; which of the two networks collapses."""
-    option = collapses.strip().lower() if isinstance(collapses, str) else collapses
-    hints = "the temperature of three points does not change by {:g}", "look again at which gradients vanish at the minimum"
-    exact = 0.5, "wide"
-    return predictions(temperature_ratio, NAMES.get(option, option), exact, ("narrow", "wide"), *hints, rel_tol=0.05)
+PREDICTIONS = {
+    "temperature_ratio": Question(
+        "T at half the learning rate / T",
+        0.5,
+        "how does the temperature of three points go with η?",
+        hints={
+            0.25: "the noise of a step goes with η², and the pull with η: what is left?",
+            2: "a smaller step, a colder gas: over which of the two did you divide?",
+        },
+    ),
+    "collapse": Question(
+        "what collapses",
+        "wide",
+        "look again at which gradients vanish at the minimum",
+        options=("narrow", "wide"),
+        names={"op": "wide", "overparameterised": "wide", "up": "narrow", "underparameterised": "narrow"},
+    ),
+}
 
 
 def check_toy_rate(eta: float | None, *, seed: int = 0) -> Feedback:
     """Exercise 1: a learning rate at which three points hold U − U_min at 0.002; a run measures it."""
     critical = theory.mean_square_critical_rate(theory.UNDER)
-    if not is_number(eta) or not 1e-3 <= eta <= critical:
+    rate = as_number(eta)
+    if rate is None or not 1e-3 <= rate <= critical:
         return Feedback(False, f"eta={eta}: write a number from 0.001 to {critical:.3g}, the critical rate")
-    found = toy.stationary.run(eta=(eta,), seed=seed, n_seeds=2)
+    found = toy.stationary.run(eta=(rate,), seed=seed, n_seeds=2)
     excess = float((found["U"] - found["U_min"]).mean())
     return Feedback(abs(excess / WANTED - 1) <= 0.05, f"measured U − U_min = {excess:.5f}, wanted {WANTED:g} within 5 %")
 
@@ -37,9 +47,10 @@ def check_toy_rate(eta: float | None, *, seed: int = 0) -> Feedback:
 def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
     """Exercise 2: a batch size with which the wide network collapses at η = 0.01, where it does not with B = 32."""
     low, high = BATCHES
-    if not is_number(batch_size) or batch_size % 1 or not low <= batch_size <= high:
+    size = as_number(batch_size)
+    if size is None or size % 1 or not low <= size <= high:
         return Feedback(False, f"batch_size={batch_size}: write a whole number from {low} to {high}")
-    found = training.training.run((ETA,), batch_size=int(batch_size), steps=6000, logs=4, samples=20, seed=seed, n_seeds=2)
+    found = training.training.run((ETA,), batch_size=int(size), steps=6000, logs=4, samples=20, seed=seed, n_seeds=2)
     end = found.isel(time=-1).mean("seed")
     say = f"at the end U = {end['U'].item():.3f}, T = {end['T_gas'].item():.1e}, accuracy {end['accuracy'].item():.3f}"
     return Feedback(bool(end["accuracy"] > 0.99), say)
@@ -47,12 +58,13 @@ def check_batch_size(batch_size: int | None, *, seed: int = 0) -> Feedback:
 
 def check_bounds(lower: float | None, upper: float | None) -> Feedback:
     """Exercise 3: between which temperatures the second of four states (ENERGY, ENTROPY) has the least F."""
-    if not all(isinstance(bound, Real) and not isinstance(bound, bool) for bound in (lower, upper)):  # ∞ gets the hint below
-        return Feedback(False, "write both bounds, as numbers")
     slopes = np.diff(ENERGY) / np.diff(ENTROPY)
     for name, given, exact in (("lower", lower, slopes[0]), ("upper", upper, slopes[1])):
-        if not np.isclose(given, exact, rtol=0.02):
-            return Feedback(False, f"the {name} bound is not {given:g}: at which T do two neighbouring states have the same F?")
+        found = as_number(given)
+        if found is None:
+            return Feedback(False, "write both bounds, as numbers")
+        if not np.isclose(found, exact, rtol=0.02):
+            return Feedback(False, f"the {name} bound is not {found:g}: at which T do two neighbouring states have the same F?")
     return Feedback(True, "between these temperatures the second state wins")
 
 

@@ -88,8 +88,9 @@ def widths(widths: Mapping[int, xr.Dataset], convnets: xr.Dataset):
     figure, (left, right) = plots.panels(2)
     over = {f"η = {e:g}": (t["width"], t.sel(eta=e)) for e in t["eta"].values}
     plots.panel(left, over, x="width h", y=GAS, log="xy")
-    arms = {f"{arm}, η = {slow['eta'].item():g}": (slow["time"], slow.sel(arm=arm)) for arm in slow["arm"].values}
-    plots.panel(right, arms, x="step", y="T_gas of a ConvNet (loss)", log="y", legend="lower left")
+    arms = {arm: (slow["time"], slow.sel(arm=arm)) for arm in slow["arm"].values}
+    title = f"ConvNets at η = {slow['eta'].item():g}"
+    plots.panel(right, arms, x="step", y=GAS, log="y", title=title, legend="lower left")
     return plots.show(figure, "Left: at low η T falls by four decades within an octave of width. Right: a ConvNet does the same.")
 
 
