@@ -89,7 +89,8 @@ def widths(widths: Mapping[int, xr.Dataset], convnets: xr.Dataset):
     over = {f"η = {e:g}": (t["width"], t.sel(eta=e)) for e in t["eta"].values}
     plots.panel(left, over, x="width h", y=GAS, log="xy")
     arms = {arm: (slow["time"], slow.sel(arm=arm)) for arm in slow["arm"].values}
-    plots.panel(right, arms, x="step", y=GAS, log="y", title=f"ConvNets at η = {slow['eta'].item():g}")
+    title = f"ConvNets at η = {slow['eta'].item():g}"
+    plots.panel(right, arms, x="step", y=GAS, log="y", title=title, legend="lower left")
     return plots.show(figure, "Left: at low η T falls by four decades within an octave of width. Right: a ConvNet does the same.")
 
 
