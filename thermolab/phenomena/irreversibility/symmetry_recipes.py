@@ -257,8 +257,8 @@ def decayed(
     rows: Annotated[Sequence[Symmetry], _rows("with an asymmetry", lambda row: row.asymmetry is not None)] = STATES,
     lams: Annotated[Sequence[float], several(not_negative())] = (0.0, 0.1, 0.3, 1.0, 2.0),
     *,
-    eta: Positive = 0.05,
-    steps: Count = 600,
+    eta: Positive = 0.03,
+    steps: Count = 1000,
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:
