@@ -178,6 +178,13 @@ def test_controls_that_tell_nothing_apart():
     assert arch.identity(plain(), plain(), plain(missed=1e-12), attention()).control.verdict == "holds"
 
 
+def test_a_stream_is_no_pair_inside_a_block():
+    """The guard of the check: the pair of the whole stream, at 0.4 here, is let in neither alone nor beside the others."""
+    data = blocks(inside=0.02)
+    assert set(arch.rescalable(data)["pair"].values) == {"0+1.inner.2 -> 1.inner.0+2", "1.inner.0 -> 1.inner.2"}
+    assert arch.residual_blocks(data).check.measured == pytest.approx(0.02, abs=0.005)
+
+
 def test_noise_decides_nothing():
     assert arch.perceptron(plain(size=1.0)).check.verdict == "inconclusive"
 

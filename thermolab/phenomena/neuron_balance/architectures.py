@@ -4,9 +4,9 @@ Each learns a noisy teacher of its own kind (`learners`) by plain SGD on |f − 
 of weights that can be rescaled against each other, and the neighbours that cannot; from every step the squared gradients of both
 are summed over windows of time. Source: entropic forces summary (document 2), main results table.
 
-Tolerances stand here once and do not move with the data. BALANCE: 0.1 in log(E|g_w|²/E|g_u|²), what the summary states for its
-ConvNet; the same for the others. IDENTITY: 1e-10 of η² (|g_u|² + |g_w|²), rounding in float64 with room for |w| ≫ η |g|. The last
-three tenths of the time count as the end. Of several pairs the one furthest off decides.
+Tolerances stand here once and do not move with the data. BALANCE: 0.1 in log(E|g_w|²/E|g_u|²), as which the summary's
+"ratio ≈ 1.0" is read. IDENTITY: 1e-10 of η² (|g_u|² + |g_w|²), rounding in float64 with room for |w| ≫ η |g|. The last three
+tenths of the time count as the end. Of several pairs the one furthest off decides.
 """
 
 from __future__ import annotations
