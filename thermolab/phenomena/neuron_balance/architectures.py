@@ -28,7 +28,7 @@ from thermolab.instruments import symmetry
 from thermolab.phenomena.neuron_balance import learners
 
 USUAL = {  # η, B, steps, copies
-    ("mlp", "teacher"): (0.03, 4, 8000, 4),
+    ("mlp", "teacher"): (0.03, 4, 10_000, 4),
     ("mlp", "digits"): (0.2, 4, 8000, 4),
     ("cnn", "digits"): (0.3, 4, 5000, 2),
     ("cnn_tanh", "digits"): (0.3, 4, 3000, 2),
@@ -37,6 +37,7 @@ USUAL = {  # η, B, steps, copies
 }
 TASKS = {arm: [task for known, task in USUAL if known == arm] for arm in learners.ARMS}
 NOISE = {"teacher": 1.5, "digits": 0.5}  # standard deviation in each answer; share of the labels drawn anew
+N_DATA = {"teacher": 20_000, "digits": 1797}
 IDENTITY_BATCH = 64
 BALANCE, IDENTITY = 0.1, 1e-10
 END = 0.3  # share of the time
@@ -55,16 +56,17 @@ def train(
     copies: Count = None,
     optimiser: Literal["sgd", "momentum", "adam"] = "sgd",
     directions: Count = None,
-    n_data: Annotated[int, integer(100, 1797)] = 1797,
+    n_data: Annotated[int | None, integer(100)] = None,
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:
     """Training of an architecture from usual starts (He et al.); "cnn_tanh" is "cnn" with tanh in place of its pools.
 
     task: "teacher" or "digits" (`learners`), by default the first that `USUAL` has of the arm, as are eta, batch_size, steps and
-    copies of both; noise: default `NOISE`; logs: windows of equal length; copies: runs of each seed; optimiser: as in
-    `systems.updates`, with momentum μ = 0.9; directions: of the inputs of digits. A seed has a data set of its own, a teacher or
-    a choice of digits; its copies differ in start and batches, and are averaged: what is independent are the seeds.
+    copies of both; noise and n_data: default `NOISE` and `N_DATA`; logs: windows of equal length; copies: runs of each seed;
+    optimiser: as in `systems.updates`, with momentum μ = 0.9; directions: of the inputs of digits. A seed has a data set of its
+    own, a teacher or a choice of digits; its copies differ in start and batches, and are averaged: what is independent are the
+    seeds.
 
     Returns a Dataset, dims (pair, time, seed), time in steps at the ends of the windows: u2 and w2, means over the window and
     the copies of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; in2 and out2, |u|² and |w|² at the end
@@ -78,6 +80,7 @@ def train(
     given = zip((eta, batch_size, steps, copies), USUAL[arm, task], strict=True)
     eta, batch_size, steps, copies = (usual if value is None else value for value, usual in given)
     noise, every = NOISE[task] if noise is None else noise, integer(logs)("steps", steps) // logs
+    n_data = N_DATA[task] if n_data is None else n_data
     net = learners.lessons(arm, task, noise, n_data, seeds, copies, optimiser, directions)
     run = Experiment(net, eta=eta, batch_size=batch_size, seed=seeds[0] // 1000, replicas=len(seeds) * copies, device=device)
     module = net.replicas.module
