@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from claimed import HOLDS, verdicts
+from claimed import FAILS, HOLDS, verdicts
 
 from thermolab.phenomena.neuron_balance import linear, theory
 
@@ -78,8 +78,10 @@ def test_norms_and_sharpness_on_made_up_numbers():
     off = made(UNEVEN, (4.4 * three**0.1, 6 * three**0.1), (4.0, 6.0), sharp)
     assert linear.norms_agree({"uneven": off}).check.verdict == "fails"
     assert verdicts(linear.balanced_noise_flattens({"even": even, "uneven": uneven})) == HOLDS
+    assert verdicts(linear.any_noise_flattens({"even": even, "uneven": uneven})) == FAILS
     swapped = {"even": even.assign(lambda_max=("seed", sharp)), "uneven": uneven.assign(lambda_max=("seed", flat))}
     assert linear.balanced_noise_flattens(swapped).check.verdict == "fails"
+    assert linear.any_noise_flattens(swapped).check.verdict == "holds"
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ def test_what_a_stationary_state_has():
     assert float(abs(known["gap"]).max()) == float(abs(known["log_ratio"]).max()) == 0
 
 
+def test_the_predicted_log_ratio_is_that_of_the_predicted_gap():
+    """E|g_w|² = E|g_u|² - gap, so its logarithm over that of E|g_u|² is neither doubled nor halved."""
+    known, found = networks.predicted(here := shifted(1.0)), here["g2_in"] * np.exp(networks.predicted(here)["log_ratio"])
+    np.testing.assert_allclose(found, (here["g2_in"] - known["gap"]).transpose(*found.dims))
+    assert float(abs(known["log_ratio"]).max()) > 0.01
+
+
 PAIRS = "a list of 1 or more, each a pair (η, B) of a positive number and a whole one"
 
 

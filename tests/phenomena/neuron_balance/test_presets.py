@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from thermolab import claims
-from thermolab.phenomena.neuron_balance import deep, figures, presets
+from thermolab.phenomena.neuron_balance import architectures, deep, figures, presets
 
 SETUP = {"preset": "smoke", "seed": 0, "n_seeds": 3, "device": "cpu", "eta": 0.02, "batch_size": 8, "lam": 0.05, "noise_std": 1.0}
 TINY = {
@@ -16,6 +16,7 @@ TINY = {
     "linear": {"burn_in": 20, "window": 20, "decay": 8, "copies": 1},
     "matrix": {"steps": 40, "logs": 4, "moments": 2, "batches": 4},
     "twins": {"steps": 12, "logs": 3, "n_data": 200, "eta": 1e-3},
+    "alike": {"steps": 12, "logs": 3, "n_data": 100, "copies": 2},
 }
 
 
@@ -52,13 +53,13 @@ def test_smoke_is_lab_but_for_sizes_and_seeds():
         return {name: v for name, v in part.func.checked(**part.keywords).items() if name not in sizes}
 
     assert list(lab) == list(smoke)
-    for name in set(lab) - {"linear"}:
+    for name in set(lab) - {"linear", "rates"}:
         assert settings(lab[name]) == settings(smoke[name])
         assert (lab[name].keywords["n_seeds"], smoke[name].keywords["n_seeds"]) == (7, 3)
 
 
 def test_every_claim_is_decided_with_its_control(found):
-    results = claims.decided("04_neuron_balance", found, settings={"eta": 0.02}, seconds=14.0)
+    results = claims.decided("04_neuron_balance", found, settings={"eta": 0.02}, seconds=100.0)
     assert [r.claim.id for r in results] == list(claims.section("04_neuron_balance"))
     assert all(r.control_name and r.n_seeds == 3 and r.settings == {"eta": 0.02} and r.seconds >= 1 for r in results)
     assert {r.claim.id: r.verdict for r in results}["balance.identity"] == "holds"
@@ -90,6 +91,11 @@ def test_traces(found, tmp_path):
     np.testing.assert_allclose(kept["matrix_residual"], deep.residual(found["matrix"]))
 
 
+def test_each_curve_on_the_clock_is_one_pair(found):
+    for label, (name, end) in figures.SLOW.items():
+        assert architectures.read_by(found[name], end).sizes["pair"] == 1, label
+
+
 def test_rows_for_people():
     names = {
         "1.inner.0 -> 1.inner.2": "",
@@ -103,7 +109,7 @@ def test_rows_for_people():
         {"pair": list(names), "reason": ("pair", list(names.values()))},
     )
     rows = figures.rows(data, "net")
-    assert list(rows) == ["net 1.0 → 1.2", "net 0 → 3", "net norm 1 → mix"]
+    assert list(rows) == ["net 1.0 → 1.2", "net 0 → 3", "net 1.norm 1 → 1.mix"]
     ends = {reason: float(r.mean()) for reason, r in rows["net 1.0 → 1.2"].items()}
     assert ends == pytest.approx({"": 0.1, "missing bias": 0.4})
     assert rows["net 0 → 3"]["skip connection"].dims == ("seed",)

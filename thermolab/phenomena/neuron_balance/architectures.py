@@ -1,21 +1,23 @@
 """Balance of squared gradients in four architectures: a perceptron, a ConvNet, a residual network, a transformer.
 
-Each learns a noisy teacher of its own kind (`learners`) by plain SGD on |f − y|². `instruments.symmetry` finds the pairs (u, w)
-of weights that can be rescaled against each other, and the neighbours that cannot; from every step the squared gradients of both
-are summed over windows of time. Source: entropic forces summary (document 2), main results table.
+Each starts from the usual weights and learns a noisy teacher, or digits (`learners`). `instruments.symmetry` finds the pairs
+(u, w) of weights that can be rescaled against each other, and the neighbours that cannot; from every step the squared gradients
+of both are summed over windows of time. Source: entropic forces summary (document 2), main results table.
 
-Tolerances stand here once and do not move with the data. BALANCE: 0.1 in log(E|g_w|²/E|g_u|²), what the summary states for its
-ConvNet; the same for the others. IDENTITY: 1e-10 of η² (|g_u|² + |g_w|²), rounding in float64 with room for |w| ≫ η |g|. The last
-three tenths of the time count as the end. Of several pairs the one furthest off decides.
+Not yet, or not: by the Noether identity a pair is off balance by exactly as much as |u|² - |w|² still moves, E|g_u|² - E|g_w|² =
+Δ(|u|² - |w|²)/(η² steps). Inputs of small variance hold their weights for longer than any run here: |u|² grows meanwhile.
+
+Tolerances stand here once and do not move with the data. BALANCE: 0.1 in log(E|g_w|²/E|g_u|²), as which the summary's
+"ratio ≈ 1.0" is read. IDENTITY: 1e-10 of η² (|g_u|² + |g_w|²), rounding in float64 with room for |w| ≫ η |g|. The last three
+tenths of the time count as the end. Of several pairs the one furthest off decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 
 from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
@@ -26,12 +28,16 @@ from thermolab.instruments import symmetry
 from thermolab.phenomena.neuron_balance import learners
 
 USUAL = {  # η, B, steps, copies
-    "mlp": (0.01, 4, 40_000, 8),
-    "cnn": (0.05, 8, 12_000, 2),
-    "cnn_tanh": (0.05, 8, 12_000, 2),
-    "resnet": (0.02, 6, 8000, 2),
-    "transformer": (0.015, 4, 16_000, 8),
+    ("mlp", "teacher"): (0.03, 4, 10_000, 4),
+    ("mlp", "digits"): (0.2, 4, 8000, 4),
+    ("cnn", "digits"): (0.3, 4, 5000, 2),
+    ("cnn_tanh", "digits"): (0.3, 4, 3000, 2),
+    ("resnet", "digits"): (0.1, 4, 5000, 2),
+    ("transformer", "digits"): (0.2, 4, 5000, 2),
 }
+TASKS = {arm: [task for known, task in USUAL if known == arm] for arm in learners.ARMS}
+NOISE = {"teacher": 1.5, "digits": 0.5}  # standard deviation in each answer; share of the labels drawn anew
+N_DATA = {"teacher": 20_000, "digits": 1797}
 IDENTITY_BATCH = 64
 BALANCE, IDENTITY = 0.1, 1e-10
 END = 0.3  # share of the time
@@ -40,71 +46,72 @@ END = 0.3  # share of the time
 @recipe("{arm} on its way to balance", dims=("pair", "time", "seed"))
 def train(
     arm: learners.Arm = "mlp",
+    task: learners.Task | None = None,
     *,
     eta: Positive = None,
     batch_size: Count = None,
-    noise_std: NotNegative = 1.5,
+    noise: NotNegative = None,
     steps: Count = None,
     logs: Count = 10,
     copies: Count = None,
-    n_data: Annotated[int, integer(100)] = learners.N_DATA,
+    optimiser: Literal["sgd", "momentum", "adam"] = "sgd",
+    directions: Count = None,
+    n_data: Annotated[int | None, integer(100)] = None,
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:
-    """Training of an architecture; "cnn_tanh" is "cnn" with tanh in place of its pools.
+    """Training of an architecture from usual starts (He et al.); "cnn_tanh" is "cnn" with tanh in place of its pools.
 
-    eta, batch_size, steps, copies: default the arm's own, `USUAL`; noise_std: σ of the noise in each answer, whose teacher has
-    unit mean square; logs: windows of equal length; copies: runs of each seed. All seeds share a teacher, and all runs differ in
-    start and batches; a start is the teacher, rescaled.
+    task: "teacher" or "digits" (`learners`), by default the first that `USUAL` has of the arm, as are eta, batch_size, steps and
+    copies of both; noise and n_data: default `NOISE` and `N_DATA`; logs: windows of equal length; copies: runs of each seed;
+    optimiser: as in `systems.updates`, with momentum μ = 0.9; directions: of the inputs of digits. A seed has a data set of its
+    own, a teacher or a choice of digits; its copies differ in start and batches, and are averaged: what is independent are the
+    seeds.
 
     Returns a Dataset, dims (pair, time, seed), time in steps at the ends of the windows: u2 and w2, means over the window and
-    the copies of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; U, mean loss (time, seed); dims (pair,
-    seed): error of the Noether identity over η² (|g_u|² + |g_w|²) at the weights that the first copy ends with, in float64.
-    Coordinates of pair: its name, reason: why it is no rescalable pair, empty if it is one.
-    Raises ValueError for settings that are out of range.
+    the copies of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; in2 and out2, |u|² and |w|² at the end
+    of the window; dims (pair, seed): error of the Noether identity over η² (|g_u|² + |g_w|²) at the weights that the first copy
+    ends with, in float64. Coordinates of pair: its name, reason: why it is no rescalable pair, empty if it is one. NaN where a
+    run diverged. Raises ValueError for settings that are out of range.
     """
-    given = zip((eta, batch_size, steps, copies), USUAL[arm], strict=True)
+    task = TASKS[arm][0] if task is None else task
+    if task not in TASKS[arm]:
+        raise ValueError(f"task={task!r} is none of {arm}; allowed: {', '.join(TASKS[arm])}")
+    given = zip((eta, batch_size, steps, copies), USUAL[arm, task], strict=True)
     eta, batch_size, steps, copies = (usual if value is None else value for value, usual in given)
-    steps, seed = integer(logs)("steps", steps), seeds[0] // 1000
-    net, teacher = learners.learner(arm, noise_std, n_data, seed)
-    pairs = symmetry.pairs(net.replicas.module)
-    weights = torch.stack([learners.skewed(pairs, teacher, [s, copy]) for s in seeds for copy in range(copies)])
-    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device)
-    found = [*pairs, *symmetry.neighbours(net.replicas.module)]
-    energy, norms = [], []
+    noise, every = NOISE[task] if noise is None else noise, integer(logs)("steps", steps) // logs
+    n_data = N_DATA[task] if n_data is None else n_data
+    net = learners.lessons(arm, task, noise, n_data, seeds, copies, optimiser, directions)
+    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seeds[0] // 1000, replicas=len(seeds) * copies, device=device)
+    module = net.replicas.module
+    found = [*symmetry.pairs(module), *symmetry.neighbours(module)]
+
+    def sides(squares):
+        """Sums over u and w of all pairs [pair, side, seed], means over the copies."""
+        squares = squares.double().cpu().unflatten(0, (len(seeds), copies)).mean(1)
+        return [[side.sum(-1).numpy() for side in symmetry.squared_norms(pair, squares)] for pair in found]
+
+    rows = []
     for _ in range(logs):
-        squares = mean_squares(run, steps // logs, eta).unflatten(0, (len(seeds), copies)).mean(1)
-        norms.append([[side.sum(-1).numpy() for side in symmetry.squared_norms(pair, squares)] for pair in found])
-        energy.append(run.frame().observables["U"].reshape(len(seeds), copies).mean(1))
-    u2, w2 = np.moveaxis(np.array(norms), 2, 0)
-    x, y = (t[:IDENTITY_BATCH] for t in (net.data.x, net.data.y))
-    errors = [symmetry.identity_errors(net.replicas.module, x, y, eta=eta, weights=w) for w in run.state.weights.cpu()[::copies]]
-    every = ("time", "pair", "seed")
+        net.replicas.squares = 0.0
+        run.advance(every)
+        rows.append([sides(net.replicas.squares / every), sides(run.state.weights.square())])
+    (u2, w2), (in2, out2) = np.moveaxis(np.array(rows), (1, 3), (0, 1))
+    x, y = (t[:IDENTITY_BATCH].cpu() for t in (net.data.x, net.data.y))
+    loss, ends = net.replicas.loss, run.state.weights.cpu()[::copies]
+    errors = [symmetry.identity_errors(module.cpu(), x, y, eta=eta, loss=loss, weights=w) for w in ends]
+    every_dim = ("time", "pair", "seed")
+    values = {"u2": u2, "w2": w2, "log_ratio": np.log(w2 / u2), "in2": in2, "out2": out2}
     return xr.Dataset(
-        {
-            "u2": (every, u2),
-            "w2": (every, w2),
-            "log_ratio": (every, np.log(w2 / u2)),
-            "U": (("time", "seed"), np.array(energy)),
-            "error": (("pair", "seed"), [[e[pair.name] for e in errors] for pair in found]),
-        },
+        {name: (every_dim, value) for name, value in values.items()}
+        | {"error": (("pair", "seed"), [[e[pair.name] for e in errors] for pair in found])},
         coords={
             "pair": [p.name for p in found],
             "reason": ("pair", [p.reason for p in found]),
-            "time": np.arange(1, logs + 1) * (steps // logs),
+            "time": np.arange(1, logs + 1) * every,
             "seed": list(seeds),
         },
     )
-
-
-def mean_squares(run: Experiment, n: int, eta: float) -> torch.Tensor:
-    """Mean squared gradients [R, P] over n steps of plain SGD at λ = 0, which goes on by them: a step shows its gradient."""
-    total = torch.zeros_like(run.state.weights, dtype=torch.float64)
-    for _ in range(n):
-        before = run.state.weights
-        run.advance(1)
-        total += (before - run.state.weights).square()
-    return total.cpu() / (n * eta**2)
 
 
 def log_ratios(data: xr.Dataset) -> xr.DataArray:
@@ -136,6 +143,11 @@ def furthest(*parts: xr.Dataset, choose=max) -> Estimate:
     return found._replace(value=abs(found.value))
 
 
+def read_by(data: xr.Dataset, layer: str) -> xr.Dataset:
+    """The pairs whose name ends so, with the layer that reads."""
+    return chosen(data, lambda name, reason: not reason and name.endswith(layer))
+
+
 @decides("balance.mlp", reads=["steps"])
 def perceptron(mlp: xr.Dataset) -> Decision:
     """Distance from balance of the pair that is furthest off; control: the same pairs without the incoming bias."""
@@ -143,28 +155,55 @@ def perceptron(mlp: xr.Dataset) -> Decision:
     return with_control(furthest(rescalable(mlp)), furthest(bare), BALANCE, "pairs that leave out the incoming bias")
 
 
+@decides("balance.digits", reads=["steps"])
+def soft_inputs(mlp_digits: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
+    """The same of the first pair, on digits; control: on digits of which few directions are left, of equal variance."""
+    name = "digits with four directions of equal variance"
+    return with_control(furthest(read_by(mlp_digits, "-> 2")), furthest(read_by(mlp_even, "-> 2")), BALANCE, name)
+
+
+@decides("balance.adam", reads=["steps"])
+def adaptive(mlp_adam: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
+    """The first pair under Adam, on digits of few directions; control: under SGD."""
+    return with_control(
+        furthest(read_by(mlp_adam, "-> 2")), furthest(read_by(mlp_even, "-> 2")), BALANCE, "plain SGD on the same data"
+    )
+
+
 @decides("balance.cnn", reads=["steps"])
-def convnet(cnn: xr.Dataset, cnn_tanh: xr.Dataset) -> Decision:
-    """The same of the ConvNet; control: the same layers with tanh between them in place of pooling."""
-    right, wrong = furthest(rescalable(cnn)), furthest(rejected(cnn_tanh))
-    return with_control(right, wrong, BALANCE, "a CNN in which tanh takes the place of max and average pooling")
+def convolutions(cnn: xr.Dataset, cnn_tanh: xr.Dataset) -> Decision:
+    """The pair of the two convolutions of a ConvNet; control: the same layers with tanh between them in place of pooling."""
+    wrong = chosen(cnn_tanh, lambda name, _: name == "1 -> 4")
+    return with_control(furthest(read_by(cnn, "-> 4")), furthest(wrong), BALANCE, "tanh in place of max and average pooling")
+
+
+@decides("balance.cnn.last", reads=["steps"])
+def last_layer(cnn: xr.Dataset) -> Decision:
+    """The pair of the second convolution and the last layer; control: of the two convolutions."""
+    return with_control(furthest(read_by(cnn, "-> 8")), furthest(read_by(cnn, "-> 4")), BALANCE, "the pair of its convolutions")
 
 
 @decides("balance.resnet", reads=["steps"])
-def residual_blocks(resnet: xr.Dataset) -> Decision:
-    """The same of the pairs inside residual blocks, which no skip connection joins with others; control: of those across."""
-    inside = chosen(resnet, lambda name, reason: not reason and "+" not in name)
-    return with_control(furthest(inside), furthest(rejected(resnet, symmetry.SKIP)), BALANCE, "pairs across blocks")
+def stream(resnet: xr.Dataset) -> Decision:
+    """The pair of the whole stream, of all that writes into it and all that reads from it; control: of one and one of these."""
+    whole = chosen(resnet, lambda name, reason: not reason and "+" in name)
+    name = "pairs across blocks, one writer and one reader"
+    return with_control(furthest(whole), furthest(rejected(resnet, symmetry.SKIP)), BALANCE, name)
 
 
 @decides("balance.transformer", reads=["steps"])
 def attention(transformer: xr.Dataset) -> Decision:
-    """Query to key and value to output map, whichever is further off; control: output map/first layer and query/value."""
-    paired = ("query -> 1.attention.key", "value -> 1.attention.out")
-    right = chosen(transformer, lambda name, reason: not reason and name.endswith(paired))
-    wrong = chosen(transformer, lambda name, _: name.endswith(("out -> 1.perceptron.0", "query -> 1.attention.value")))
-    nearest = furthest(wrong, choose=min)  # both must be off
-    return with_control(furthest(right), nearest, BALANCE, "the pairs O/W₁ and Q/V, which share no rescaling symmetry")
+    """Value to output map, in the block that is further off; control: query and value of a head, the nearest."""
+    right, wrong = read_by(transformer, ".out"), rejected(transformer, symmetry.PARALLEL)
+    name = "query and value of a head, which share no rescaling symmetry"
+    return with_control(furthest(right), furthest(wrong, choose=min), BALANCE, name)
+
+
+@decides("balance.transformer.perceptron", reads=["steps"])
+def perceptrons_of_blocks(transformer: xr.Dataset) -> Decision:
+    """Both layers of a block's perceptron, the nearest to balance; control: value to output map, the furthest off."""
+    slow, fast = (read_by(transformer, end) for end in ("perceptron.2", ".out"))
+    return with_control(furthest(slow, choose=min), furthest(fast), BALANCE, "value and output map of the same blocks")
 
 
 @decides("balance.adjacent-layers", reads=["steps"])

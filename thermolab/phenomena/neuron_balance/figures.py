@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from thermolab import plots
-from thermolab.phenomena.neuron_balance import architectures, deep, networks
+from thermolab.instruments import symmetry
+from thermolab.phenomena.neuron_balance import ablation, architectures, deep, networks
 
 LOOKS = {  # of the rows of an architecture, by what stands in the reason why a row is no pair
     "": "a pair",
@@ -17,7 +18,7 @@ LOOKS = {  # of the rows of an architecture, by what stands in the reason why a 
     "activation": "tanh between",
     "side": "side by side",
 }
-SHORT = {" (no bias)": "", "1.attention.": "", "1.perceptron.": "perceptron ", "1.norm": "norm ", ".inner.": ".", "->": "→"}
+SHORT = {" (no bias)": "", "attention.": "", "perceptron.": "perceptron ", "norm": "norm ", ".inner.": ".", "->": "→"}
 
 
 def on_the_way(relu: xr.Dataset, decayed: xr.Dataset, here: xr.Dataset):
@@ -59,10 +60,14 @@ def rows(data: xr.Dataset, arm: str = "") -> dict[str, dict[str, xr.DataArray]]:
 
 
 def pairs_and_neighbours(*columns: Mapping[str, xr.Dataset]):
-    """Log ratios at the end of all pairs and neighbours, a panel for each group of architectures {label: dataset}."""
+    """Log ratios at the end of pairs and neighbours, a panel for each group of architectures {label: dataset}.
+
+    Left out are neighbours with a norm between, of which a transformer has too many.
+    """
     figure, axes = plots.panels(len(columns), width=6.6, height=5.4)
     for ax, group in zip(axes, columns, strict=True):
-        lines = {label: row for arm, data in group.items() for label, row in rows(data, arm).items()}
+        kept = {arm: architectures.chosen(data, lambda _, reason: symmetry.NORM not in reason) for arm, data in group.items()}
+        lines = {label: row for arm, data in kept.items() for label, row in rows(data, arm).items()}
         for i, (key, text) in enumerate(LOOKS.items()):
             own = [
                 (y, ratio)
@@ -80,6 +85,52 @@ def pairs_and_neighbours(*columns: Mapping[str, xr.Dataset]):
         ax.invert_yaxis()
         ax.legend(fontsize="small")
     return plots.show(figure, "Log ratios of pairs lie at 0, those of neighbours that are no pairs lie elsewhere.")
+
+
+SLOW = {  # what the second panel of `on_the_clock` shows: dataset, end of the pair's name
+    "MLP, four directions": ("mlp_even", "-> 2"),
+    "MLP, digits": ("mlp_digits", "-> 2"),
+    "CNN, last pair": ("cnn", "-> 8"),
+    "residual stream": ("resnet", "+7"),
+    "value and output": ("transformer", "3.attention.out"),
+    "perceptron of a block": ("transformer", "3.perceptron.2"),
+}
+
+
+def on_the_clock(rates: Mapping[str, xr.Dataset], found: Mapping[str, xr.Dataset]):
+    """Strength of balance after as many steps at three η; log ratios of pairs on their way, some of which do not come to 0."""
+    figure, (left, right) = plots.panels(2)
+    eta = np.array(ablation.RATES)
+    strength = xr.DataArray(ablation.table(rates).T, dims=("eta", "seed"))
+    fine = np.geomspace(eta.min() / 2, eta.max() * 2)
+    known = {"linear theory": (fine, ablation.known(fine, ablation.STEPS))}
+    plots.panel(left, {"measured": (eta, strength)}, known, x="η", y="share of imbalance gone", log="x")
+    for rate, grade in zip(ablation.RATES, ablation.PRINTED, strict=True):
+        left.annotate(grade, (rate, 0.25), ha="center", fontsize="small")
+    lines = {}
+    for label, (name, end) in SLOW.items():
+        ratio = architectures.read_by(found[name], end)["log_ratio"].isel(pair=0)
+        lines[label] = (ratio["time"], ratio)
+    time = np.array([0, max(float(t[-1]) for t, _ in lines.values())])
+    plots.panel(right, lines, {"balance": (time, 0 * time)}, x="step", y="log(E|g_w|²/E|g_u|²)")
+    alt = (
+        "Left: strength of balance over η in as many steps, as linear theory has it. Right: some pairs come to 0, some stay off."
+    )
+    return plots.show(figure, alt)
+
+
+def neurons_alike(alike: xr.Dataset):
+    """How a small difference between two neurons grows in three ways of training, and what becomes of one of a hundredth."""
+    figure, (left, right) = plots.panels(2)
+    names = {"flow": "all data", "sgd": "SGD", "own batches": "a batch for each neuron"}
+    plots.panel(
+        left, {label: (alike["time"], alike["growth"].sel(arm=arm)) for arm, label in names.items()}, x="step", y="log growth"
+    )
+    names = {"near": "1 % apart at the start", "same": "exactly alike"}
+    lines = {label: (alike["time"], alike["distance"].sel(arm=arm)) for arm, label in names.items()}
+    plots.panel(right, lines, x="step", y="distance / size of a neuron")
+    alt = "Left: SGD pulls two neurons apart no faster than descent on all data; own batches do at once. Right: near ones part."
+    return plots.show(figure, alt)
 
 
 def norms_and_threshold(linear: Mapping[str, xr.Dataset], thresholded: xr.Dataset):

@@ -1,7 +1,8 @@
-"""Networks of four architectures, each with a noisy teacher of its own kind to learn, and starts off balance.
+"""Networks of four architectures, what they learn, and replicas each with a data set of its own.
 
-A perceptron, a ConvNet (and the same with tanh in place of its pooling), a residual network and a transformer, all so small that
-balance can be waited for.
+A perceptron, a ConvNet (and the same with tanh in place of its pooling), a convolutional residual network of two blocks and a
+transformer of two blocks, all so small that balance can be waited for. They learn a noisy teacher of their own kind under
+|f - y|², or scikit-learn's digits with some labels drawn anew under cross-entropy.
 """
 
 from __future__ import annotations
@@ -12,86 +13,121 @@ import numpy as np
 import torch
 from torch import nn
 
-from thermolab.instruments import symmetry
-from thermolab.systems import models, random
+from thermolab.systems import data, models, random
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.regression import Answers
 from thermolab.systems.replicas import Replicas
 
-Arm = Literal["transformer", "cnn", "cnn_tanh", "resnet", "mlp"]
+Arm = Literal["transformer", "resnet", "cnn", "cnn_tanh", "mlp"]
 ARMS = get_args(Arm)  # those first that take longest, so that no worker waits for the last one
-INPUTS, OUTPUTS, SIZE, TOKENS = 4, 6, 8, 3  # inputs of a vector or token, outputs, side of an image, tokens of a sequence
-N_DATA = 20_000
-BIAS = 0.3  # standard deviation of the teacher's biases
+Task = Literal["digits", "teacher"]
+SIZE = 8  # side of an image
+SIZES = {"digits": (SIZE**2, 10), "teacher": (4, 6)}  # inputs of a perceptron, outputs
+FAR = 2.0  # standard deviations at which pixels are cut: one that is nearly always black would throw a network
+TIMES = 8  # that an image stands among the data, with labels that need not agree
+BIAS = 0.3  # standard deviation of a teacher's biases, which start at 0 in a student
+TEACHER = 2**20  # the stream of its weights, which no student has
 LEAK = 0.3  # slope of LeakyReLU below 0: a unit that is seldom above 0 balances slowly
-BALANCING, PROBES = 30, 100  # rounds of rescaling all pairs; streams that E g² at the start is read from
-VALUES = 3.0  # times the usual values and output map of the teacher: with small ones queries and keys hardly matter
-SKEW = (0.0, 0.3)  # range of the log of the factor by which u starts longer and w shorter, for each unit
-SIZE_OF_TEACHER = {"transformer": 0.6, "resnet": 0.7}
 
 
-def network(arm: str) -> nn.Module:
+def network(arm: str, task: str = "digits") -> nn.Module:
     """The module of an arm; "cnn_tanh" is the ConvNet with tanh in place of its pooling."""
+    inputs, outputs = SIZES[task]
     if arm == "mlp":
-        return models.mlp((INPUTS, 12, 10, OUTPUTS))
+        return models.mlp((inputs, 12, 10, outputs))
     if arm in ("cnn", "cnn_tanh"):
         pools, n = ((nn.AvgPool2d(2), nn.MaxPool2d(2)), 4) if arm == "cnn" else ((nn.Tanh(), nn.Tanh()), 100)
         first = [nn.Conv2d(1, 3, 3), nn.LeakyReLU(LEAK), pools[0], nn.Conv2d(3, 4, 2), nn.LeakyReLU(LEAK), pools[1]]
-        return nn.Sequential(models.AsImages(SIZE), *first, nn.Flatten(), nn.Linear(n, OUTPUTS))
+        return nn.Sequential(models.AsImages(SIZE), *first, nn.Flatten(), nn.Linear(n, outputs))
     if arm == "resnet":
-        inner = [nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU(LEAK), nn.Linear(4, 4)) for _ in range(2)]
-        return nn.Sequential(nn.Linear(INPUTS, 4), *map(models.Residual, inner), nn.Linear(4, OUTPUTS))
+        first, last = nn.Conv2d(1, 4, 3, stride=2, padding=1), [nn.AvgPool2d(4), nn.Flatten(), nn.Linear(4, outputs)]
+        return nn.Sequential(models.AsImages(SIZE), first, nn.LeakyReLU(LEAK), _residual(4), _residual(4), *last)
     if arm == "transformer":
-        return nn.Sequential(nn.Linear(INPUTS, 6), models.Block(6, 2, affine=False), models.MeanToken(), nn.Linear(6, OUTPUTS))
+        tokens = [models.Patches(SIZE, 4), nn.Linear(16, 8), models.Positions(4, 8)]
+        blocks = [models.Block(8, 2, affine=False) for _ in range(2)]
+        return nn.Sequential(*tokens, *blocks, models.MeanToken(), nn.Linear(8, outputs))
     raise ValueError(f"arm={arm!r} is unknown; allowed: {', '.join(ARMS)}")
 
 
-def learner(arm: str, noise_std: float, n_data: int, seed: int) -> tuple[NetworkOnData, torch.Tensor]:
-    """A network of an arm on bounded inputs, and the weights [P] of its teacher, which the answers follow up to Gaussian noise.
+def _residual(channels: int) -> nn.Module:
+    first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+    return models.Residual(nn.Sequential(first, nn.LeakyReLU(LEAK), second))
 
-    The teacher has biases other than 0, outputs of unit mean square, and balanced squared gradients in every pair.
+
+def taught(module: nn.Module, inputs: int, n_data: int, noise_std: float, seed: int) -> Answers:
+    """n_data inputs, uniform and of unit variance, and answers to them of a teacher, up to Gaussian noise of noise_std in each.
+
+    The teacher is the module at a usual start, with biases beside; its answers have mean 0 and unit mean square.
     """
-    image = (SIZE**2,)
-    shape = {"transformer": (TOKENS, INPUTS), "cnn": image, "cnn_tanh": image}.get(arm, (INPUTS,))
-    generator, module = torch.Generator().manual_seed(seed), network(arm)
-    x = (2 * torch.rand((n_data, *shape), generator=generator) - 1) * 3**0.5  # a Gaussian input far out can throw a network
-    replicas, streams = Replicas(module, "squared"), torch.zeros(1, dtype=torch.long)
-    normals = random.normals(seed, streams, 0, 1, replicas.n_parameters, purpose=random.START)[0]
-    weights = replicas.start(normals)
-    weights = SIZE_OF_TEACHER.get(arm, 1.0) * torch.where(weights == 0, BIAS * normals, weights)[0]
-    with torch.no_grad():
-        nn.utils.vector_to_parameters(weights, module.parameters())
-        for part in (m for m in module.modules() if isinstance(m, models.Attention)):
-            for maps in (part.mix.weight[-len(part.out.weight) :], part.out.weight):
-                maps *= VALUES
-        size = module(x).square().mean().sqrt()
-        for part in module[-1].parameters():
-            part /= size
-        y = module(x)
-        weights = nn.utils.parameters_to_vector(module.parameters())
-    noise = torch.randn(y.shape, generator=generator)
-    loud = NetworkOnData(module, Answers(x, y + noise), loss="squared")
-    g = loud.gradients(weights.expand(PROBES, -1), PROBES, 1, seed, torch.arange(PROBES))
-    weights = balanced(symmetry.pairs(module), weights, g.square().mean((0, 1)))
-    return NetworkOnData(module, Answers(x, y + noise_std * noise), loss="squared"), weights
+    generator = torch.Generator().manual_seed(seed)
+    x = (2 * torch.rand((n_data, inputs), generator=generator) - 1) * 3**0.5  # a Gaussian input far out can throw a network
+    teacher = Replicas(module, "squared")
+    normals = random.normals(seed, torch.tensor([TEACHER]), 0, 1, teacher.n_parameters, purpose=random.START)[0]
+    weights = teacher.start(normals)
+    y = teacher.outputs(torch.where(weights == 0, BIAS * normals, weights), x)[0]
+    y = y - y.mean(0)
+    y = y / y.square().mean().sqrt()
+    return Answers(x, y + noise_std * torch.randn(y.shape, generator=generator))
 
 
-def balanced(pairs: list[symmetry.Pair], weights: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-    """Weights [P], rescaled until E|g_u|² = E|g_w|² for every unit, where squares [P] are the E g² to begin with.
+def doubtful_digits(n: int, label_noise: float, seed: int, directions: int | None = None) -> data.Dataset:
+    """n of scikit-learn's digits, each `TIMES` times, a share of all labels drawn anew: noise that cannot be learnt by heart.
 
-    Over and over, for to rescale one pair moves the next. Gradients change the other way round. A unit that no input
-    activates has no gradients and stays as it is.
+    directions: keep so many principal directions of the images, all of equal variance then, and no others.
     """
-    for pair in BALANCING * pairs:
-        u, w = symmetry.squared_norms(pair, squares)
-        ratio = torch.where((u > 0) & (w > 0), u / w, 1.0)
-        weights, squares = (symmetry.rescale(pair, v, ratio**power) for v, power in ((weights, 0.25), (squares, -0.5)))
-    return weights
+    images = data.digits(n, seed=seed)
+    labels = data.redraw_labels(images.y.repeat(TIMES).numpy(), label_noise, np.random.default_rng([seed, 5]))
+    x = images.x.clamp(-FAR, FAR)
+    if directions is not None:
+        along = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        x = n**0.5 * along.U[:, :directions].clamp(-FAR / n**0.5, FAR / n**0.5) @ along.Vh[:directions]
+    return data.Dataset(x.repeat(TIMES, 1), torch.from_numpy(labels))
 
 
-def skewed(pairs: list[symmetry.Pair], weights: torch.Tensor, seed: int | list[int]) -> torch.Tensor:
-    """Weights [P] of the same function, u of each unit times a factor and w over it, log-uniform in `SKEW`."""
-    rng = np.random.default_rng(seed)
-    for pair in pairs:
-        weights = symmetry.rescale(pair, weights, np.exp(rng.uniform(*SKEW, len(pair.incoming))))
-    return weights
+class Lessons(NetworkOnData):
+    """Replicas of a network that learn data sets of equal size, each replica its own; and the squares of their gradients.
+
+    shares: [R], the number of the data set of each replica; squares [R, P]: sum of g² over all steps since it was last set to 0,
+    in float64.
+    """
+
+    def __init__(self, module: nn.Module, sets, shares: torch.Tensor, loss: str, optimiser: str = "sgd"):
+        first = sets[0]
+        joined = type(first)(torch.cat([part.x for part in sets]), torch.cat([part.y for part in sets]))
+        super().__init__(module, joined, loss=loss, optimiser=optimiser)
+        self.replicas, self.backend = _Watched(module, loss), "plain"
+        self.offsets, self.size = (shares * len(first))[:, None], len(first)
+
+    def batches(self, seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int):
+        """n batches (x [R, B, ...], y [R, B, ...]), each replica's from its own data set."""
+        for step in range(first_step, first_step + n, block := 256):
+            picks = random.indices(seed, streams, step, min(block, first_step + n - step), batch_size, self.size)
+            for pick in picks + self.offsets.to(picks.device):
+                yield self.data.x[pick], self.data.y[pick]
+
+
+class _Watched(Replicas):
+    """Adds up the squares of all gradients that it is asked for."""
+
+    squares = 0.0
+
+    def loss_and_gradient(self, weights, x, y, out):
+        losses = super().loss_and_gradient(weights, x, y, out)
+        self.squares = self.squares + out.double().square()
+        return losses
+
+
+def lessons(
+    arm: str, task: str, noise: float, n_data: int, seeds, copies: int, optimiser: str = "sgd", directions: int | None = None
+) -> Lessons:
+    """Replicas of an arm, `copies` for each seed, which has a data set of its own: a teacher, or a choice of digits.
+
+    noise: standard deviation of the noise in each answer of a teacher, or the share of the labels of digits drawn anew;
+    directions: of digits.
+    """
+    module, shares = network(arm, task), torch.arange(len(seeds)).repeat_interleave(copies)
+    if task == "digits":
+        sets = [doubtful_digits(n_data, noise, s, directions) for s in seeds]
+        return Lessons(module, sets, shares, "cross-entropy", optimiser)
+    inputs = SIZES[task][0] if arm == "mlp" else SIZE**2
+    return Lessons(module, [taught(module, inputs, n_data, noise, s) for s in seeds], shares, "squared", optimiser)
