@@ -93,14 +93,14 @@ def permutation(twins: xr.Dataset) -> Decision:
 @recipe("neurons that start alike", dims=("arm", "time", "seed"))
 def alike(
     *,
-    eta: Positive = 0.05,
+    eta: Positive = 0.03,
     batch_size: Count = 4,
     noise_std: NotNegative = 1.0,
-    steps: Count = 480,
+    steps: Count = 800,
     logs: Count = 10,
     width: Annotated[int, integer(2)] = 4,
     n_data: Annotated[int, integer(100)] = 500,
-    copies: Count = 16,
+    copies: Count = 24,
     seed: int = 0,
     device: str = "cpu",
 ) -> xr.Dataset:
