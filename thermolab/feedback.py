@@ -30,8 +30,9 @@ class Feedback:
 def as_number(given) -> float | None:
     """The finite number that a student means: 0.5, "1/2", "2e-3", an array of one entry. None for all else, and for True."""
     if isinstance(given, str):
-        try:
-            given = Fraction(given.strip().replace("−", "-").replace(" ", ""))
+        text = given.strip().replace("−", "-").replace(" ", "")
+        try:  # a fraction of numbers with exponents could take for ever
+            given = Fraction(text) if "/" in text else float(text)
         except (ValueError, ZeroDivisionError):
             return None
     try:
@@ -87,10 +88,15 @@ class Question:
             return Feedback(False, "not written down; there is still time", answered=False)
         return self._choice(given) if self.options else self._number(given)
 
-    def _choice(self, given) -> Feedback:
+    def option(self, given) -> str | None:
+        """Which of the options a student means."""
         word = given.strip().lower() if isinstance(given, str) else None
         word = self.names.get(word, word)
-        if word not in self.options:
+        return word if word in self.options else None
+
+    def _choice(self, given) -> Feedback:
+        word = self.option(given)
+        if word is None:
             return Feedback(False, f"write one of {', '.join(self.options)}")
         return Feedback(word == self.answer, "so it is" if word == self.answer else self.hints.get(word, self.hint))
 
@@ -106,6 +112,8 @@ class Question:
 
 def off(found: float, right: float) -> str:
     """How far a number is from another one, in words."""
+    if not right:
+        return "theory is 0"
     if found * right <= 0:
         return "the sign is another" if found else "it is not 0"
     ratio = found / right

@@ -29,7 +29,7 @@ def test_predictions_are_kept_and_a_reopened_notebook_has_pictures(lab, server, 
     asked, bar, moved, compared = (
         lab.page.locator(f".jp-Cell[data-windowed-list-index='{i}'] .jp-OutputArea") for i in range(1, 5)
     )
-    expect(compared).to_contain_text("T: … not written down")
+    expect(compared).to_contain_text("T: not predicted")
     temperature = asked.get_by_label("T", exact=True)
     temperature.fill("0.0315")
     temperature.press("Enter")
@@ -59,5 +59,5 @@ def test_predictions_are_kept_and_a_reopened_notebook_has_pictures(lab, server, 
 
     lab.run_all()
     expect(temperature).to_have_value("3/200")
-    expect(compared).to_contain_text("|w| will: you said stay, theory grow; ✗ which way does a step go?")
+    expect(compared).to_contain_text("|w| will: you said stay, the answer is grow; ✗ which way does a step go?")
     assert lab.errors() == []

@@ -47,15 +47,15 @@ def test_without_widgets_the_values_are_checked_and_kept(tmp_path, capsys):
     ]
     mine.compare()
     assert capsys.readouterr().out.splitlines() == [
-        "T: you said 0.03, theory 0.015; ✗ off by a factor of 2, too large: what is T?",
-        "|w| will: you said grow, theory grow; ✓ so it is",
+        "T: you said 0.03, the answer is 0.015; ✗ off by a factor of 2, too large: what is T?",
+        "|w| will: you said grow, the answer is grow; ✓ so it is",
     ]
 
 
 def test_what_is_not_written_down_is_not_kept_and_not_told(tmp_path, capsys):
     mine = asked(tmp_path)
     mine.compare()
-    assert capsys.readouterr().out.count("not written down") == 4
+    assert capsys.readouterr().out.count("not ") == 4
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +115,10 @@ def test_attempts_at_exercises_are_kept_with_the_function_s_text(tmp_path, capsy
     ]
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"attempts": [3]}', '{"attempts": [{"given": 1}]}', "\xff"])
+DAMAGED = ("", "{", "[]", '{"attempts": [3]}', '{"attempts": [{"given": 1}]}', '{"attempts": [{"given": 1, "question": []}]}')
+
+
+@pytest.mark.parametrize("damage", [*DAMAGED, "[" * 100_000, "\xff"], ids=range(len(DAMAGED) + 2))
 def test_a_damaged_file_is_set_aside_and_nothing_is_lost(tmp_path, capsys, damage):
     (tmp_path / "nb.json").write_bytes(damage.encode("latin-1"))
     mine = asked(tmp_path, temperature=0.015)

@@ -38,6 +38,7 @@ def name_of(junk) -> str:
         (np.array([[7]]), 7.0),
         (torch.tensor(1.5, requires_grad=True), 1.5),
         (10**400, None),
+        ("1e99999999", None),
         (np.datetime64("2026-01-01"), None),
         (None, None),
         *((junk, None) for junk in JUNK),

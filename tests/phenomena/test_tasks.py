@@ -117,6 +117,15 @@ def test_six_usual_mistakes_are_known(name):
     assert len(TASKS[name].mistakes) >= 6
 
 
+class UnsaidError(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+def unsaid(*arguments):
+    raise UnsaidError
+
+
 def spoilt(*arguments):
     raise ValueError("first line\nsecond line")
 
@@ -130,6 +139,11 @@ def spoilt(*arguments):
         (np.ones(3), "write a function"),
         (lambda: 1, "it stops with TypeError"),
         (spoilt, "it stops with ValueError: first line"),
+        (unsaid, "it stops with UnsaidError: "),
+        (lambda *a: [[1.0], [1.0, 2.0]], "no numbers but list"),
+        (lambda *a: [torch.ones(2, requires_grad=True), 1], "no numbers but list"),
+        (lambda *a: torch.ones(2, 2, 2, dtype=torch.bfloat16, requires_grad=True), "the shape is (2, 2, 2), wanted"),
+        (lambda *a: torch.ones(2, device="meta"), "no numbers but Tensor"),
         (lambda *a: None, "nothing is returned yet: def "),
         (lambda *a: "text", "no numbers but str"),
         (lambda *a: {}, "no numbers but dict"),

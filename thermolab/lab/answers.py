@@ -50,8 +50,8 @@ class Answers:
         """Say again, once it has been measured, what is to be said to each prediction, with the answer of theory."""
         for name, question in self._questions.items():
             given, found = self._given[name], question.check(self._given[name])
-            answer = f"you said {given}, theory {_short(question.answer)}; " if found.answered else ""
-            print(f"{question.text}: {answer}{found}")
+            said = f"you said {given}, the answer is {_short(question.answer)}; {found}" if found.answered else "not predicted"
+            print(f"{question.text}: {said}")
 
     def check(self, check: Callable, *args, **given):
         """Check an answer to an exercise, print what is said to it, and keep the attempt. check: a function, or what has one."""
@@ -71,11 +71,11 @@ class Answers:
         """All attempts so far, the first one first; a file that is no such list is set aside. Raises OSError."""
         try:
             attempts = json.loads(self.file.read_text(encoding="utf-8"))["attempts"]
-            if all({"question", "given"} <= attempt.keys() for attempt in attempts):
+            if all(isinstance(attempt["question"], str) and "given" in attempt for attempt in attempts):
                 return attempts
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         aside = self.file.with_suffix(f".{datetime.datetime.now():%Y%m%d-%H%M%S}.damaged")
         self.file.rename(aside)
@@ -112,10 +112,9 @@ class Answers:
         question, value = self._questions[name], self._given[name]
         wide = {"description_width": f"{0.6 * max(len(q.text) for q in self._questions.values()):.0f}em"}  # in one column
         if question.options:
-            word = question.names.get(value, value)
             box = ipywidgets.Dropdown(
                 options=[("choose …", ""), *((option, option) for option in question.options)],
-                value=word if word in question.options else "",
+                value=question.option(value) or "",
                 description=question.text,
                 style=wide,
                 layout={"width": "max-content", "max_width": "100%"},

@@ -40,22 +40,24 @@ class Task:
         for case, arguments in cases.items():
             try:
                 returned = _returned(answer, arguments)
+                numbers = _numbers(returned)
             except NotImplementedError:
                 return Feedback(False, f"not written yet: {self.signature}", answered=False)
             except Exception as error:  # whatever a student's function may raise
-                first = next(iter(str(error).splitlines()), "")
+                first = next(iter(_text(error).splitlines()), "")
                 return Feedback(False, f"{case}: it stops with {type(error).__name__}: {first}")
             if returned is None:
                 return Feedback(False, f"nothing is returned yet: {self.signature}", answered=False)
-            found.append(_numbers(returned))
-            if found[-1] is None:
+            found.append(numbers)
+            if numbers is None:
                 return Feedback(False, f"{case}: it returns no numbers but {type(returned).__name__}")
         right = [_numbers(_returned(self.exact, arguments)) for arguments in cases.values()]
         wrong = next((i for i in range(len(cases)) if not self._same(found[i], right[i])), None)
         if wrong is None:
             return Feedback(True, self.praise)
         for hint, mistaken in self.mistakes.items():
-            if all(self._same(a, _numbers(_returned(mistaken, b))) for a, b in zip(found, cases.values(), strict=True)):
+            wrongly = [_numbers(_returned(mistaken, arguments)) for arguments in cases.values()]
+            if all(self._same(*three) for three in zip(found, wrongly, right, strict=True)):
                 return Feedback(False, hint)
         return Feedback(False, f"{list(cases)[wrong]}: {_difference(found[wrong], right[wrong])}")
 
@@ -68,13 +70,15 @@ class Task:
         names = ", ".join(inspect.signature(self.exact).parameters)
         return f"def {self.name}({names})"
 
-    def _same(self, found: np.ndarray | None, right: np.ndarray) -> bool:
-        if found is None or found.shape != right.shape:
+    def _same(self, found: np.ndarray | None, wanted: np.ndarray, right: np.ndarray | None = None) -> bool:
+        """Whether an answer is the wanted one; a mistake's, which may be rounding alone, in units of the right one."""
+        if found is None or found.shape != wanted.shape:
             return False
-        finite = np.isfinite(right)
-        close = self.tolerance * np.abs(right[finite]).max(initial=0)
-        others = np.array_equal(found[~finite], right[~finite], equal_nan=True)
-        return bool(others and np.allclose(found[finite], right[finite], rtol=0, atol=close))
+        finite = np.isfinite(wanted)
+        sizes = [np.abs(a[np.isfinite(a)]).max(initial=0) for a in (wanted, right) if a is not None]
+        close = self.tolerance * max(sizes)
+        others = np.array_equal(found[~finite], wanted[~finite], equal_nan=True)
+        return bool(others and np.allclose(found[finite], wanted[finite], rtol=0, atol=close))
 
 
 def _returned(function: Callable, arguments: tuple):
@@ -86,11 +90,21 @@ def _returned(function: Callable, arguments: tuple):
 
 def _numbers(result) -> np.ndarray | None:
     """A result as an array of floats, a single number without dimensions; None where it is no number."""
-    array = np.asarray(result.detach() if hasattr(result, "detach") else result)
+    try:
+        array = np.asarray(result.detach().cpu().double() if hasattr(result, "detach") else result)
+    except (TypeError, ValueError, RuntimeError):
+        return None
     if array.dtype.kind not in "biuf":
         return None
     array = array.astype(float)
     return array.reshape(()) if array.size == 1 else array
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _difference(found: np.ndarray, right: np.ndarray) -> str:
@@ -98,5 +112,6 @@ def _difference(found: np.ndarray, right: np.ndarray) -> str:
         return f"the shape is {found.shape}, wanted {right.shape}"
     if not found.ndim:
         return f"{found:.5g} instead of {right:.5g}"
-    place = np.unravel_index(np.nanargmax(np.abs(np.nan_to_num(found) - right)), right.shape)
+    apart = np.where(np.isfinite(found), np.abs(found - right), np.inf)
+    place = np.unravel_index(np.nanargmax(apart), right.shape)
     return f"at {[int(i) for i in place]} it is {found[place]:.5g} instead of {right[place]:.5g}"

@@ -21,13 +21,14 @@ PREDICTIONS = {
         "T",
         theory.temperature("elr", 0.03, 0.01, 3, 1.0),
         "T = η_eff σ²/2: what is η_eff under fixed ELR?",
-        hints={0.03: "half of that: T = ½ η_eff σ²", 0.03 * 2: "T = ½ η_eff σ²: σ² is the variance of one component"},
+        hints=dict.fromkeys((0.03, 0.045, 0.06), "is your σ² that of one component, and where is the ½?"),
     ),
     "radius_factor": Question(
         "r after / r before",
         10**-0.5,
         "where does λ stand in p V = (D − 1)/2 T, and where r?",
         hints={0.1: "that is V, and V = r²/2", 10**0.5: "more pressure, less volume", 10**-0.25: "that is fixed LR"},
+        tolerance=0.07,
     ),
     "energy_factor": Question("U after / U before", 1.0, "U hangs on T alone: does T move with λ under fixed ELR?"),
 }
@@ -82,11 +83,11 @@ def nearest_entropy(x):
     return float(entropy.kozachenko_leonenko(x).value)
 
 
-def _entropy(x, *, n: int = 0, d: int = 0, ball: float = 1.0, power: float = 1.0) -> float:
+def _entropy(x, *, n: int = 0, factor: int = 0, ball: float = 1.0, power: float = 1.0) -> float:
     """The estimator with a mistake in one of its parts."""
     rho = spatial.KDTree(x - x.mean(0)).query(x - x.mean(0), 2)[0][:, 1]
-    d = x.shape[1] + d
-    return special.digamma(len(x) + n) - special.digamma(1) + ball * entropy.log_ball_volume(d) + d * np.log(rho**power).mean()
+    d, ends = x.shape[1], special.digamma(len(x) + n) - special.digamma(1)
+    return ends + ball * entropy.log_ball_volume(d) + (d + factor) * np.log(rho**power).mean()
 
 
 def _on_sphere(rng: np.random.Generator, d: int, eta: float) -> tuple:
@@ -99,11 +100,11 @@ PROJECTED_STEP = Task(
     lambda rng: {"three dimensions": _on_sphere(rng, 3, 0.1), "ten dimensions, a large step": _on_sphere(rng, 10, 2.0)},
     {
         "it leaves the sphere: |w| is to be 1 after the step": lambda w, g, eta: w - eta * (g - (g @ w) * w),
-        "part of g points along w, which no direction feels: take it away": lambda w, g, eta: _unit(w - eta * g),
+        "part of g points along w: take it away first, or it changes how far w turns": lambda w, g, eta: _unit(w - eta * g),
         "that climbs: which sign has a step?": lambda w, g, eta: _unit(w + eta * (g - (g @ w) * w)),
         "g keeps its length: η|g| is the step, not η": lambda w, g, eta: _unit(w - eta * _unit(g - (g @ w) * w)),
         "that is the part of g along w; the tangent is the rest": lambda w, g, eta: _unit(w - eta * (g @ w) * w),
-        "g·w belongs to the old w: project before the step": lambda w, g, eta: _unit((w - eta * g) - ((w - eta * g) @ g) * g),
+        "project g, not w − ηg: w is not to lose itself": lambda w, g, eta: _unit((w - eta * g) - ((w - eta * g) @ w) * w),
     },
     "the gas moves, the sphere stays",
 )
@@ -116,9 +117,7 @@ NEAREST_ENTROPY = Task(
         "far from 0: subtract the mean before you square": (1e7 + rng.standard_normal((60, 3)),),
     },
     {
-        "the factor before the logarithm is the dimension d, not d − 1": lambda x: (
-            _entropy(x, d=-1) if x.shape[1] > 1 else np.nan
-        ),
+        "the factor before the logarithm is the dimension d, not d − 1": lambda x: _entropy(x, factor=-1),
         "ρ, not ρ²": lambda x: _entropy(x, power=2.0),
         "the volume of the unit ball is missing": lambda x: _entropy(x, ball=0.0),
         "ψ(n), not ψ(n − 1)": lambda x: _entropy(x, n=-1),

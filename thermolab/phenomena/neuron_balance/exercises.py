@@ -54,7 +54,7 @@ def check_shift(difference: float | None) -> Feedback:
     if found is not None and math.isclose(found, -exact, rel_tol=0.02):
         return Feedback(False, "the size is right: which of the two gradients is the larger?")
     hint = "not {:g}: what do gradients add to |u|² - |w|² in a step, and what does decay take away?"
-    return number(found, exact, "what a step adds, decay takes away", hint, rel_tol=0.02)
+    return number(difference, exact, "what a step adds, decay takes away", hint, rel_tol=0.02)
 
 
 def check_pairs(names: Collection[str] | None) -> Feedback:
@@ -70,7 +70,7 @@ def check_pairs(names: Collection[str] | None) -> Feedback:
 
 
 def log_ratio(g_w, g_u):
-    """log(E|g_w|²/E|g_u|²) of a pair: gradients of its incoming weights g_w [n, d] and outgoing ones g_u [n, k] in n batches."""
+    """log(E|g_w|²/E|g_u|²) of a pair: gradients of its outgoing weights g_w [n, d] and incoming ones g_u [n, k] in n batches."""
     return np.log((g_w**2).sum(1).mean() / (g_u**2).sum(1).mean())
 
 
@@ -88,8 +88,8 @@ def _spectrum(V, change) -> np.ndarray:
 LOG_RATIO = Task(
     log_ratio,
     lambda rng: {
-        "one incoming and one outgoing weight": (rng.standard_normal((20, 1)), 3 * rng.standard_normal((20, 1))),
-        "five incoming weights, two outgoing": (rng.standard_normal((30, 5)), rng.standard_normal((30, 2))),
+        "one outgoing and one incoming weight": (rng.standard_normal((20, 1)), 3 * rng.standard_normal((20, 1))),
+        "five outgoing weights, two incoming": (rng.standard_normal((30, 5)), rng.standard_normal((30, 2))),
         "gradients with a mean": (1 + rng.standard_normal((30, 3)), rng.standard_normal((30, 4))),
     },
     {
@@ -100,7 +100,7 @@ LOG_RATIO = Task(
         "that is the gradient's mean, squared: the noise counts too": lambda w, u: np.log(
             (w.mean(0) ** 2).sum() / (u.mean(0) ** 2).sum()
         ),
-        "incoming over outgoing": lambda w, u: -log_ratio(w, u),
+        "outgoing over incoming": lambda w, u: -log_ratio(w, u),
         "squares: |g|², not |g|": lambda w, u: np.log(np.linalg.norm(w, axis=1).mean() / np.linalg.norm(u, axis=1).mean()),
         "the ratio is asked for as a logarithm, 0 in balance": lambda w, u: np.exp(log_ratio(w, u)),
         "noise about the mean is not all: E|g|² has the mean gradient in it": lambda w, u: np.log(

@@ -46,7 +46,8 @@ def check_insert(matrix, *, seed: int = 0) -> Feedback:
     r = as_numbers(matrix, (2, 2))
     if r is None:
         return Feedback(False, "write a list of two rows of two numbers")
-    if abs(np.linalg.det(r)) < 1e-9 * max(1.0, np.abs(r).max() ** 2):
+    r = r / max(np.abs(r).max(), 1e-300)  # a scale is not seen
+    if abs(np.linalg.det(r)) < 1e-9:
         return Feedback(False, "it has no inverse, so the next layer cannot undo it")
     if np.allclose(r, r[0, 0] * np.eye(2), rtol=0, atol=1e-6 * np.abs(r).max()):
         return Feedback(False, "that turns nothing")

@@ -69,7 +69,7 @@ def check_bounds(lower: float | None, upper: float | None) -> Feedback:
 
 
 def noise_trace(gradients):
-    """Tr Σ, the trace of the covariance of per-sample gradients [n, d], without bias at small n."""
+    """Tr Σ₁, the trace of the covariance of per-sample gradients [n, d], without bias at small n."""
     centred = gradients - gradients.mean(0)
     return (centred**2).sum() / (len(gradients) - 1)
 
@@ -111,7 +111,7 @@ TEMPERATURES = Task(
     {
         "that is dS/dU, the inverse temperature": lambda u, s: 1 / temperatures(u, s),
         "states in the order of their entropy first": lambda u, s: np.diff(u) / np.diff(s),
-        "a ratio of differences, not U/S: S has no zero": lambda u, s: np.diff(u[np.argsort(s)] / np.sort(s)),
+        "a ratio of differences, not U/S: S has no zero": lambda u, s: u / s,
         "T = dU/dS, not −dU/dS": lambda u, s: -temperatures(u, s),
         "one number for each pair of neighbours: n − 1": lambda u, s: np.gradient(u[np.argsort(s)], np.sort(s)),
         "S is a logarithm already": lambda u, s: np.diff(u[np.argsort(s)]) / np.diff(np.log(np.abs(np.sort(s)))),
