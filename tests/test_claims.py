@@ -422,3 +422,21 @@ def test_what_is_missing_of_a_decision_is_told():
         decide("toy.sum", {"wrong": 1})
     with pytest.raises(TypeError, match=r"decides toy\.sum, must return a Decision, not NoneType"):
         decide("toy.sum", {"right": 1})
+
+
+@pytest.mark.parametrize("choose", [max, min])
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("bad", [(math.nan, 0.1), (math.inf, 0.1), (1.0, math.nan)])
+def test_a_lost_run_is_picked_wherever_it_stands(choose, place, bad):
+    """For max and min alone pass a NaN over that does not come first."""
+    found = [claims.Estimate(value, 0.1, 5) for value in (1.0, 2.0)]
+    lost = claims.Estimate(*bad, 5)
+    found.insert(place, lost)
+    assert claims.pick(choose, iter(found)) is lost
+
+
+def test_of_estimates_the_extreme_by_a_key_is_picked():
+    found = [claims.Estimate(value, 0.1, 5) for value in (1.0, -3.0, 2.0)]
+    assert claims.pick(max, found) == found[2]
+    assert claims.pick(min, found) == found[1]
+    assert claims.pick(max, found, key=lambda one: abs(one.value)) == found[1]

@@ -16,7 +16,7 @@ import inspect
 import math
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -239,6 +239,16 @@ def few_seeds(values) -> Estimate:
         raise ValueError(f"{values.size} seed(s) give no standard error; use 2 or more")
     t = special.stdtrit(values.size - 1, (1 + COVERAGE) / 2)
     return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size) * t / 2), values.size)
+
+
+def pick(choose: Callable, estimates: Iterable[Estimate], key: Callable = lambda estimate: estimate.value) -> Estimate:
+    """The largest (choose=max) or least (min) of estimates by a key; one that is not finite if there is one.
+
+    So a run that was lost decides nothing, where max and min alone may pass it over.
+    """
+    estimates = list(estimates)
+    lost = [estimate for estimate in estimates if not math.isfinite(estimate.value + estimate.error)]
+    return lost[0] if lost else choose(estimates, key=key)
 
 
 def replicas(values) -> Estimate:

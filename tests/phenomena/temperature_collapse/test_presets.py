@@ -41,7 +41,7 @@ def test_every_claim_has_its_data_and_settings_that_turn_them(preset):
 
 def test_seeds_of_each_dataset():
     counts = {name: {part.keywords["n_seeds"] for part in recipes(part)} for name, part in plan("lab").items()}
-    many = {"up": {10}, "op_run": {14}, "batches": {14}, "plain": {21}, "momentum": {21}, "ordinary": {16}}
+    many = {"up": {10}, "op_run": {14}, "batches": {14}, "plain": {21}, "momentum": {21}, "ordinary": {22}}
     assert counts == {name: {7} for name in counts} | many
     assert all(part.keywords["seed"] == 3 for name in counts for part in recipes(plan("lab")[name]))
     small = {name: {part.keywords["n_seeds"] for part in recipes(part)} for name, part in plan("smoke").items()}

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Estimate, few_seeds
+from thermolab.claims import Estimate, few_seeds, pick
 
 FALLING, PEAK = 0.25, 0.02
 EARLY = {"accuracy": "early", "cka": "early_cka"}  # the same within the first epoch
@@ -45,7 +45,7 @@ def weakest(parts: Iterable[np.ndarray], least: float) -> Estimate:
 
     All of them hold if this one does, and it fails if any does.
     """
-    return min(map(few_seeds, parts), key=lambda found: (found.value - least) / max(found.error, 1e-12))
+    return pick(min, map(few_seeds, parts), key=lambda found: (found.value - least) / max(found.error, 1e-12))
 
 
 def all_fall(series: Iterable[np.ndarray]) -> Estimate:

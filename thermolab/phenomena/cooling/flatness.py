@@ -35,7 +35,7 @@ import xarray as xr
 from scipy import optimize
 from torch.func import functional_call
 
-from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
+from thermolab.claims import Decision, Estimate, decides, few_seeds, pick, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, NotNegative, Positive, choice, integer, number, several
@@ -260,4 +260,4 @@ def at_loss(runs: xr.Dataset, name: str) -> np.ndarray:
 
 def larger(*ratios: np.ndarray) -> Estimate:
     """Of ratios [seed] the estimate of the one whose mean is the largest: flatter means flatter in both."""
-    return max((few_seeds(r) for r in ratios), key=lambda found: (math.isnan(found.value), found.value))
+    return pick(max, map(few_seeds, ratios))

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
+from thermolab.claims import Decision, Estimate, decides, few_seeds, pick, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, Rule, integer, not_negative, number, refuse, several
@@ -190,7 +190,7 @@ def cnn_gains(runs: Runs) -> Decision:
 
 def lead(values: Mapping[str, np.ndarray], model: str) -> Estimate:
     """By how much numbers [seed] of a model exceed those of the best of the others, with which it shares no random number."""
-    one, best = few_seeds(values[model]), max((few_seeds(v) for m, v in values.items() if m != model), key=lambda v: v.value)
+    one, best = few_seeds(values[model]), pick(max, (few_seeds(v) for m, v in values.items() if m != model))
     return Estimate(one.value - best.value, math.hypot(one.error, best.error), min(one.n, best.n))
 
 

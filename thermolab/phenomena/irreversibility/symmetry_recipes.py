@@ -25,7 +25,7 @@ import torch
 import xarray as xr
 from torch.func import grad, vmap
 
-from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
+from thermolab.claims import Decision, Estimate, decides, few_seeds, pick, with_control
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, Rule, integer, not_negative, refuse, several
 from thermolab.phenomena.irreversibility.symmetries import EXPONENTIAL, FACTOR, ROWS, STATES, Symmetry, normals
@@ -290,15 +290,15 @@ def decayed(
 def symmetric_state(decayed: xr.Dataset) -> Decision:
     """Share of the distance from the symmetric state at λ = 0 that is left, by the best λ with which a row learns; worst row."""
     shares = {row: left(decayed.sel(row=row)) for row in decayed["row"].values}
-    continuous = max(shares[row] for row in CONTINUOUS)
-    return with_control(max(shares.values()), continuous, LEFT, "the continuous symmetries alone", relation="below")
+    continuous = pick(max, (shares[row] for row in CONTINUOUS))
+    return with_control(pick(max, shares.values()), continuous, LEFT, "the continuous symmetries alone", relation="below")
 
 
 def left(row: xr.Dataset) -> Estimate:
     """Of one row of `decayed`: least share over λ > 0 of the distance that is left, and its standard error."""
     share = row["asymmetry"] / row["asymmetry"].sel(lam=0).mean("seed")
     kept = row["lam"].values[(row["learned"].mean("seed") >= LEARNED).values & (row["lam"].values > 0)]
-    return min(few_seeds(share.sel(lam=lam)) for lam in kept)
+    return pick(min, (few_seeds(share.sel(lam=lam)) for lam in kept))
 
 
 def _drawn(row: Symmetry, seed: int, device: str):

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
+from thermolab.claims import Decision, Estimate, decides, few_seeds, pick, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, NotNegative, Positive, integer
@@ -117,7 +117,7 @@ def train(
 def log_ratios(data: xr.Dataset) -> xr.DataArray:
     """log(E|g_w|²/E|g_u|²) (pair, seed) at the end, of one window at least."""
     n = data.sizes["time"]
-    late = data[["u2", "w2"]].isel(time=slice(min(round((1 - END) * n), n - 1), None)).mean("time")
+    late = data[["u2", "w2"]].isel(time=slice(min(round((1 - END) * n), n - 1), None)).mean("time", skipna=False)
     return np.log(late["w2"] / late["u2"]).transpose("pair", "seed")
 
 
@@ -139,7 +139,8 @@ def rejected(data: xr.Dataset, why: str = "") -> xr.Dataset:
 
 def furthest(*parts: xr.Dataset, choose=max) -> Estimate:
     """Mean and error over seeds of the log ratio at the end that is furthest from 0 (choose=min: nearest to 0), as a distance."""
-    found = choose((few_seeds(row) for part in parts for row in log_ratios(part).values), key=lambda mean: abs(mean.value))
+    rows = (few_seeds(row) for part in parts for row in log_ratios(part).values)
+    found = pick(choose, rows, key=lambda mean: abs(mean.value))
     return found._replace(value=abs(found.value))
 
 
@@ -217,7 +218,7 @@ def adjacent_layers(mlp: xr.Dataset, resnet: xr.Dataset) -> Decision:
 def identity(mlp: xr.Dataset, cnn: xr.Dataset, resnet: xr.Dataset, transformer: xr.Dataset) -> Decision:
     """Largest error of the identity over all pairs; control: the smallest over all neighbours that are none."""
     runs = (mlp, cnn, resnet, transformer)
-    largest = max(float(rescalable(data)["error"].max()) for data in runs)
-    smallest = min(float(rejected(data)["error"].min()) for data in runs)
+    largest = float(np.max([rescalable(data)["error"].max(skipna=False) for data in runs]))
+    smallest = float(np.min([rejected(data)["error"].min(skipna=False) for data in runs]))
     measured = Estimate(largest, 0.0, mlp.sizes["seed"])
     return with_control(measured, (smallest, 0.0), IDENTITY, "pairs of layers that are not rescalable")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.claims import Decision, Estimate, decides, few_seeds, with_control
+from thermolab.claims import Decision, Estimate, decides, few_seeds, pick, with_control
 from thermolab.engine import rules
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
@@ -90,7 +90,7 @@ def nearer_to_its_edge(batch: xr.Dataset) -> Decision:
     """log of batch sharpness over that of λ_max, both in units of 2/η, sizes apart; the batch size that has most decides."""
     sharp, top = (abs(np.log(late(batch[name]))) for name in ("batch_sharpness", "lambda_max"))
     measured, control = (
-        max(map(few_seeds, (sharp / top).sel(eta=eta).values.T)) for eta in (batch["eta"].max(), batch["eta"].min())
+        pick(max, map(few_seeds, (sharp / top).sel(eta=eta).values.T)) for eta in (batch["eta"].max(), batch["eta"].min())
     )
     name = f"η = {float(batch['eta'].min()):g}, too small for the time"
     return with_control(measured, control, 0.0, name, HALF, "below")
@@ -103,7 +103,7 @@ def flatter_in_small_batches(batch: xr.Dataset) -> Decision:
 
     def least_step(eta) -> Estimate:
         up = np.concatenate([sharp.sel(eta=eta).values, np.zeros((sharp.sizes["seed"], 1))], 1)
-        return min(map(few_seeds, np.diff(up).T))
+        return pick(min, map(few_seeds, np.diff(up).T))
 
     name = f"η = {float(batch['eta'].min()):g}, at which no batch meets its edge"
     return with_control(least_step(batch["eta"].max()), least_step(batch["eta"].min()), 0.0, name, CHANGE, "above")

@@ -28,8 +28,8 @@ def jackknife(statistic: Callable[[xr.Dataset], float], *data: xr.Dataset) -> Es
     n = data[0].sizes["seed"]
     if n < 3:
         raise ValueError(f"{n} seeds are too few to leave one out; use 3 or more")
-    whole = statistic(*(d.mean("seed") for d in data))
-    parts = [statistic(*(d.drop_isel(seed=i).mean("seed") for d in data)) for i in range(n)]
+    whole = statistic(*(d.mean("seed", skipna=False) for d in data))
+    parts = [statistic(*(d.drop_isel(seed=i).mean("seed", skipna=False) for d in data)) for i in range(n)]
     error = math.sqrt((n - 1) * np.var(parts))
     return Estimate(float(whole), float(error * special.stdtrit(n - 1, (1 + COVERAGE) / 2) / 2), n)
 

@@ -19,7 +19,6 @@ LAB = {
     "batches": {"width": 8, "norm": "layer", "samples": 40, "moments": 10, "steps": 5000},
     "optimisers": {"width": 8, "norm": "layer", "burn_in": 6000, "window": 6000, "samples": 40, "moments": 10},
     "widths": {"logs": 10},
-    "ordinary": {"n_seeds": 16},  # of 8 the order of temperatures is decided on some processors and not on others
 }
 SMOKE = {
     "toy": {"eta": (0.01, 0.02, 0.04, 0.08), "replicas": 256, "snapshots": 32},
@@ -31,7 +30,7 @@ SMOKE = {
     "optimisers": {"burn_in": 100, "window": 400, "samples": 8, "moments": 4},
     "widths": {"widths": (8, 32), "steps": 400, "logs": 4, "samples": 10},
     "convnets": {"steps": 12, "logs": 3, "probes": 1},
-    "ordinary": {"rates": (0.2, 0.4, 0.8, 1.6), "burn_in": 120, "window": 160, "samples": 24, "moments": 10, "n_seeds": 3},
+    "ordinary": {"rates": (0.2, 0.4, 0.8, 1.6), "burn_in": 120, "window": 160, "samples": 24, "moments": 10},
     "plateau": {"rates": (0.08, 0.125, 0.25), "windows": 4, "replicas": 8},
     "metastable": {"rates": (0.06, 0.08, 0.1), "replicas": 30, "length": 56.0},
 }
@@ -47,6 +46,8 @@ def datasets(setup) -> dict:
     data = common | {"label_noise": setup.label_noise}
     # basins differ by more than what is asked for
     twice = data | {"n_seeds": presets.n_seeds(setup.preset, 2 * setup.n_seeds, smoke=3)}
+    # of 8 the order of temperatures is decided on some processors and not on others
+    many = {"n_seeds": presets.n_seeds(setup.preset, 3 * setup.n_seeds + 1, smoke=3)}
     more = {"n_seeds": presets.n_seeds(setup.preset, setup.n_seeds + 3, smoke=3)}
 
     def size(name: str) -> dict:
@@ -66,7 +67,7 @@ def datasets(setup) -> dict:
         **stationary.by_optimiser(**size("optimisers"), **data),
         "widths": training.by_width(**size("widths"), **data),
         "convnets": partial(convnets.convnets, **size("convnets"), **data),
-        "ordinary": partial(ordinary.ordinary, lam=setup.lam, **data | size("ordinary")),
+        "ordinary": partial(ordinary.ordinary, lam=setup.lam, **size("ordinary"), **data | many),
         "plateau": partial(plateau.plateau, **size("plateau"), **common),
         "metastable": partial(metastable.metastable, **size("metastable"), **common),
     }
