@@ -31,7 +31,7 @@ USUAL = {  # η, B, steps, copies
     ("mlp", "teacher"): (0.03, 4, 10_000, 4),
     ("mlp", "digits"): (0.2, 4, 8000, 4),
     ("cnn", "digits"): (0.3, 4, 5000, 2),
-    ("cnn_tanh", "digits"): (0.3, 4, 3000, 2),
+    ("cnn_tanh", "digits"): (0.3, 4, 5000, 2),
     ("resnet", "digits"): (0.1, 4, 5000, 2),
     ("transformer", "digits"): (0.2, 4, 5000, 2),
 }
@@ -60,7 +60,7 @@ def train(
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:
-    """Training of an architecture from usual starts (He et al.); "cnn_tanh" is "cnn" with tanh in place of its pools.
+    """Training of an architecture from usual starts (He et al.); "cnn_tanh" is "cnn" with tanh in place of LeakyReLU.
 
     task: "teacher" or "digits" (`learners`), by default the first that `USUAL` has of the arm, as are eta, batch_size, steps and
     copies of both; noise and n_data: default `NOISE` and `N_DATA`; logs: windows of equal length; copies: runs of each seed;
@@ -173,9 +173,9 @@ def adaptive(mlp_adam: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
 
 @decides("balance.cnn", reads=["steps"])
 def convolutions(cnn: xr.Dataset, cnn_tanh: xr.Dataset) -> Decision:
-    """The pair of the two convolutions of a ConvNet; control: the same layers with tanh between them in place of pooling."""
+    """The pair of the two convolutions of a ConvNet; control: the same network with tanh in place of LeakyReLU."""
     wrong = chosen(cnn_tanh, lambda name, _: name == "1 -> 4")
-    return with_control(furthest(read_by(cnn, "-> 4")), furthest(wrong), BALANCE, "tanh in place of max and average pooling")
+    return with_control(furthest(read_by(cnn, "-> 4")), furthest(wrong), BALANCE, "tanh in place of LeakyReLU")
 
 
 @decides("balance.cnn.last", reads=["steps"])

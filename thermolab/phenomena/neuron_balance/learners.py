@@ -1,6 +1,6 @@
 """Networks of four architectures, what they learn, and replicas each with a data set of its own.
 
-A perceptron, a ConvNet (and the same with tanh in place of its pooling), a convolutional residual network of two blocks and a
+A perceptron, a ConvNet (and the same with tanh in place of LeakyReLU), a convolutional residual network of two blocks and a
 transformer of two blocks, all so small that balance can be waited for. They learn a noisy teacher of their own kind under
 |f - y|², or scikit-learn's digits with some labels drawn anew under cross-entropy.
 """
@@ -31,14 +31,14 @@ LEAK = 0.3  # slope of LeakyReLU below 0: a unit that is seldom above 0 balances
 
 
 def network(arm: str, task: str = "digits") -> nn.Module:
-    """The module of an arm; "cnn_tanh" is the ConvNet with tanh in place of its pooling."""
+    """The module of an arm; "cnn_tanh" is the ConvNet with tanh in place of LeakyReLU."""
     inputs, outputs = SIZES[task]
     if arm == "mlp":
         return models.mlp((inputs, 12, 10, outputs))
     if arm in ("cnn", "cnn_tanh"):
-        pools, n = ((nn.AvgPool2d(2), nn.MaxPool2d(2)), 4) if arm == "cnn" else ((nn.Tanh(), nn.Tanh()), 100)
-        first = [nn.Conv2d(1, 3, 3), nn.LeakyReLU(LEAK), pools[0], nn.Conv2d(3, 4, 2), nn.LeakyReLU(LEAK), pools[1]]
-        return nn.Sequential(models.AsImages(SIZE), *first, nn.Flatten(), nn.Linear(n, outputs))
+        one, two = (nn.LeakyReLU(LEAK) if arm == "cnn" else nn.Tanh() for _ in range(2))
+        first, second = [nn.Conv2d(1, 3, 3), one, nn.AvgPool2d(2)], [nn.Conv2d(3, 4, 2), two, nn.MaxPool2d(2)]
+        return nn.Sequential(models.AsImages(SIZE), *first, *second, nn.Flatten(), nn.Linear(4, outputs))
     if arm == "resnet":
         first, last = nn.Conv2d(1, 4, 3, stride=2, padding=1), [nn.AvgPool2d(4), nn.Flatten(), nn.Linear(4, outputs)]
         return nn.Sequential(models.AsImages(SIZE), first, nn.LeakyReLU(LEAK), _residual(4), _residual(4), *last)
