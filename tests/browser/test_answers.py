@@ -33,7 +33,9 @@ def test_predictions_are_kept_and_a_reopened_notebook_has_pictures(lab, server, 
     temperature = asked.get_by_label("T", exact=True)
     temperature.fill("0.0315")
     temperature.press("Enter")
-    expect(asked.get_by_role("status").first).to_have_text("✗ off by a factor of 2.1, too large: half of that: T = ½ η_eff σ²")
+    expect(asked.get_by_role("status").first).to_have_text(
+        "✗ off by a factor of 2.1, too large: is your σ² that of one component, and where is the ½?"
+    )
     temperature.fill("3/200")
     temperature.press("Tab")
     expect(asked.get_by_role("status").first).to_have_text("✓ so it is")

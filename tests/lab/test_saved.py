@@ -1,8 +1,13 @@
+import asyncio
 import copy
 
+import nbformat
+import pytest
 from nbformat import v4
+from traitlets.config import Configurable
 
 from thermolab.lab import saved
+from thermolab.lab.contents import Contents
 
 
 def notebook():
@@ -18,7 +23,7 @@ def notebook():
 def test_widgets_leave_their_pictures_and_nothing_else_changes():
     before = notebook()
     model = {"type": "notebook", "content": copy.deepcopy(before)}
-    saved.without_widgets(model, path="x.ipynb", contents_manager=None)
+    saved.without_widgets(model)
     after = model["content"]
     kept = [before.cells[1].outputs[i] for i in (0, 2, 3, 4)]
     kept[0].data.pop(saved.WIDGET)
@@ -32,3 +37,22 @@ def test_what_is_no_notebook_is_left_alone():
         before = copy.deepcopy(model)
         saved.without_widgets(model)
         assert model == before
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_notebook_with_a_kernel_keeps_its_widgets(tmp_path, running):
+    """As when the page is loaded again: the kernel has their models."""
+    nbformat.write(notebook(), tmp_path / "x.ipynb")
+
+    class Sessions:
+        async def list_sessions(self):
+            return [{"path": "x.ipynb" if running else "y.ipynb"}]
+
+    class Server(Configurable):
+        session_manager = Sessions()
+
+    manager = Contents(root_dir=str(tmp_path))
+    manager.parent = Server()
+    model = asyncio.run(manager.get("x.ipynb"))
+    assert sum(saved.WIDGET in output.get("data", {}) for output in model["content"].cells[1].outputs) == 2 * running
+    assert len(model["content"].cells[1].outputs) == (5 if running else 4)

@@ -1,7 +1,7 @@
 """Notebooks on disk: what is left of widgets when their kernel is gone.
 
-`thermolab lab` has `without_widgets` as a hook of its server, so that a notebook that is opened again shows pictures and text
-in place of "Error displaying widget: model not found".
+`thermolab lab` opens a notebook that has no kernel through `without_widgets` (see `contents`), so that it shows pictures and
+text in place of "Error displaying widget: model not found".
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def show(widget, left: str) -> None:
     display(widget._repr_mimebundle_() | {"text/html": left}, raw=True)
 
 
-def without_widgets(model: dict, **_) -> None:
-    """Take the widgets out of a notebook that is about to be saved (a model of Jupyter's contents API), in place.
+def without_widgets(model: dict) -> None:
+    """Take the widgets out of a notebook (a model of Jupyter's contents API), in place.
 
     What a widget has for those who cannot show it (a picture, HTML) stays; one that has only its name, such as a finished
     progress bar, goes.
