@@ -100,7 +100,7 @@ def layers(ordinary: xr.Dataset):
     shown = {f"layer {k + 1}": (eta, ordinary["T_layer"].isel(layer=k)) for k in range(ordinary.sizes["layer"])}
     plots.panel(left, shown, x=RATE, y="temperature of a layer (loss)", log="xy")
     balance = {"over the window": (eta, ordinary["balance"]), "first 1/(ηλ) steps": (eta, ordinary["balance_early"])}
-    plots.panel(right, balance, {"stationary": (eta, 0 * eta + 1)}, x=RATE, y="pull over push about the start (no unit)", log="x")
+    plots.panel(right, balance, {"stationary": (eta, 0 * eta + 1)}, x=RATE, y="pull over push (no unit)", log="x")
     return plots.show(
         figure,
         "Left: temperatures of both layers rise with η and differ. Right: pull and push about the start balance late.",
