@@ -76,7 +76,7 @@ def turning_cloud(cloud: xr.Dataset, minibatches: xr.Dataset):
     angles = {f"noise turned by {a:g}°": cloud.sel(angle=a) for a in cloud["angle"].values}
     for ax, name, y in ((left, "rate", "turn / relaxation time (rad)"), (middle, "produced", "entropy / relaxation time (nats)")):
         own, known = ({k: (c["eta"], c[name + end]) for k, c in angles.items()} for end in ("", "_pred"))
-        plots.panel(ax, own, known, x="learning rate η", y=y)
+        plots.panel(ax, own, known, x="learning rate η", y=y, legend="best" if ax is left else "")
     arms = {f"contrast {c:g}": minibatches.sel(contrast=c) for c in minibatches["contrast"].values}
     own, known = ({k: (m["eta"], m[name] / m["eta"] ** 2) for k, m in arms.items()} for name in ("swept", "linear"))
     most = [*arms.values()][-1]
