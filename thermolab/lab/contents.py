@@ -13,7 +13,7 @@ class Contents(AsyncLargeFileManager):
     async def get(self, path, content=True, type=None, format=None, **more):
         model = await super().get(path, content, type, format, **more)
         if model["type"] == "notebook" and content and not await self._is_running(model["path"]):
-            saved.without_widgets(model)
+            saved.without_widgets(model["content"])
         return model
 
     async def _is_running(self, path: str) -> bool:

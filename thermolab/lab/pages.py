@@ -28,10 +28,10 @@ CELLS = """{% extends 'basic/index.html.j2' %}
 def body(path: Path) -> str:
     """The cells of an executed notebook, or a Markdown file, as HTML. Widgets are left out; their static twins stay."""
     notebook = _read(path)
-    notebook.metadata.pop("widgets", None)
+    saved.without_widgets(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_offline(o) for o in cell.outputs if saved.still(o)]
+            cell.outputs = [_offline(o) for o in cell.outputs]
     options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
     templates = {"template_name": "basic", "template_file": "cells", "extra_loaders": [DictLoader({"cells": CELLS})]}
     exporter = HTMLExporter(filters={"markdown2html": markdown}, **options, **templates)

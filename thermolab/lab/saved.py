@@ -16,22 +16,19 @@ def show(widget, left: str) -> None:
     display(widget._repr_mimebundle_() | {"text/html": left}, raw=True)
 
 
-def without_widgets(model: dict) -> None:
-    """Take the widgets out of a notebook (a model of Jupyter's contents API), in place.
+def without_widgets(notebook: dict) -> None:
+    """Take the widgets out of a notebook, in place.
 
     What a widget has for those who cannot show it (a picture, HTML) stays; one that has only its name, such as a finished
     progress bar, goes.
     """
-    if model.get("type") != "notebook" or not model.get("content"):
-        return
-    notebook = model["content"]
     notebook.get("metadata", {}).pop("widgets", None)
     for cell in notebook.get("cells", ()):
         if "outputs" in cell:
-            cell["outputs"] = [output for output in cell["outputs"] if still(output)]
+            cell["outputs"] = [output for output in cell["outputs"] if _still(output)]
 
 
-def still(output: dict) -> bool:
+def _still(output: dict) -> bool:
     """Whether an output has something to show without its widget, which is taken out of it."""
     data = output.get("data", {})
     return data.pop(WIDGET, None) is None or bool(data.keys() - {"text/plain"})

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.claims import Decision, decides, few_seeds, pick, with_control
 from thermolab.phenomena.neuron_balance import networks, theory
 
 RATES, PRINTED = (0.1, 0.01, 0.001), ("strong", "moderate", "weak")
@@ -40,8 +40,7 @@ def known(rates, steps: int) -> np.ndarray:
 
 def least_step(shares: np.ndarray):
     """By how much the strength falls from a rate to the next smaller one, where it falls least."""
-    falls = shares[:, :-1] - shares[:, 1:]
-    return few_seeds(falls[:, falls.mean(0).argmin()])
+    return pick(min, map(few_seeds, (shares[:, :-1] - shares[:, 1:]).T))
 
 
 @decides("balance.eta.table", reads=["strength", "spread", "width", "d_x", "d_y"])

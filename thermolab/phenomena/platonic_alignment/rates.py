@@ -14,7 +14,7 @@ import functools
 import numpy as np
 import xarray as xr
 
-from thermolab.claims import Decision, decides, few_seeds, with_control
+from thermolab.claims import Decision, decides, few_seeds, pick, with_control
 from thermolab.phenomena.platonic_alignment.linear import descended, same_loss
 from thermolab.phenomena.platonic_alignment.tables import between, final
 
@@ -40,9 +40,8 @@ def ladder(data: xr.Dataset) -> xr.DataArray:
 @_decides("platonic.eta.table")
 def falls_with_eta(data: xr.Dataset) -> Decision:
     """The smallest fall of the worst pair from one rung of the table to the next, against that of the first decade."""
-    falls = -ladder(data).diff("rung").transpose("rung", "seed").values
-    weakest = falls[falls.mean(1).argmin()]
-    return with_control(few_seeds(weakest), few_seeds(falls[0]), 0.0, "the first decade alone, η to η/10", FALLS, "above")
+    falls = [few_seeds(fall) for fall in -ladder(data).diff("rung").transpose("rung", "seed").values]
+    return with_control(pick(min, falls), falls[0], 0.0, "the first decade alone, η to η/10", FALLS, "above")
 
 
 def simpler(data: xr.Dataset, what: str) -> xr.DataArray:
