@@ -12,13 +12,12 @@ from thermolab import plots
 from thermolab.lab.live.board import Board
 from thermolab.lab.live.views import ROLES, Chart
 
-COLUMNS = 3
 DASHES = ("-", "--", "-.", ":")
 
 
 def draw(charts: Sequence[Chart], board: Board) -> Figure:
-    """All charts of a panel, three in a row."""
-    figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=COLUMNS)
+    """All charts of a panel, three in a row, four in two rows."""
+    figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=2 if len(charts) == 4 else 3)
     for ax, chart in zip(axes, charts, strict=True):
         _draw(ax, chart, board)
     names = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -57,6 +56,7 @@ def _draw(ax: Axes, chart: Chart, board: Board) -> None:
         _about_the_origin(ax)
     if chart.kind == "lines":
         ax.set_xlim(0, max([r.step for readings in board.readings for r in readings], default=1))
+        ax.locator_params("x", nbins=5)
     if chart.kind != "heat":
         plots.label(ax, chart.x.label, chart.y.label, log=log, legend="")
 

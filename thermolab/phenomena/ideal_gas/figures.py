@@ -60,7 +60,7 @@ def relaxation_and_hot_end(relaxation: Grids, hot: xr.Dataset):
     t, dim = np.geomspace(hot["temperature"].min(), hot["temperature"].max()), hot.attrs["dim"]
     forms = {"von Mises–Fisher": (t, theory.energy_vmf(t, dim)), "(D − 1) T/2": (t, theory.energy_small_t(t, dim))}
     figure, (left, right) = plots.panels(2)
-    few = slice(None, None, 4)
+    few = np.unique(np.geomspace(1, next(iter(runs.values())).sizes["time"], 16).astype(int)) - 1  # even on a logarithmic axis
     measured = {k: (d["time"][few], (d["r"] / d["r_star"])[few]) for k, d in runs.items()}
     lines = {k: (d["time"], d["r_pred"] / d["r_star"]) for k, d in runs.items()}
     plots.panel(left, measured, lines, x="step", y="radius r/r*", log="x")
