@@ -17,11 +17,12 @@ DASHES = ("-", "--", "-.", ":")
 
 def draw(charts: Sequence[Chart], board: Board) -> Figure:
     """All charts of a panel, three in a row, four in two rows."""
-    figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=2 if len(charts) == 4 else 3)
+    columns = 2 if len(charts) == 4 else min(3, len(charts))
+    figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=columns)
     for ax, chart in zip(axes, charts, strict=True):
         _draw(ax, chart, board)
     names = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(names.values(), names, loc="outside upper left", ncols=min(len(names), len(axes), 4), fontsize="small")
+    figure.legend(names.values(), names, loc="outside upper left", ncols=min(len(names), 4 if columns == 3 else columns), fontsize="small")
     return figure
 
 

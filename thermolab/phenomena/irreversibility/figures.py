@@ -55,6 +55,7 @@ def orbits_and_charges(orbit: xr.Dataset, noether: xr.Dataset):
     plots.panel(right, {k: (g["step"][some], g["charge"][some]) for k, g in gain.items()},
                 {k: (g["step"], g["predicted"]) for k, g in gain.items()}, x="step", y="gain of θᵀAθ",
                 legend="upper left")  # fmt: skip
+    right.set_ylim(top=2 * right.get_ylim()[1])  # room for the legend
     return plots.show(
         figure, "Left: F has one minimum on each orbit, where L is constant. Right: θᵀAθ follows its exact prediction."
     )

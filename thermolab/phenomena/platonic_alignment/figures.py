@@ -97,6 +97,7 @@ def off_the_minimum(resting: xr.Dataset):
     measured = {"SGD": worst.sel(law="independent"), "noise in pairs ±": worst.sel(law="opposite")}
     figure = plots.panel(None, {k: (slow, v) for k, v in measured.items()}, {"slow motion": (slow, slow)},
                          x="worst CKA of A with B, predicted", y="worst CKA of A with B, measured")  # fmt: skip
+    figure.axes[0].locator_params("x", nbins=5)
     return plots.show(
         figure, "SGD that starts at the minimum of F leaves it as predicted; with noise in pairs of opposite sign it stays."
     )
