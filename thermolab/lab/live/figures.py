@@ -22,7 +22,8 @@ def draw(charts: Sequence[Chart], board: Board) -> Figure:
     for ax, chart in zip(axes, charts, strict=True):
         _draw(ax, chart, board)
     names = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(names.values(), names, loc="outside upper left", ncols=min(len(names), 4 if columns == 3 else columns), fontsize="small")
+    wide = min(len(names), 4 if columns == 3 else columns)
+    figure.legend(names.values(), names, loc="outside upper left", ncols=wide, fontsize="small")
     return figure
 
 
