@@ -1,7 +1,7 @@
 """How firmly the register's verdicts stand: the same lab runs at several seeds, as the table docs/margins.md.
 
-    for seed in 0 1 2 101 202; do python -m thermolab run all --seed $seed --out margins; done
-    python -m benchmarks.margins margins > docs/margins.md
+for seed in 0 1 2 101 202; do python -m thermolab run all --seed $seed --out margins; done
+python -m benchmarks.margins margins > docs/margins.md
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MARKS = {"inconclusive": "?"}
 
 
 def rows(folders) -> dict[str, dict[int, dict]]:
-    """{id: {seed: record}} of all claims.json at preset lab under the folders, those of `thermolab run` and of `thermolab check`."""
+    """{id: {seed: record}} of all claims.json at preset lab under the folders, of `thermolab run` and `thermolab check`."""
     found: dict[str, dict[int, dict]] = {}
     for folder in folders:
         for path in sorted(Path(folder).rglob("claims.json")):
