@@ -97,7 +97,8 @@ def test_what_is_kept_of_measurements_is_told_and_cleared(tmp_path, capsys, monk
     monkeypatch.setenv("THERMOLAB_STORE", str(tmp_path))
     (tmp_path / "ab").mkdir()
     (tmp_path / "ab" / "abc.npz").write_bytes(b"x" * 2_000_000)
-    for options, said in (((), "1 results (2 of 2147 MB) in "), (("--clear",), "removed 1 results (2 MB)"), ((), "0 results (0 of")):
+    steps = [((), "1 results (2 of 2147 MB) in "), (("--clear",), "removed 1 results (2 MB)"), ((), "0 results (0 of")]
+    for options, said in steps:
         assert call("store", *options) == 0
         assert capsys.readouterr().out.startswith(said)
     monkeypatch.setenv("THERMOLAB_STORE_BYTES", "-1")
