@@ -34,6 +34,35 @@ def test_show_gives_a_picture_with_alt_text_and_closes_the_figure():
     assert not plt.fignum_exists(figure.number)
 
 
+def test_a_figure_has_its_number_and_caption_and_keeps_it_when_its_cell_runs_again(monkeypatch):
+    monkeypatch.setattr(plots, "_numbers", {})
+
+    def first():
+        return plots.show(plots.panels(1)[0], "a < b").data
+
+    def second():
+        return plots.show(plots.panels(1)[0], "c").data
+
+    for function, number in ((first, 1), (second, 2), (first, 1)):
+        html = function()
+        assert f"<figcaption><b>Figure {number}.</b> " in html
+        assert f'<figure id="{plots.anchor(function.__name__)}"' in html
+    assert (plots.number("second"), plots.number("third")) == (2, None)
+    assert "<b>Figure" not in plots.show(plots.panels(1)[0], "live", name="").data
+
+
+def test_panels_have_letters_where_there_are_several():
+    assert [ax.get_title("left") for ax in plots.panels(3)[1]] == ["(a)", "(b)", "(c)"]
+    assert plots.panels(1)[1][0].get_title("left") == ""
+
+
+@pytest.mark.parametrize(("preset", "said"), [("smoke", 1), ("lab", 0)])
+def test_a_figure_of_a_first_look_says_so(monkeypatch, preset, said):
+    shell = type("Shell", (), {"user_ns": {"preset": preset}})
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    assert plots.show(plots.panels(1)[0], "a figure", name="").data.count("decide little") == said
+
+
 def test_panels_are_a_row():
     figure, axes = plots.panels(3, width=2.0, height=1.5)
     assert len(axes) == 3

@@ -12,6 +12,7 @@ import click
 import thermolab
 
 SETTING = "Set a parameter of the notebook, or a setting that all these claims read. JSON for a list."
+LAYOUT = "student: code is folded but where it is to be read or written; developer: all of it. THERMOLAB_LAYOUT, else student."
 PARAMETER = "Set a parameter. 0.1,0.3 is a sweep with one run for each value, JSON such as [2,1,0.6] is one value."
 
 
@@ -124,12 +125,13 @@ def doctor():
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+@click.option("--layout", type=click.Choice(["student", "developer"]), help=LAYOUT, show_default=False)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(options):
+def lab(layout, options):
     """Open JupyterLab on the start page. OPTIONS go to JupyterLab, such as --no-browser."""
     from thermolab.lab import start
 
-    sys.exit(start.lab(options))
+    sys.exit(start.lab(options, layout))
 
 
 @app.command()

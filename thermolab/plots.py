@@ -1,11 +1,13 @@
 """Figures: theory as a line, measurement as markers with error bars, colours that a colour-blind reader can tell apart.
 
-A plot function takes labelled data and axes and returns the figure; `show` puts a figure on the page with its alt text.
+A plot function takes labelled data and axes and returns the figure; `show` puts a figure on the page with its number, caption
+and alt text.
 """
 
 from __future__ import annotations
 
 import base64
+import inspect
 import io
 from collections.abc import Sequence
 from html import escape
@@ -18,10 +20,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from thermolab import feedback
 from thermolab.claims import few_seeds
 
 COLOURS = sns.color_palette("colorblind").as_hex()
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_numbers: dict[str, int] = {}  # of this notebook's figures, by name, in the order in which they were first shown
 
 
 def style() -> None:
@@ -31,26 +35,57 @@ def style() -> None:
 
 
 def panels(n: int, *, width: float = 4.6, height: float = 3.4, columns: int | None = None) -> tuple[Figure, Sequence[Axes]]:
-    """n axes in a row, or in rows of `columns`."""
+    """n axes in a row, or in rows of `columns`; where there are several each has its letter, (a), (b), …"""
     columns = min(n, columns or n)
     rows = -(-n // columns)
     with plt.ioff():
         figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
     for spare in axes.flat[n:]:
         spare.remove()
+    for letter, ax in zip("abcdefghijkl" if n > 1 else "", axes.flat[:n], strict=False):
+        ax.set_title(f"({letter})", loc="left", fontsize="medium")
     return figure, axes.flat[:n]
 
 
-def show(figure: Figure, alt: str):
-    """The figure as a picture with alt text, for the last line of a cell. Closes the figure."""
+def show(figure: Figure, alt: str, name: str | None = None):
+    """The figure as a picture with alt text, which is its caption too, for the last line of a cell. Closes the figure.
+
+    name: by which `number` and the links of a verdict table know it: that of the calling function; "" for one without number.
+    """
     from IPython.display import HTML
+
+    name = inspect.currentframe().f_back.f_code.co_name if name is None else name
+    title = f"<b>Figure {_numbers.setdefault(name, len(_numbers) + 1)}.</b> " if name else ""
+    remark = feedback.first_look(_preset())
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144, facecolor="white")
     width = int(figure.get_figwidth() * 100)
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(f'<img alt="{escape(alt)}" style="width: {width}px; max-width: 100%" src="data:image/png;base64,{data}">')
+    picture = f'<img alt="{escape(alt)}" style="width: {width}px; max-width: 100%" src="data:image/png;base64,{data}">'
+    caption = f"{title}{escape(alt)}{f' <em>{remark}</em>' if remark else ''}"
+    place = f' id="{anchor(name)}"' if name else ""
+    return HTML(
+        f'<figure{place} style="margin: 0; max-width: max(40em, {width}px)">{picture}<figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def number(name: str) -> int | None:
+    """The number of the figure of that name on this notebook's page, None where it was not shown."""
+    return _numbers.get(name)
+
+
+def anchor(name: str) -> str:
+    """The id of a figure's place on the page, to which a link goes."""
+    return f"figure-{name.replace('_', '-')}"
+
+
+def _preset() -> str:
+    """What the notebook that is running says of how much it measures; "" outside one."""
+    from IPython import get_ipython
+
+    return str(getattr(get_ipython(), "user_ns", {}).get("preset", ""))
 
 
 def mean_and_error(values) -> tuple[np.ndarray, np.ndarray | None]:

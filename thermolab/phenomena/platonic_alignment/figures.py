@@ -40,9 +40,7 @@ def clocks(linear: xr.Dataset, pace: xr.Dataset, minima: xr.Dataset):
     nets = len(np.unique(minima["of"]))
     plots.panel(right, {"minima of F": (low["eta"], low)}, {"η²": (low["eta"], square)},
                 x="learning rate η", y=f"1 − worst CKA of {nets} nets", log="xy")  # fmt: skip
-    return plots.show(
-        figure, "Left: alignment takes time, less at large η. Middle: the clock is η²t. Right: minima of F align up to η²."
-    )
+    return plots.show(figure, "(a) alignment takes time, less at large η. (b) the clock is η²t. (c) minima of F align up to η².")
 
 
 WORDS = ("high", "moderate", "low", "random")  # of the table of document 2
@@ -63,7 +61,7 @@ def table(linear: xr.Dataset):
                 x="learning rate η", y="ratio of SGD to descent", log="x")  # fmt: skip
     return plots.show(
         figure,
-        "Left: CKA falls with η for two decades, then no more. Right: at large η features are smaller, in more directions.",
+        "(a) CKA falls with η for two decades, then no more. (b) at large η features are smaller, in more directions.",
     )
 
 
@@ -85,7 +83,7 @@ def destroyed(linear: xr.Dataset, here: xr.Dataset):
     trace = linear["trace"].isel(arm=0, layer=inner).transpose("layer", "seed")
     plots.categories(right, {"": dict(zip(linear["layer"].values[inner], trace, strict=True))}, y="trace of the hidden kernel")
     return plots.show(
-        figure, "Left: what lowers the worst CKA. Right: kernels are alike up to a scalar, which differs from layer to layer."
+        figure, "(a) what lowers the worst CKA. (b) kernels are alike up to a scalar, which differs from layer to layer."
     )
 
 
@@ -136,7 +134,7 @@ def digits(relu: xr.Dataset, tanh: xr.Dataset, starts: Mapping[float, xr.Dataset
     plots.categories(learnt, {"": {k: arm[ACCURACY] for k, arm in ends.items()}}, y="accuracy on new images")
     return plots.show(
         figure,
-        "Above: only the last layers align; without label noise, less the larger the start. Below: last layers; accuracies.",
+        "(a) only the last layers align. (b) without label noise, less the larger the start. (c) at equal accuracy, (d).",
     )
 
 
@@ -168,6 +166,4 @@ def broken(pairs: xr.Dataset, classes: xr.Dataset):
         for target in labels["target"].values
     }
     plots.categories(right, drawn, y="CKA with the labels", legend=(0.35, 0.66))
-    return plots.show(
-        figure, "Left: six ways break alignment. Middle: noise does it at any size. Right: class labels: neural collapse."
-    )
+    return plots.show(figure, "(a) six ways break alignment. (b) noise does it at any size. (c) class labels: neural collapse.")

@@ -26,9 +26,7 @@ def toys(toy: xr.Dataset, two: xr.Dataset):
     plots.panel(left, excess, lines, x=RATE, y="energy (loss)", log="xy")
     ratios = {"three points (UP)": (toy["eta"], toy["snr"]), "two points (OP)": (two["eta"], two["snr"])}
     plots.panel(right, ratios, {"three points (UP)": (toy["eta"], toy["snr_pred"])}, x=RATE, y="SNR", log="xy")
-    return plots.show(
-        figure, "Left: three points follow their line; two points lose all energy below the critical rate. Right: SNR."
-    )
+    return plots.show(figure, "(a) three points follow their line; two points lose all energy below the critical rate. (b) SNR.")
 
 
 def ends(up_run: xr.Dataset, op_run: xr.Dataset, here: xr.Dataset):
@@ -52,7 +50,7 @@ def free_energies(up: xr.Dataset):
     plots.panel(left, own, x="learning rate η of the state", y="F − its minimum (loss)", log="x")
     thermometers = {"dU/dS": (eta[known], t[:, known]), "T_gas": (eta, up["T_gas"])}
     plots.panel(right, thermometers, x=RATE, y="temperature T (loss)", log="xy")
-    return plots.show(figure, "Left: each free energy is least at its own learning rate. Right: two thermometers rise together.")
+    return plots.show(figure, "(a) each free energy is least at its own learning rate. (b) two thermometers rise together.")
 
 
 def _above_minimum(k: int, mean: xr.Dataset) -> np.ndarray:
@@ -72,7 +70,7 @@ def along_training(up_run: xr.Dataset, op_run: xr.Dataset):
     g = np.sqrt(op_run["gradient_squared"].mean("seed").isel(eta=0))
     plots.panel(right, norms, {"exponent 1": (g, 2 * g)}, x="|∇L|", y="√E|g|² of a minibatch", log="xy")
     return plots.show(
-        figure, "Left: dU/dS of the wide net falls in time. Right: minibatch over full gradient, flatter than exponent 1."
+        figure, "(a) dU/dS of the wide net falls in time. (b) minibatch over full gradient, flatter than exponent 1."
     )
 
 
@@ -88,7 +86,7 @@ def batches_and_optimisers(batches: Mapping[int, xr.Dataset], plain: xr.Dataset,
              "Adam": (adam["eta"], adam["U"])}  # fmt: skip
     plots.panel(right, shown, x="η/(1 − μ)", y=ENERGY, log="x")
     return plots.show(
-        figure, "Left: energies at equal η/B agree at small rates and part at large ones. Right: momentum and plain SGD."
+        figure, "(a) energies at equal η/B agree at small rates and part at large ones. (b) momentum and plain SGD."
     )
 
 
@@ -101,7 +99,7 @@ def widths(widths: Mapping[int, xr.Dataset], convnets: xr.Dataset):
     arms = {arm: (slow["time"], slow.sel(arm=arm)) for arm in slow["arm"].values}
     title = f"ConvNets at η = {slow['eta'].item():g}"
     plots.panel(right, arms, x="step", y=GAS, log="y", title=title, legend="lower left")
-    return plots.show(figure, "Left: at low η T falls by four decades within an octave of width. Right: a ConvNet does the same.")
+    return plots.show(figure, "(a) at low η T falls by four decades within an octave of width. (b) a ConvNet does the same.")
 
 
 def layers(ordinary: xr.Dataset):
@@ -113,7 +111,7 @@ def layers(ordinary: xr.Dataset):
     plots.panel(right, balance, {"stationary": (eta, 0 * eta + 1)}, x=RATE, y="pull over push (no unit)", log="x")
     return plots.show(
         figure,
-        "Left: temperatures of both layers rise with η and differ. Right: pull and push about the start balance late.",
+        "(a) temperatures of both layers rise with η and differ. (b) pull and push about the start balance late.",
     )
 
 
