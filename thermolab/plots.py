@@ -207,6 +207,6 @@ def _keep_in_view(ax: Axes) -> None:
     """A logarithmic axis ends a third of a decade below the lowest marker or line, and cuts bars that reach down to 0."""
     caps = [cap for bars in ax.containers for cap in bars[1]]
     shown = [np.asarray(line.get_ydata(), float) for line in ax.get_lines() if line not in caps]
-    shown = np.concatenate([values[values > 0] for values in shown])
+    shown = np.concatenate([np.zeros(0), *(values[values > 0] for values in shown)])
     if len(shown) and ax.get_ylim()[0] < shown.min() / 3:
         ax.set_ylim(bottom=shown.min() / 2)
