@@ -40,7 +40,7 @@ def test_the_running_sums_are_those_of_all_gradients_at_once():
 
 def test_temperature_and_signal_are_those_of_the_fresh_gradients_at_the_weights_themselves(run):
     found, streams, w = look(run, "T", "snr"), torch.arange(2), run.state.weights
-    g = torch.cat([run.system.gradients(w, 1, 8, 2**32 * (1 + run.state.step) + k, streams) for k in range(gauges.BATCHES)])
+    g = run.system.gradients(w, gauges.BATCHES, 8, 2**32 * (1 + run.state.step), streams)
     traces = g.double().var(0).sum(-1).numpy()
     np.testing.assert_allclose(found["T"], 0.1 * traces / (2 * w.shape[1]), rtol=1e-5)
     signal = g.double().mean(0).square().sum(-1).numpy() - traces / gauges.BATCHES

@@ -49,8 +49,8 @@ def run():
 
 def test_a_run_at_its_minimum_is_stationary_at_the_energy_of_the_exact_solution(run):
     """Least squares at its minimum: U of independent batches is the least loss plus what the noise adds, and does not drift."""
-    data = measure(run, 4000, burn_in=500, observe=["U", "r"])
-    assert run.state.step == 4500
+    data = measure(run, 2000, burn_in=500, observe=["U", "r"])
+    assert run.state.step == 2500
     assert dict(data["U"].sizes) == {"time": 200, "replica": 3}
     x = torch.cat([run.system.data.x, torch.ones(64, 1)], 1).double()
     w = torch.linalg.lstsq(x, run.system.data.y.double()).solution

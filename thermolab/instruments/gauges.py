@@ -27,6 +27,7 @@ import torch
 
 from thermolab.engine.scenario import Observable
 from thermolab.instruments import curvature, mobility, observables, symmetry
+from thermolab.systems.loading import chunks
 from thermolab.systems.network import NetworkOnData
 
 SAMPLES = 512  # data of which sharpness and accuracy are taken, always the same
@@ -84,10 +85,12 @@ class Probe:
     @cached_property
     def moments(self) -> Moments:
         """Of the gradients of fresh batches, none of which training draws."""
-        found, streams = Moments(), torch.arange(len(self.state.weights), device=self.state.weights.device)
-        for k in range(self.batches):
-            seed = 2**32 * (1 + self.state.step) + k
-            found.add(self.system.gradients(self.state.weights, 1, int(self.knobs["batch_size"]), seed, streams)[0])
+        found, weights, kept = Moments(), self.state.weights, self.state.memory
+        streams, size = torch.arange(len(weights), device=weights.device), int(self.knobs["batch_size"])
+        for part in chunks(self.batches, weights.nbytes):
+            seed = 2**32 * (1 + self.state.step) + part.start
+            for gradient in self.system.gradients(weights, part.stop - part.start, size, seed, streams, kept):
+                found.add(gradient)
         return found
 
     @property
@@ -142,7 +145,7 @@ class Probe:
         """[R]."""
         data, replicas = self.system.data, self.system.replicas
         x, y = data.x[:SAMPLES], data.y[:SAMPLES]
-        return (replicas.outputs(self.state.weights, x).argmax(-1) == y).double().mean(-1).cpu().numpy()
+        return (replicas.outputs(self.state.weights, x, self.state.memory).argmax(-1) == y).double().mean(-1).cpu().numpy()
 
 
 def follow(hessian, vectors: dict, key, seed: int) -> tuple[float, float]:

@@ -34,9 +34,9 @@ def measure(
 
     >>> import torch, thermolab as tl
     >>> net = tl.Network(torch.nn.Linear(4, 1), (torch.randn(64, 4), torch.randn(64, 1)), loss="squared")
-    >>> data = tl.measure(tl.Experiment(net, eta=0.05, batch_size=8, replicas=2), 1000, burn_in=200, observe=["U", "T"])
+    >>> data = tl.measure(tl.Experiment(net, eta=0.05, batch_size=8, replicas=2), 400, every=20, observe=["U", "T"])
     >>> dict(data["T"].sizes), data["T_error"].shape
-    ({'time': 200, 'replica': 2}, (2,))
+    ({'time': 20, 'replica': 2}, (2,))
     """
     for name, value, least in (("steps", steps, 4), ("burn_in", burn_in, 0), ("every", every, 1)):
         if value is not None and (not float(value).is_integer() or value < least):
@@ -74,12 +74,8 @@ def _by_replica(run: Experiment, frame, variable: str) -> np.ndarray:
 
 def _attrs(run: Experiment, every: int, notes: list[str]) -> dict:
     knobs = {k: str(v if isinstance(v, str) else np.unique(np.asarray(v)).tolist()) for k, v in run.knobs.items()}
-    return {
-        "seed": str(run.seed),
-        "every": every,
-        **knobs,
-        "notes": "; ".join(notes) or "nothing drifts, all last fifty τ or more",
-    }
+    said = "; ".join(notes) or "nothing drifts, all last fifty τ or more"
+    return {"seed": str(run.seed), "every": every, **knobs, "notes": said}
 
 
 def statistics(trace: np.ndarray, every: int = 1) -> dict[str, np.ndarray]:
@@ -109,7 +105,6 @@ def _notes(variable: str, found: dict[str, np.ndarray], every: int) -> list[str]
         worst = drift[np.nanargmax(np.abs(drift))]
         notes.append(f"{variable} drifts, by {worst:+.1f} standard errors: not stationary; measure later (burn_in) or longer")
     elif (found["n"] * every < 50 * found["tau"]).any():
-        notes.append(
-            f"{variable} lasts fewer than fifty autocorrelation times ({np.nanmax(found['tau']):.0f} steps): not known to be stationary"
-        )
+        longest = np.nanmax(found["tau"])
+        notes.append(f"{variable} lasts fewer than fifty autocorrelation times ({longest:.0f} steps): not known to be stationary")
     return notes

@@ -20,8 +20,6 @@ import torch
 
 from thermolab.systems.updates import find_optimiser
 
-NO_TEMPERATURE = "{}: no mobility is known, T is nan; allowed: SGD, momentum, Nesterov, Adam, AdamW"
-
 
 def of_run(system, state, knobs) -> torch.Tensor:
     """M [R, 1] or [R, P] of a run at a frame: arguments as of an observable of `Experiment`. NaN where none is known.
@@ -47,7 +45,7 @@ def of_run(system, state, knobs) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a torch optimiser does: eta and lam of each group, the parameters, and mobility(parameter) -> M like it, or a number."""
+    """What a torch optimiser does: its name, eta and lam of each group, and whether its mobility is known."""
 
     name: str
     eta: list[float]

@@ -19,6 +19,7 @@ class Network(NetworkOnData):
     `systems.data.Dataset`: inputs [N, ...] and classes [N] or targets [N, K]; floating numbers are cast to the type of the
     module's weights. loss: "cross-entropy", "squared" (|f - y|², no 1/2) or a callable(outputs, targets) -> mean over the batch.
     protocol: "lr", "elr" or "sphere"; optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`systems.updates`).
+    replacement: whether batches are drawn with replacement, or each datum once in an epoch.
     memory: bytes of data that are held in memory; more go into a temporary file that is mapped.
     Raises ValueError, one line, for data, a loss or a module that it does not take.
 
@@ -40,6 +41,7 @@ class Network(NetworkOnData):
         protocol: str = "lr",
         optimiser: str = "sgd",
         backend: str = "auto",
+        replacement: bool = True,
         memory: int = MEMORY,
     ):
         found = as_dataset(data, memory=memory)
@@ -47,9 +49,8 @@ class Network(NetworkOnData):
         x, y = (t.to(own) if t.is_floating_point() else t for t in (found.x, found.y))
         if not y.is_floating_point() and y.dtype not in (torch.int64, torch.bool):
             y = y.long()
-        super().__init__(module, Dataset(x, y), protocol, loss, backend, optimiser)
+        super().__init__(module, Dataset(x, y), protocol, loss, backend, optimiser, replacement)
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """The module's own weights [R, P], the same for all replicas, which differ in their batches."""
-        own = torch.cat([p.detach().flatten() for p in self.replicas.trainable.values()])
-        return own.expand(len(streams), -1).to(streams.device, copy=True)
+        return self.replicas.own_weights().expand(len(streams), -1).to(streams.device, copy=True)
