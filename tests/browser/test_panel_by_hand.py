@@ -107,7 +107,8 @@ def test_circles_are_round_and_charts_fill_the_width(lab, panel):
     gas, points = panel(lab, CELLS.index(GAS)), CELLS.index(POINT)
     row, last = gas.charts.bounding_box(), gas.charts.locator(".bqplot").last.bounding_box()
     assert abs(last["x"] + last["width"] - row["x"] - row["width"]) < 6
-    across, up = gas.look("(b => [b.width, b.height])(chart(2).querySelector('.plotarea_background').getBoundingClientRect())")
+    ground = "chart(2).closest('.bqplot').querySelector('.plotarea_background').getBoundingClientRect()"
+    across, up = gas.look(f"(b => [b.width, b.height])({ground})")
     assert abs(across / up - 1) < 0.02
     sphere = panel(lab, points)
     ring = sphere.look("lines(0, 'rgb(153, 153, 153)')[0].match(/[-\\d.]+/g).map(Number)")

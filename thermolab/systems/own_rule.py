@@ -13,7 +13,6 @@ import torch
 
 from thermolab.systems.kernels import DIVERGED
 from thermolab.systems.network import NetworkOnData
-from thermolab.systems.system import OBSERVABLES
 
 
 class RuleError(ValueError):
@@ -28,6 +27,8 @@ class OwnRule(NetworkOnData):
     w, g: weights and gradient of the batch, [R, P]; eta, lam: [R, 1]; t: the number of the step, from 0 on. They are copies, so a
     rule may change them. Raises ValueError where the network does not take plain SGD, or the step takes other arguments.
     """
+
+    observables = ("U", "r2", "g2")  # the pressure of an unknown rule is not known
 
     def __init__(self, net: NetworkOnData, step: Callable):
         if type(net) is not NetworkOnData or net.optimiser != "sgd" or net.protocol != "lr":
@@ -49,10 +50,10 @@ class OwnRule(NetworkOnData):
         return self.replicas.backend
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
-        """As in `System`; the pressure p of an unknown rule is not known. Raises RuleError."""
+        """As in `System`. Raises RuleError."""
         eta, lam = (knobs[k].to(weights.dtype)[:, None] for k in ("eta", "lam"))
         g = torch.empty_like(weights)
-        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
+        totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in self.observables}
         diverged = torch.full((len(weights),), -1, device=weights.device)
         with torch.no_grad():
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
@@ -64,7 +65,6 @@ class OwnRule(NetworkOnData):
                 weights.copy_(self._moved(weights, g, eta, lam, first_step + i, alive))
                 bad = ~((weights * weights).sum(1) < DIVERGED)
                 diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
-        totals["p"] += torch.nan
         return {k: t / n for k, t in totals.items()}, diverged
 
     def _moved(self, w, g, eta, lam, t: int, alive: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ class Controls:
         self.knobs = {name: Control(name, knob, values[name], turn, refuse) for name, knob in declared.items()}
         self.buttons = {name: _button(*look, name, order) for name, look in ORDERS.items()}
         log, save = _button("Save log", "download", "log", order), _button("Picture, data", "picture-o", "save", order)
-        self.speed = w.SelectionSlider(options=SPEEDS, value=speed, description="speed (steps/s)", layout={"width": "250px"})
+        self.speed = w.SelectionSlider(options=SPEEDS, value=speed, description="speed (steps/s)", layout={"width": "300px"})
         self.device = w.Dropdown(options=list(devices), value=device, description="device", layout={"width": "max-content"})
         self.back = w.Dropdown(options=[("back to …", None)], value=None, layout={"width": "max-content"})
         self.look = w.Text(continuous_update=False)  # written by page.js, seen by nobody
