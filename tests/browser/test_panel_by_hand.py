@@ -78,6 +78,9 @@ def test_numbers_keys_names_goals_and_undo(lab, panel):
         expect(handle).to_have_attribute("aria-label", name)
         expect(handle).to_have_attribute("aria-valuetext", shown)
         assert gas.page.get_by_label(name, exact=True).count() >= 2  # the field and the handle
+    speed = gas.box.locator(".tl-speed .noUi-handle")
+    expect(speed).to_have_attribute("aria-label", "speed (steps/s)")
+    expect(speed).to_have_attribute("aria-valuetext", "100")
     expect(goals).to_contain_text("not while η is 0.26: it began at 0.03")
     written(gas, "eta", "7")
     expect(gas.status).to_have_text("eta=7.0 is not allowed; allowed: a number from 0.0001 to 1")

@@ -54,7 +54,7 @@ class Controls:
         log, save = _button("Save log", "download", "log", order), _button("Picture, data", "picture-o", "save", order)
         self.speed = w.SelectionSlider(options=SPEEDS, value=speed, description="speed (steps/s)", layout={"width": "300px"})
         self.device = w.Dropdown(options=list(devices), value=device, description="device", layout={"width": "max-content"})
-        self.back = w.Dropdown(options=[("back to …", None)], value=None, layout={"width": "max-content"})
+        self.back = w.Dropdown(options=[("…", None)], description="back to", layout={"width": "max-content"})
         self.look = w.Text(continuous_update=False)  # written by page.js, seen by nobody
         for name in ("speed", "device", "back", "look"):
             control = getattr(self, name)
@@ -92,7 +92,7 @@ class Controls:
 
     def offer(self, states: Sequence[str]) -> None:
         """The kept states to which one can return."""
-        self.back.options = [("back to …", None), *((text, i) for i, text in enumerate(states))]
+        self.back.options = [("…", None), *((text, i) for i, text in enumerate(states))]
         self.back.layout.display = None if states else "none"
 
     def at(self, state: str) -> None:

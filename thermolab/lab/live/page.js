@@ -17,6 +17,7 @@
     const changes = new MutationObserver(name);
     box.querySelectorAll('.tl-knobs, .tl-orders').forEach(row => changes.observe(row, watch));
     name();
+    box.querySelector('.tl-guess input')?.setAttribute('aria-label', 'your prediction, a number');
 
     // Whether somebody sees the page, and in JupyterLab the notebook; told to the kernel when it changes.
     const notebook = box.closest('.jp-NotebookPanel');
