@@ -118,8 +118,8 @@ def test_one_scale_about_the_origin(board, reading):
     x, y = chart._scales["x"], chart._scales["y"]
     assert (x.min, x.max) == (y.min, y.max) == (-x.max, x.max)
     assert x.max > 3
-    height, margin = 210.0, chart.figure.fig_margin  # of the figure; what is left for the plot is square
-    assert chart.figure.layout.height == "210px"
+    height, margin = 260.0, chart.figure.fig_margin  # of the figure; what is left for the plot is square
+    assert chart.figure.layout.height == "260px"
     width = height * chart.figure.min_aspect_ratio
     assert width - margin["left"] - margin["right"] == pytest.approx(height - margin["top"] - margin["bottom"])
     assert (chart.figure.max_aspect_ratio, chart.figure.padding_x, chart.figure.padding_y) == (width / height, 0, 0)

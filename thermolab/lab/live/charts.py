@@ -17,10 +17,10 @@ from thermolab.lab.live.views import Chart, Series
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ("solid", "dashed", "dash_dotted", "dotted")
 INK, GREY = "#1a1a1a", "#999999"
-HEIGHT = 210  # pixels; the page gives the width, see page.css
+HEIGHTS = {"equal": 260, "heat": 260}  # pixels, of others 210; the page gives the width, see page.css
 MARGIN = {"top": 12, "bottom": 40, "left": 78, "right": 12}
-# the whole figure's, at which one unit is as long across as up
-ROUND = 1 + (MARGIN["left"] + MARGIN["right"] - MARGIN["top"] - MARGIN["bottom"]) / HEIGHT
+# of the whole figure: width over height where one unit is as long across as up
+ROUND = 1 + (MARGIN["left"] + MARGIN["right"] - MARGIN["top"] - MARGIN["bottom"]) / HEIGHTS["equal"]
 DARK, BRIGHT = "#9d8fd0", "#fde725"  # of a heat map: black numbers stand out from both
 NOTHING = np.full(2, 0.5)  # on any scale at once
 
@@ -38,7 +38,7 @@ class LiveChart:
         square = {"min_aspect_ratio": ROUND, "max_aspect_ratio": ROUND, "padding_y": 0} if chart.kind == "equal" else {}
         self.figure = bqplot.Figure(
             marks=[*self._marks, *self._words], axes=list(self._axes.values()), fig_margin=MARGIN, animation_duration=0,
-            layout={"height": f"{HEIGHT}px"}, background_style={"fill": "white"}, display_toolbar=False,
+            layout={"height": f"{HEIGHTS.get(chart.kind, 210)}px"}, background_style={"fill": "white"}, display_toolbar=False,
             **square,
         )  # fmt: skip
 
