@@ -119,6 +119,10 @@ class Probe:
             self.memory[name] = make()
         return self.memory[name]
 
+    def energy(self) -> dict:
+        """U is among the means that the system itself gives."""
+        return {}
+
     def entropy(self):
         """S [R]."""
         return self.kept("S", observables.PathEntropy)(self.system, self.state, self.knobs)
@@ -183,7 +187,7 @@ class Gauge:
 
 
 GAUGES = {
-    "U": Gauge(lambda probe: {}, "U", Observable("energy U (loss)", log=True)),
+    "U": Gauge(lambda probe: probe.energy(), "U", Observable("energy U (loss)", log=True)),
     "r": Gauge(lambda probe: {"r": probe.radius}, "r", Observable("radius |w|")),
     "T": Gauge(_temperature, "T", Observable("temperature T (loss)", log=True)),
     "S": Gauge(lambda probe: {"S": probe.entropy()}, "S", Observable("entropy S of the direction (nats)")),
