@@ -104,8 +104,8 @@ class Scenario:
     can those of the view, which `build` ignores; a change of the others starts a new run. defaults: {name: value} of all.
     observables: {name: Observable}, what can be shown. read(frame, settings) -> {name: [R] array}, those drawn from the
     experiment's, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
-    without: {symbol: why}, which of η, λ and B there is no knob for, and why. replays: whether a log can name it. portable: whether
-    other processes find its functions, which those of a module are; the others are called in this one.
+    without: {symbol: why}, which of η, λ and B there is no knob for, and why. replays: whether a log can name it.
+    portable: whether other processes find its functions, which those of a module are; the others are called in this one.
     """
 
     name: str
