@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 from dataclasses import replace
@@ -155,6 +156,19 @@ def test_a_claim_links_to_its_figure_if_that_is_on_the_page(monkeypatch):
     html = tables.numbers(shown).data
     assert [row[2] for row in lines(html)] == ["Figure 3", "", ""]
     assert html.count(f'href="#{plots.anchor("seen")}"') == html.count("href=") == 1
+
+
+@pytest.mark.parametrize("path", sorted((claims.data_folder() / "published").glob("[cs]*.csv")), ids=lambda path: path.stem)
+def test_what_is_published_stands_beside_our_verdicts(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for notebook in {row["notebook"] for row in rows}:
+        decided = [replace(result(GOOD), claim=claim) for claim in claims.section(notebook).values()]
+        html = tables.published(path.stem, decided).data
+        own = [row for row in rows if row["notebook"] == notebook]
+        assert html.count("<tr>") == 1 + len(own)
+        assert html.count("<br>") + len(own) == sum(len(row["claims"].split()) for row in own)
+        assert all(claims.register()[claim].statement in unescape(html) for row in own for claim in row["claims"].split())
 
 
 @pytest.mark.parametrize("preset", ["smoke", "lab"])

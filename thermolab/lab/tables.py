@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Iterable
@@ -75,6 +76,29 @@ def _link(figure: str) -> str:
 
     number = plots.number(figure)
     return f'<a href="#{plots.anchor(figure)}">Figure {number}</a>' if number else ""
+
+
+def published(name: str, results: Iterable[Result]):
+    """What a source prints beside our verdicts on it, as HTML; the rows of this notebook in data/published/NAME.csv.
+
+    A row has `notebook`, `what`, `setting`, `published`, and the ids of the `claims` that put it to the test.
+    """
+    from IPython.display import HTML
+
+    found = {result.claim.id: result for result in results}
+    notebooks = {result.claim.notebook for result in found.values()}
+    with open(register.data_folder() / "published" / f"{name}.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["notebook"] in notebooks]
+    head = "".join(f'<th scope="col" style="text-align: left">{text}</th>' for text in ("what", "where", "published", "ours"))
+    lines = [_beside(row, [found[claim] for claim in row["claims"].split()]) for row in rows]
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+
+
+def _beside(row: dict, ours: list[Result]) -> str:
+    cells = [escape(row[name]) for name in ("what", "setting", "published")]
+    cells.append("<br>".join(f"{SYMBOLS[r.verdict]} {r.verdict}: {escape(r.claim.statement)}" for r in ours))
+    left = ' style="text-align: left; vertical-align: top"'
+    return f"<tr>{''.join(f'<td{left}>{cell}</td>' for cell in cells)}</tr>"
 
 
 def scorecard(folder) -> list[dict]:
