@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from thermolab import claims as register
 from thermolab import feedback
 from thermolab.lab.params import UserError
+from thermolab.words import _
 
 if TYPE_CHECKING:
     from thermolab.claims import Result
@@ -63,11 +64,11 @@ def _folded(result: Result) -> str:
         "id": claim.id,
     }
     lines = "".join(
-        f"<dt>{name}</dt><dd>{escape(register.with_titles(text).strip(': '))}</dd>" for name, text in facts.items() if text
+        f"<dt>{_(name)}</dt><dd>{escape(register.with_titles(text).strip(': '))}</dd>" for name, text in facts.items() if text
     )
-    word = f"{SYMBOLS[result.verdict]} {result.verdict}"
+    word = f"{SYMBOLS[result.verdict]} {_(result.verdict)}"
     verdict = word if result.verdict == "holds" else f"<b>{word}</b>"
-    title = f"{verdict} · {escape(claim.statement)}"
+    title = f"{verdict} · {escape(_(claim.statement))}"
     return f"<details><summary>{title}</summary><dl>{lines}</dl></details>"
 
 
@@ -75,7 +76,7 @@ def _link(figure: str) -> str:
     from thermolab import plots  # not above: the command line draws nothing
 
     number = plots.number(figure)
-    return f'<a href="#{plots.anchor(figure)}">Figure {number}</a>' if number else ""
+    return f'<a href="#{plots.anchor(figure)}">{_("Figure")} {number}</a>' if number else ""
 
 
 def published(name: str, results: Iterable[Result]):
@@ -89,14 +90,14 @@ def published(name: str, results: Iterable[Result]):
     notebooks = {result.claim.notebook for result in found.values()}
     with open(register.data_folder() / "published" / f"{name}.csv", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["notebook"] in notebooks]
-    head = "".join(f'<th scope="col" style="text-align: left">{text}</th>' for text in ("what", "where", "published", "ours"))
+    head = "".join(f'<th scope="col" style="text-align: left">{_(text)}</th>' for text in ("what", "where", "published", "ours"))
     lines = [_beside(row, [found[claim] for claim in row["claims"].split()]) for row in rows]
     return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
 
 
 def _beside(row: dict, ours: list[Result]) -> str:
-    cells = [escape(row[name]) for name in ("what", "setting", "published")]
-    cells.append("<br>".join(f"{SYMBOLS[r.verdict]} {r.verdict}: {escape(r.claim.statement)}" for r in ours))
+    cells = [escape(_(row[name])) for name in ("what", "setting", "published")]
+    cells.append("<br>".join(f"{SYMBOLS[r.verdict]} {_(r.verdict)}: {escape(_(r.claim.statement))}" for r in ours))
     left = ' style="text-align: left; vertical-align: top"'
     return f"<tr>{''.join(f'<td{left}>{cell}</td>' for cell in cells)}</tr>"
 
