@@ -5,8 +5,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from markupsafe import Markup
 from nbformat import v4
 from playwright.sync_api import expect
+
+from thermolab.lab import pages
 
 ROOT = Path(__file__).parents[2]
 FIRST = ("title", "imports", "parameters-text", "parameters", "check-parameters", "idea", "by-hand-text", "by-hand",
@@ -85,3 +88,26 @@ def wide(lab):
     return lab.page.evaluate("""() => [...document.querySelectorAll('.jp-Cell *')].filter(e =>
         e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX) && e.clientWidth > 100
         ).map(e => e.className + ': ' + e.textContent.slice(0, 80))""")
+
+
+def grave(page, *selectors):
+    """What axe finds serious or critical, in these parts of the page (all of it if none is given)."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    found = axe.run(page, context={"include": [[selector] for selector in selectors]} if selectors else None)
+    return [
+        f"{fault['id']}: {node['html'][:200]}"
+        for fault in found.response["violations"]
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_nothing_grave_to_say_of_the_pages_of_the_book(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    for name in ("README.md", "PRIMER.md", "03_ideal_gas.ipynb"):
+        body = Markup(pages.body(ROOT / "notebooks" / name))
+        page.set_content(pages.page("page.html.j2", file="x.html", pages=[], title="A page", body=body, footer="a footer"))
+        if switch := page.query_selector("#code"):
+            switch.check()
+        assert grave(page) == [], name

@@ -110,6 +110,6 @@ def _environment() -> Environment:
 @cache
 def _style() -> str:
     own = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
-    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
+    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("xcode", "github-dark"))
     plain = ".highlight, .highlight pre { background: none; }"
     return f"{own}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{plain}"
