@@ -175,6 +175,7 @@ def test_what_is_published_stands_beside_our_verdicts(path):
 def test_a_first_look_is_called_one_beside_its_verdicts(preset):
     html = tables.numbers([replace(result(GOOD), settings={"preset": preset})] * 2).data
     assert html.count("decide little") == (preset == "smoke")
+    assert html.count("✓ holds (first look) · ") == 2 * (preset == "smoke")
 
 
 @pytest.mark.parametrize(

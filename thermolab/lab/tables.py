@@ -66,10 +66,16 @@ def _folded(result: Result) -> str:
     lines = "".join(
         f"<dt>{_(name)}</dt><dd>{escape(register.with_titles(text).strip(': '))}</dd>" for name, text in facts.items() if text
     )
-    word = f"{SYMBOLS[result.verdict]} {_(result.verdict)}"
+    word = _word(result)
     verdict = word if result.verdict == "holds" else f"<b>{word}</b>"
     title = f"{verdict} · {escape(_(claim.statement))}"
     return f"<details><summary>{title}</summary><dl>{lines}</dl></details>"
+
+
+def _word(result: Result) -> str:
+    """The verdict; one of a first look says that it is."""
+    word = f"{SYMBOLS[result.verdict]} {_(result.verdict)}"
+    return f"{word} ({_('first look')})" if feedback.first_look(str(result.settings.get("preset", ""))) else word
 
 
 def _link(figure: str) -> str:
@@ -97,7 +103,7 @@ def published(name: str, results: Iterable[Result]):
 
 def _beside(row: dict, ours: list[Result]) -> str:
     cells = [escape(_(row[name])) for name in ("what", "setting", "published")]
-    cells.append("<br>".join(f"{SYMBOLS[r.verdict]} {_(r.verdict)}: {escape(_(r.claim.statement))}" for r in ours))
+    cells.append("<br>".join(f"{_word(r)}: {escape(_(r.claim.statement))}" for r in ours))
     left = ' style="text-align: left; vertical-align: top"'
     return f"<tr>{''.join(f'<td{left}>{cell}</td>' for cell in cells)}</tr>"
 
