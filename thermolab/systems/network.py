@@ -22,6 +22,7 @@ from thermolab.systems.system import OBSERVABLES, Base
 from thermolab.systems.updates import PROTOCOLS
 
 INDEX_BLOCK = 2**18  # batch indices drawn at once
+FRESH = 2**31  # steps from here on are never trained on: their batches are independent of a run's, and drawn with replacement
 
 
 @functools.cache
@@ -33,9 +34,10 @@ def _blas():
 class NetworkOnData(Base):
     """Replicas of a module that learn a data set under one of the protocols.
 
-    Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam", "sam" or "eef"
-    (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute
-    length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    Batches are drawn independently for each replica, with replacement, or as usual training draws them, replacement=False: each
+    datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
+    optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's:
+    momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
     """
 
     name = "network"
@@ -50,8 +52,9 @@ class NetworkOnData(Base):
         loss: str = "cross-entropy",
         backend: str = "auto",
         optimiser: str = "sgd",
+        replacement: bool = True,
     ):
-        self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
+        self.replicas, self.data, self.backend, self.replacement = Replicas(module, loss, backend), data, backend, replacement
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
         self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
         self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
@@ -71,8 +74,9 @@ class NetworkOnData(Base):
             "protocol": self.protocol,
             "loss": self.replicas.loss,
         }
-        # plain SGD goes without saying, as in the logs from before there were others
-        return plain if self.optimiser == "sgd" else {**plain, "optimiser": self.optimiser}
+        # plain SGD and replacement go without saying, as in the logs from before there were others
+        plain |= {} if self.optimiser == "sgd" else {"optimiser": self.optimiser}
+        return plain if self.replacement else {**plain, "replacement": False}
 
     def to(self, device) -> None:
         """Move data and frozen parameters."""
@@ -100,7 +104,7 @@ class NetworkOnData(Base):
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
-        fits = self.replicas.chain and self.data.x.dim() == 2 and self.optimiser == "sgd"
+        fits = self.replicas.chain and self.data.x.dim() == 2 and self.optimiser == "sgd" and self.replacement
         compiled = self.backend == "auto" and fits and weights.device.type == "cpu" and weights.dtype == torch.float32
         return "compiled" if compiled else self.replicas.backend
 
@@ -112,9 +116,10 @@ class NetworkOnData(Base):
         """n batches (x [R, B, ...], y [R, B, ...]), one after the other, all in the same memory."""
         sources = (self.data.x, self.data.y)
         buffers = [t.new_empty((len(streams) * batch_size, *t.shape[1:])) for t in sources]
+        draw = random.indices if self.replacement or first_step >= FRESH else random.shuffled
         chunk = max(1, INDEX_BLOCK // (len(streams) * batch_size))
         for begin in range(0, n, chunk):
-            picks = random.indices(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
+            picks = draw(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
             for pick in picks:
                 flat = pick.flatten()
                 yield [
@@ -160,7 +165,6 @@ class NetworkOnData(Base):
         """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""
         out = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device)
         with torch.no_grad():
-            # steps from 2^31 on are never trained on: these batches are independent of the run's
-            for g, (x, y) in zip(out, self.batches(seed, streams, 2**31, n, batch_size), strict=True):
+            for g, (x, y) in zip(out, self.batches(seed, streams, FRESH, n, batch_size), strict=True):
                 self.replicas.loss_and_gradient(weights, x, y, g)
         return out

@@ -122,17 +122,25 @@ def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
     )
 
 
-def stationarity(lr: xr.Dataset, reference: xr.Dataset):
-    """The thermometer. (a) its ratio at fixed LR, early and over the window; (b) its two sides on the sphere."""
+def stationarity(lr: xr.Dataset, reference: xr.Dataset, epochs: xr.Dataset):
+    """The thermometer: its ratio at fixed LR, early and over the window; its two sides on the sphere; batches in epochs."""
     rate = (lr["eta"] * lr["lam"]).transpose("eta", "lam").values.ravel()
     names = {"first 24 steps": "balance_early", "window": "balance"}
     ratios = {k: (rate, xr.DataArray(compare.seeds_first(lr[v]), dims=("seed", "cell"))) for k, v in names.items()}
     eta = reference["eta"]
     sides = {"pull of the loss": (eta, reference["pull"]), "what noise takes": (eta, eta / 2 * reference["push"])}
-    figure, (left, right) = plots.panels(2)
+    figure, (left, middle, right) = plots.panels(3, columns=3)
     line = {"stationary": (rate, 1 + 0 * rate)}
     plots.panel(left, ratios, line, x="η λ of a cell, fixed LR", y="pull / push on |w|²", log="x")
-    plots.panel(right, sides, x="effective learning rate η, fixed sphere", y="along the mean direction (loss)", log="x")
+    plots.panel(middle, sides, x="effective learning rate η, fixed sphere", y="along the mean direction (loss)", log="x")
+    epoch, step = epochs.sel(batches="without"), epochs.attrs["eta"] * epochs.attrs["length"]
+    measured, known = (
+        {f"ηhM = {step * h:.2g}": (epoch["position"], epoch[name].sel(curvature=h)) for h in epoch["curvature"].values}
+        for name in ("variance", "predicted")
+    )
+    plots.panel(right, measured, known, x="step in the epoch", y="variance / with replacement", log="y")
     return plots.show(
-        figure, "(a) ratios are off in the first steps and one over the window. (b) the sides agree but at the lowest rates."
+        figure,
+        "(a) ratios are off in the first steps and one over the window. (b) the sides agree but at the lowest rates. "
+        "(c) without replacement the variance is far below that of independent batches, least at the ends of an epoch.",
     )
