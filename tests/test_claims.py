@@ -453,3 +453,11 @@ def test_a_claim_names_a_figure_of_its_phenomenon():
         )
     ]
     assert wrong == []
+
+
+def test_every_claim_says_what_was_measured(sections):
+    """The first paragraph of its decider's docstring stands in the verdict table: it names a quantity by itself."""
+    for notebook in sections:
+        package(notebook)
+    said = {name: Result(claim, HOLDS, "", FAILS, 3).quantity for name, claim in claims.register().items()}
+    assert [name for name, text in said.items() if len(text) < 20 or re.match("(Minus )?(the same|that|each) ", text, re.I)] == []

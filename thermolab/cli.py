@@ -126,12 +126,15 @@ def doctor():
 
 @app.command(context_settings={"ignore_unknown_options": True})
 @click.option("--layout", type=click.Choice(["student", "developer"]), help=LAYOUT, show_default=False)
+@click.option(
+    "--language", help="en, or one of which there is a catalogue, such as de. THERMOLAB_LANGUAGE, else en.", show_default=False
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(layout, options):
+def lab(layout, language, options):
     """Open JupyterLab on the start page. OPTIONS go to JupyterLab, such as --no-browser."""
     from thermolab.lab import start
 
-    sys.exit(start.lab(options, layout))
+    sys.exit(start.lab(options, layout, language))
 
 
 @app.command()

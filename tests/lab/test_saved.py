@@ -53,7 +53,8 @@ def test_a_notebook_with_a_kernel_keeps_its_widgets(tmp_path, running):
 @pytest.mark.parametrize("name", ["student", "developer"])
 def test_code_is_folded_on_the_page_and_never_in_the_file(tmp_path, monkeypatch, name):
     monkeypatch.setenv("THERMOLAB_LAYOUT", name)
-    cells = [v4.new_markdown_cell("# Title"), *(v4.new_code_cell(str(i)) for i in range(5))]
+    monkeypatch.setenv("THERMOLAB_LANGUAGE", "de")
+    cells = [v4.new_markdown_cell("## The idea"), *(v4.new_code_cell(str(i)) for i in range(5))]
     cells[2].metadata["tags"] = ["student"]
     cells[3].metadata["tags"] = ["parameters"]
     cells[4].metadata = nbformat.from_dict({"tags": ["solution"], "jupyter": {"source_hidden": True, "outputs_hidden": True}})
@@ -71,6 +72,7 @@ def test_code_is_folded_on_the_page_and_never_in_the_file(tmp_path, monkeypatch,
     hidden = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in model["content"].cells]
     assert hidden == [False, name == "student", False, False, True, name == "student"]
     assert model["content"].cells[5].metadata.get("jupyter", {}).get("outputs_hidden", False) == (name == "student")
+    assert model["content"].cells[0].source == "## Die Idee"
     asyncio.run(manager.save(model, "x.ipynb"))
     after = nbformat.read(tmp_path / "x.ipynb", as_version=4)
     assert after.cells == before.cells
