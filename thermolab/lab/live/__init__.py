@@ -60,7 +60,7 @@ async def panel(
     marks, visible = _marks(arms, events), front_end(setup.live)
     if visible:
         _start(arms, shown, alt, goals=goals, ghosts=ghosts, speed=speed, seed=setup.seed, device=setup.device)
-    script = {"steps": steps, "seed": setup.seed, "device": setup.device}
+    script = {"steps": steps, "seed": setup.seed, "device": setup.device, "at_turns": True}
     found = await asyncio.gather(*(_script(arm, events, **script) for arm in arms))
     board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=marks)
     charts = [chart for view in shown for chart in view.charts(board)]
