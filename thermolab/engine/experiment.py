@@ -8,6 +8,7 @@ on the same backend, device and number of threads, because every random number i
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -153,6 +154,14 @@ class Experiment:
         if len(read) != now.nbytes:
             raise ValueError(f"weights at step {self.state.step} have {len(read)} bytes; allowed: {now.nbytes}")
         self.put(torch.frombuffer(bytearray(read), dtype=now.dtype).reshape(now.shape))
+
+    def fork(self) -> Experiment:
+        """A run that goes on from here by itself, on the same system: with this one's state, knobs, log and frames so far."""
+        other = copy.copy(self)
+        other.knobs, other.history, other._sums = dict(self.knobs), list(self.history), dict(self._sums)
+        other.events, other.cadence = copy.deepcopy(self.events), copy.deepcopy(self.cadence)
+        other.observables = copy.deepcopy(self.observables)  # some remember what they saw
+        return other
 
     def move(self, device: str) -> None:
         """Go on on another device, with the weights as they are; logged like a knob."""
