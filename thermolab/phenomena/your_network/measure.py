@@ -28,6 +28,7 @@ WHOLE, BLOCK = 4096, 256  # samples up to which the whole data are asked, and ho
 IDENTITY_BATCH = 64
 SHARPNESS_BATCHES = 40
 NEIGHBOURS = 10  # of the k-NN graph
+FINEST = 5  # looks between two weights of a path at the highest rate, so that others come near to the same ηt
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,15 @@ class _Sums:
 
 
 class _Path:
-    """Weights [samples, P] of each replica, equally far apart in ηt for all."""
+    """Weights [samples, P] of each replica, equally far apart in ηt for all; `tick`: the steps between two looks."""
 
-    def __init__(self, eta: np.ndarray, n_parameters: int, samples: int, tick: int):
-        self.strides = np.maximum(1, np.round(eta.max() / eta)).astype(int)  # in ticks
-        self.kept = [np.empty((samples, n_parameters), np.float32) for _ in eta]
+    def __init__(self, eta: np.ndarray, n_parameters: int, samples: int, window: int):
+        self.strides = np.round(FINEST * eta.max() / eta).astype(int)  # in ticks
+        self.tick = window // (samples * int(self.strides.max()))
+        if not self.tick:
+            least = samples * int(self.strides.max())
+            raise ValueError(f"window={window} is too short for samples={samples} at these rates; allowed: {least} steps or more")
+        self.kept = [np.full((samples, n_parameters), np.nan, np.float32) for _ in eta]
         self.filled = np.zeros(len(eta), int)
 
     def take(self, tick: int, weights: torch.Tensor) -> None:
@@ -114,6 +119,7 @@ def measure(
     pairs, no_pairs = pairs_of(module)
     free = torch.cat([torch.empty(0, dtype=torch.long), *(g.index for g in groups if not g.invariant)]).numpy()
 
+    path = _Path(eta, system.n_parameters, plan.samples, plan.window)
     whole = _is_mean(system, run.state.weights)
     look = functools.partial(_probe, system, run, plan.probe, lam, free, whole)
     begun = look()
@@ -125,10 +131,9 @@ def measure(
     run.frame()
     sums.reset()
 
-    tick = max(1, round(plan.window / plan.samples * eta.min() / eta.max()))
-    ticks, path, probes = plan.window // tick, _Path(eta, system.n_parameters, plan.samples, tick), []
+    ticks, probes = plan.window // path.tick, []
     for k in range(1, ticks + 1):
-        run.advance(tick)
+        run.advance(path.tick)
         path.take(k, run.state.weights)
         if k % max(1, ticks // plan.moments) == 0:
             probes.append(look())
@@ -143,7 +148,7 @@ def measure(
     found["S_gas"] = _gas(eta, int(moved.sum()), plan.samples, seed)
     for when, at in (("", run.state.weights), ("_start", run.start.weights)):
         found[f"sharpness{when}"] = np.array([_sharpness(system, w, batch_size, ok) for w, ok in zip(at, alive, strict=True)])
-        found[f"cka{when}"], null = _alike(module, at, system.data.x[:SEEN], eta, alive)
+        found[f"cka{when}"], null = alike(module, at, system.data.x[:SEEN], eta, alive)
         found |= {} if when else {"cka_null": null}
     data = xr.Dataset({name: ("replica", np.asarray(v, float)) for name, v in found.items()})
     ends = [w.cpu().double() for w in run.state.weights]
@@ -269,7 +274,7 @@ def _pair_error(pair: symmetry.Pair, w: torch.Tensor, g: torch.Tensor) -> float:
     return float((torch.where(size > 0, error, 0) * size).sum() / size.sum()) if bool(size.any()) else 0.0
 
 
-def _alike(module: nn.Module, weights, x: torch.Tensor, eta: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def alike(module: nn.Module, weights, x: torch.Tensor, eta: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """CKA of what the last layer reads of x, with the next replica of the same η, in a ring, and with its samples shuffled, two
     of [R]; NaN where one is alone or lost."""
     read = representations(module, torch.nan_to_num(weights), x)

@@ -20,6 +20,31 @@ from thermolab.systems.network import NetworkOnData
 SECTION = "07_your_network"
 COLUMNS = ("claim", "verdict", "measured", "predicted", "tolerance", "control", "in the book")
 SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–"}
+RELATIVES = {  # claims of the other notebooks that ask the same of networks of their own
+    "general.noether": ("balance.identity",),
+    "general.radius": ("ideal-gas.net.radius",),
+    "general.stationarity": ("ideal-gas.net.thermometer", "collapse.standard-net.stationarity"),
+    "general.balance": ("balance.mlp", "balance.digits", "balance.cnn"),
+    "general.alike": ("platonic.same-architecture",),
+    "general.temperature": ("collapse.standard-net", "collapse.up.convex"),
+    "general.ratio": ("collapse.batch.small",),
+    "general.snr": ("collapse.up.snr.batchnorm", "collapse.up.snr.layernorm"),
+    "general.edge": ("sharpening.batch.edge",),
+    "general.gas": ("ideal-gas.net.entropy",),
+}
+
+
+def beside(results: Sequence[Result]) -> list[dict[str, str]]:
+    """For a table: each general claim, its verdict for this network, and the registered ones of its relatives in the book."""
+    known = claims.register()
+    return [
+        {
+            "claim": r.claim.id,
+            "this network": r.verdict,
+            "in the book": ", ".join(f"{name} {known[name].expected}" for name in RELATIVES[r.claim.id]),
+        }
+        for r in results
+    ]
 
 
 @dataclass(frozen=True)

@@ -163,13 +163,13 @@ def balanced(trained: xr.Dataset) -> Decision | NotApplicable:
         return NotApplicable(why)
     if not rescalable(here).sizes["pair"]:
         return NotApplicable("no weights can be rescaled against others")
-    late = extreme(_balance(rescalable(here), ""), "pair")
+    late = extreme(balance(rescalable(here), ""), "pair")
     if rescalable(here, False).sizes["pair"]:
-        return with_control(late, extreme(_balance(rescalable(here, False), ""), "pair"), BALANCE, "neighbours that are no pair")
-    return with_control(late, extreme(_balance(rescalable(here), "_early"), "pair"), BALANCE, "the first steps")
+        return with_control(late, extreme(balance(rescalable(here, False), ""), "pair"), BALANCE, "neighbours that are no pair")
+    return with_control(late, extreme(balance(rescalable(here), "_early"), "pair"), BALANCE, "the first steps")
 
 
-def _balance(here: xr.Dataset, when: str) -> xr.DataArray:
+def balance(here: xr.Dataset, when: str) -> xr.DataArray:
     gradients, radii = ((here[f"{a}{when}"], here[f"{b}{when}"]) for a, b in (("g2_in", "g2_out"), ("in2", "out2")))
     return theory.balance(here["eta"], here.attrs["lam"], gradients, radii)
 
