@@ -2,7 +2,8 @@
 
 theory: identities and laws. networks: the menu, and what a file's `make()` brings. measure: a run and all that is read of it.
 trained, sweep: the recipe and the claims that it decides. capstone: what alignment is owed to. scorecard: the same claims for an
-experiment of your own. presets: what the notebook measures. figures: what it shows (not imported here: workers need no plots). live: what runs in its panel. exercises: what is said about answers to them.
+experiment of your own. presets: what the notebook measures. figures: what it shows (not imported here: processes that measure
+need no plots). live: what runs in its panel. exercises: what is said about answers to them.
 """
 
 from thermolab.phenomena.your_network import (  # noqa: F401

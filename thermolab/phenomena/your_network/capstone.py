@@ -64,7 +64,7 @@ def knocked_out(
     last steps. NaN where a run diverged, and in the arm without symmetry where the network has none as a layer.
     """
     made = networks.find(network, images)
-    module, learnt, loss = made.system.replicas.module, made.system.data, made.system.replicas.loss
+    module, learnt, loss = made.system.replicas.module, made.system.data, made.system.replicas.loss_function
     starts, how = made.starts(seeds), {"eta": eta, "lam": lam, "seed": seeds[0] // 1000, "device": device}
     noisy = how | {"batch_size": batch_size}
     arms = {
@@ -93,4 +93,4 @@ def _ends(system, weights: torch.Tensor, how: dict, steps: int) -> tuple[np.ndar
     except DivergenceError:
         return np.full((2, len(weights)), np.nan)
     rates = np.full(len(weights), how["eta"])
-    return alike(system.replicas.module, run.state.weights, system.data.x[:SEEN], rates, np.isfinite(energy))[0], energy
+    return alike(system.replicas, run.state.weights, system.data.x[:SEEN], rates, np.isfinite(energy))[0], energy

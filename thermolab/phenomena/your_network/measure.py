@@ -20,8 +20,9 @@ from torch import nn
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.rules import Count
 from thermolab.instruments import alignment, curvature, entropy, noise, scale, symmetry
+from thermolab.systems.losses import mean_loss
 from thermolab.systems.network import NetworkOnData
-from thermolab.systems.replicas import LOSSES
+from thermolab.systems.replicas import Replicas
 
 SEEN = 256  # samples of which representations are compared
 WHOLE, BLOCK = 4096, 256  # samples up to which the whole data are asked, and how many at once
@@ -57,8 +58,8 @@ class _Sums:
     def reset(self) -> None:
         self.steps, self.w2, self.g2, self.gw = 0, 0.0, 0.0, 0.0
 
-    def loss_and_gradient(self, weights, x, y, out):
-        losses = self.replicas.loss_and_gradient(weights, x, y, out)
+    def loss_and_gradient(self, weights, x, y, out, *more):
+        losses = self.replicas.loss_and_gradient(weights, x, y, out, *more)
         w, g = weights.double(), out.double()
         self.steps, self.w2, self.g2, self.gw = self.steps + 1, self.w2 + w * w, self.g2 + g * g, self.gw + g * w
         return losses
@@ -148,14 +149,18 @@ def measure(
     found["S_gas"] = _gas(eta, int(moved.sum()), plan.samples, seed)
     for when, at in (("", run.state.weights), ("_start", run.start.weights)):
         found[f"sharpness{when}"] = np.array([_sharpness(system, w, batch_size, ok) for w, ok in zip(at, alive, strict=True)])
-        found[f"cka{when}"], null = alike(module, at, system.data.x[:SEEN], eta, alive)
+        found[f"cka{when}"], null = alike(system.replicas, at, system.data.x[:SEEN], eta, alive)
         found |= {} if when else {"cka_null": null}
     data = xr.Dataset({name: ("replica", np.asarray(v, float)) for name, v in found.items()})
     ends = [w.cpu().double() for w in run.state.weights]
     slopes = [_slope(module, loss, system.data, w, ok) for w, ok in zip(ends, alive, strict=True)]
     data = data.merge(_groups(groups, late, early, ends, slopes)).merge(_of_pairs(pairs, late, early, ends, slopes))
     attrs = {"dim": int(moved.sum()), "no_pairs": no_pairs, "lam": lam, "batch_size": batch_size}
-    attrs |= {"optimiser": system.optimiser, "protocol": run.knobs.get("protocol", system.protocol), "burn_in": plan.burn_in}
+    attrs |= {
+        "optimiser": system.optimiser,
+        "protocol": run.knobs.get("protocol", system.protocol),
+        "replacement": int(system.replacement),
+    }
     return data.where(xr.DataArray(alive, dims="replica")).assign_coords(eta=("replica", eta)).assign_attrs(attrs)
 
 
@@ -168,7 +173,8 @@ def _watched(system: NetworkOnData) -> tuple[NetworkOnData, _Sums]:
 
 
 def loss_of(system: NetworkOnData) -> Callable:
-    return LOSSES[system.replicas.loss] if isinstance(system.replicas.loss, str) else system.replicas.loss
+    """The loss of a network as a function of outputs and targets."""
+    return functools.partial(mean_loss, system.replicas.loss_function)
 
 
 def pairs_of(module: nn.Module) -> tuple[list[symmetry.Pair], str]:
@@ -274,10 +280,10 @@ def _pair_error(pair: symmetry.Pair, w: torch.Tensor, g: torch.Tensor) -> float:
     return float((torch.where(size > 0, error, 0) * size).sum() / size.sum()) if bool(size.any()) else 0.0
 
 
-def alike(module: nn.Module, weights, x: torch.Tensor, eta: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def alike(replicas: Replicas, weights, x: torch.Tensor, eta: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """CKA of what the last layer reads of x, with the next replica of the same η, in a ring, and with its samples shuffled, two
     of [R]; NaN where one is alone or lost."""
-    read = representations(module, torch.nan_to_num(weights), x)
+    read = representations(replicas, torch.nan_to_num(weights), x)
     found, null = np.full((2, len(eta)), np.nan)
     for rate in np.unique(eta):
         (ring,) = np.nonzero(eta == rate)
@@ -288,17 +294,19 @@ def alike(module: nn.Module, weights, x: torch.Tensor, eta: np.ndarray, alive: n
     return found, null
 
 
-def representations(module: nn.Module, weights: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
+def representations(replicas: Replicas, weights: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
     """What the last of the layers with trainable weights reads of the inputs x, [N, p] for each row of weights [R, P]."""
-    module, seen = copy.deepcopy(module), []
-    leaves = [m for m in module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
-    for leaf in leaves:
-        leaf.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().flatten(1)))
-    parameters, out = [p for p in module.parameters() if p.requires_grad], []
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for w in weights:
-            nn.utils.vector_to_parameters(w, parameters)
-            seen.clear()
-            module(x)
-            out.append(seen[-1])
+    seen, out = [], []
+    leaves = [m for m in replicas.module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+    hooks = [leaf.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().flatten(1))) for leaf in leaves]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for row in weights:
+                seen.clear()
+                with replicas.holding(row) as module:
+                    module(x.clone())
+                out.append(seen[-1])
+    finally:
+        for hook in hooks:
+            hook.remove()
     return out

@@ -71,6 +71,8 @@ def plain(*data: xr.Dataset, decayed: bool = False) -> str:
             return f"steps of {d.attrs['optimiser']}; the claim is about plain SGD"
         if d.attrs["protocol"] != "lr":
             return f"weights on a {d.attrs['protocol']} protocol; the claim is about free ones"
+        if not d.attrs["replacement"]:
+            return "batches without replacement; the claim is about independent ones"
         if decayed and not d.attrs["lam"]:
             return "no weight decay: |w| grows for ever"
     return ""
@@ -178,7 +180,7 @@ def balance(here: xr.Dataset, when: str) -> xr.DataArray:
 def alike(trained: xr.Dataset) -> Decision | NotApplicable:
     """By how much the CKA of what the last layer reads, between seeds, exceeds that at the start; control: samples shuffled."""
     here = point(trained)
-    if not np.isfinite(here["cka_start"]).all():
+    if not np.isfinite(here["cka_start"]).any():
         return NotApplicable("what the last layer reads at the start is the same for all samples")
     end, null = (few_seeds(here[name] - here["cka_start"]) for name in ("cka", "cka_null"))
     return with_control(end, null, 0.0, "the samples of one of them shuffled", relation="above")
