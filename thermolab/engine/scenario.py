@@ -98,6 +98,7 @@ class Scenario:
     can those of the view, which `build` ignores; a change of the others starts a new run. defaults: {name: value} of all.
     observables: {name: Observable}, what can be shown. read(frame, settings) -> {name: [R] array}, those drawn from the
     experiment's, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
+    portable: whether other processes find its functions, which those of a module are; the others are called in this one.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Scenario:
     observables: Mapping[str, Observable]
     read: Callable[[Frame, Mapping], Mapping] = _as_it_is
     predict: Callable[[Frame, Mapping], Mapping[str, float]] = _nothing
+    portable: bool = True
 
     def checked(self, settings: Mapping) -> dict:
         """All settings, defaults filled in. Raises ValueError, one line, for an unknown name or a value not allowed."""
