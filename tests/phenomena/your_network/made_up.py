@@ -43,7 +43,7 @@ def trained(**changed) -> xr.Dataset:
         "U": near(0.5 + 300 * temperature * DIM, 0.001, 32), "S": 1 + DIM / 2 * np.log(near(temperature, 0.01, 33)),
         "S_gas": 2 + DIM / 2 * np.log(near(ETA, 0.01, 34)),
         "trace": near(2 * DIM * temperature / ETA, 0.001, 35), "snr": near(0.3 * np.sqrt(ETA), 0.01, 36),
-        "snr_start": near(np.full(5, 0.5), 0.01, 37), "sharpness": near(1.4 / ETA, 0.02, 38),
+        "snr_gas": near(np.sqrt(ETA), 0.01, 37), "sharpness": near(1.4 / ETA, 0.02, 38),
         "sharpness_start": near(np.full(5, 1.0)),
         "cka": near(np.full(5, 0.8)), "cka_start": near(np.full(5, 0.2)), "cka_null": near(np.full(5, 0.01)),
     }  # fmt: skip

@@ -26,7 +26,10 @@ def test_the_register_has_these_claims():
 @pytest.mark.parametrize("name", HOLDS)
 def test_a_network_that_obeys_every_law(name):
     found = verdict(name, made_up.trained())
-    assert (found.check.verdict, found.control.verdict) == ("holds", "fails" if name != "general.gas" else "holds"), found
+    assert (found.check.verdict, found.control.verdict) == (
+        "holds",
+        "holds" if name in ("general.gas", "general.snr") else "fails",
+    ), found
 
 
 def spoilt(name, by, row=None):
@@ -49,7 +52,7 @@ BROKEN = {  # the law is broken in the named data alone
     "general.alike": lambda: spoilt("cka", 0.1),
     "general.temperature": lambda: ordered("U", [0, 3, 4, 1, 2]),
     "general.ratio": lambda: spoilt("U", 1.4),
-    "general.snr": lambda: spoilt("snr", made_up.trained()["eta"] ** -0.6),
+    "general.snr": lambda: spoilt("snr", made_up.trained()["eta"] ** -0.4),
     "general.edge": lambda: spoilt("sharpness", made_up.trained()["eta"]),
     "general.gas": lambda: spoilt("S", 1.4),
 }

@@ -31,16 +31,15 @@ def found():
 
 
 def written_out():
-    """A net of nine weights on 20 numbers, and the same steps in plain PyTorch: sums of the window of ten steps after five."""
+    """A net of nine weights on 20 numbers, and the same steps in plain PyTorch: the weights and gradients of 47."""
     generator = torch.Generator().manual_seed(0)
     learnt = data.Dataset(torch.randn(20, 2, generator=generator), torch.randn(20, 1, generator=generator))
     net = NetworkOnData(models.mlp((2, 2, 1)), learnt, loss="squared")
-    w, batches = net.start(torch.arange(1), 4), net.batches(4, torch.arange(1), 0, 17, 4)
-    steps, out, rows = [], torch.empty_like(w), []
+    w, batches = net.start(torch.arange(1), 4), net.batches(4, torch.arange(1), 0, 47, 4)
+    out, rows = torch.empty_like(w), []
     for x, y in batches:
         net.replicas.loss_and_gradient(w, x, y, out)
         rows.append((w.clone(), out.clone()))
-        steps.append(w.clone())
         w = (1 - ETA * LAM) * w - ETA * out
     return net, rows, w
 
@@ -48,7 +47,7 @@ def written_out():
 def test_sums_are_those_of_every_step_and_the_steps_are_those_of_sgd():
     net, rows, end = written_out()
     start = net.start(torch.arange(1), 4)
-    plan = measure.Plan(burn_in=7, window=10, early=3, moments=1, probe=5, samples=2)
+    plan = measure.Plan(burn_in=7, window=40, early=3, moments=1, probe=5, samples=8)
     d = measure.measure(net, start, [ETA], LAM, 4, plan, seed=4)
     late, early = rows[7:], rows[:3]
     for steps, when in ((late, ""), (early, "_early")):
@@ -72,7 +71,7 @@ def test_sums_are_those_of_every_step_and_the_steps_are_those_of_sgd():
 def test_a_system_is_left_as_it_was():
     net, _, _ = written_out()
     before = net.replicas, net.backend, net.data
-    measure.measure(net, net.start(torch.arange(1), 4), [ETA], LAM, 4, measure.Plan(7, 10, 3, 1, 5, 2))
+    measure.measure(net, net.start(torch.arange(1), 4), [ETA], LAM, 4, measure.Plan(7, 40, 3, 1, 5, 8))
     assert (net.replicas, net.backend, net.data) == before
 
 
@@ -171,7 +170,7 @@ def test_the_panel_has_its_gauges_and_laws_and_replays(replays):
     settings = live.NETWORK.checked({"replicas": 2})
     read, known = live.NETWORK.read(frame, settings), live.NETWORK.predict(frame, settings)
     assert all(np.isfinite(read[name]).all() for name in live.NETWORK.observables)
-    assert known["sharpness"] == 2 / 0.2
+    assert known["batch_sharpness"] == 2 / 0.2
     a = 2 * 0.2 * 0.01 - (0.2 * 0.01) ** 2
     assert known["r"] == pytest.approx(np.mean((0.04 * read["g2"] * read["w2"] / a) ** 0.25))
     replays(live.NETWORK, run, {"replicas": 2})
@@ -182,7 +181,7 @@ def test_a_network_without_norm_or_pair_has_no_such_gauge():
     frame = next(run.frames(2))
     read = live.NETWORK.read(frame, live.NETWORK.checked({"network": "transformer"}))
     assert np.isnan(read["r"]).all()
-    assert "r" not in live.NETWORK.predict(frame, {})
+    assert live.NETWORK.predict(frame, {}) == {"batch_sharpness": 2 / 0.2}
 
 
 OWN = """

@@ -53,7 +53,7 @@ def knocked_out(
     eta: Positive = 0.2,
     lam: NotNegative = 0.01,
     batch_size: Count = 16,
-    steps: Count = 3000,
+    steps: Count = 2000,
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> xr.Dataset:

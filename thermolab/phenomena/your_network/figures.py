@@ -37,7 +37,7 @@ def sweep(found: xr.Dataset, double: xr.Dataset):
     eta, size = found["eta"], found.attrs["batch_size"]
     energies = {f"B = {size}": (eta, found["U"]), f"B = {2 * size}, at η/2": (double["eta"] / 2, double["U"])}
     plots.panel(one, energies, x=RATE, y="energy U (loss)", log="x")
-    ratios = {"end": (eta, found["snr"]), "start": (eta, found["snr_start"])}
+    ratios = {"network": (eta, found["snr"])}
     known = float(found["snr"].mean("seed")[-1]) * (eta / eta[-1]) ** theory.UNDER
     plots.panel(two, ratios, {"∝ √η (UP)": (eta, known)}, x=RATE, y="|∇L + λw| / √Tr Σ", log="xy")
     edges = {name: (eta, eta * found[f"sharpness{when}"] / theory.EDGE) for name, when in (("end", ""), ("start", "_start"))}

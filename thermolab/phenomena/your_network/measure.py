@@ -11,6 +11,7 @@ import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import xarray as xr
 from torch import nn
 
 from thermolab.engine.experiment import Experiment
-from thermolab.engine.rules import Count
+from thermolab.engine.rules import Count, integer
 from thermolab.instruments import alignment, curvature, entropy, noise, scale, symmetry
 from thermolab.systems.losses import mean_loss
 from thermolab.systems.network import NetworkOnData
@@ -34,15 +35,15 @@ FINEST = 5  # looks between two weights of a path at the highest rate, so that o
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is. burn_in, window: steps; early: the first steps, as a control; moments: of the window at which `probe`
-    fresh minibatches are taken; samples: weights behind an entropy."""
+    """How long a run is. burn_in, window: steps; early: the first steps, as a control; moments: of the window at which all data
+    are asked for ∇L, and at every fourth `probe` fresh minibatches for Tr Σ; samples: weights behind an entropy, 8 or more."""
 
     burn_in: Count = 5000
     window: Count = 5000
     early: Count = 50
-    moments: Count = 50
+    moments: Count = 200
     probe: Count = 16
-    samples: Count = 60
+    samples: Annotated[int, integer(8)] = 60
 
 
 class _Sums:
@@ -106,9 +107,8 @@ def measure(
     * pair (its name; reason: why it is no rescalable pair, "" if it is one): in2, out2 of |u|² and |w|², g2_in, g2_out of
       |g_u|² and |g_w|², likewise _early; pair_identity;
     * none: pull and drive, both sides of the thermometer of all free weights, pull_early and drive_early; U; trace Tr Σ,
-      snr = |∇L + λw|/√Tr Σ; sharpness, the batch sharpness; S, graph entropy up to a constant, and S_gas, that of a perfect
-      gas of as many weights; cka of what the last layer reads, with the next replica of the same η, and cka_null, with its
-      samples shuffled. snr_start, sharpness_start and cka_start: at the start.
+      snr = |∇L + λw|/√Tr Σ; sharpness, the batch sharpness; S, graph entropy up to a constant; cka of what the last layer reads, with the next replica of the same η, and cka_null, with its
+      samples shuffled. sharpness_start, cka_start: at the start. S_gas, snr_gas: of a perfect gas of as many weights.
     Attributes: dim, weights that had a gradient; no_pairs: why the finder of pairs does not take this network, "" if it does.
     NaN for a replica that diverged. Raises DivergenceError where all did.
     """
@@ -127,7 +127,6 @@ def measure(
     run.advance(plan.early)
     early = sums.means()
     found = {"pull_early": (begun["pull"] + look()["pull"]) / 2, "drive_early": _drive(early, free, eta, lam)}
-    found["snr_start"] = begun["snr"]
     run.advance(plan.burn_in - plan.early)
     run.frame()
     sums.reset()
@@ -137,16 +136,16 @@ def measure(
         run.advance(path.tick)
         path.take(k, run.state.weights)
         if k % max(1, ticks // plan.moments) == 0:
-            probes.append(look())
+            probes.append(look(noisy=len(probes) % 4 == 0))
     late = sums.means()
     frame = run.frame()
     alive = np.isfinite(frame.observables["U"])
 
     moved = (late["g2"] > 0).any(0)
-    found |= {name: np.mean([p[name] for p in probes], 0) for name in ("pull", "trace")}
-    found["snr"] = np.sqrt(np.maximum(np.mean([p["signal"] for p in probes], 0), 0) / found["trace"])
+    found |= {name: np.mean([p[name] for p in probes if name in p], 0) for name in ("pull", "trace", "signal")}
+    found["snr"] = np.sqrt(np.maximum(found.pop("signal"), 0) / found["trace"])
     found |= {"drive": _drive(late, free, eta, lam), "U": frame.observables["U"], "S": path.entropies(moved, alive)}
-    found["S_gas"] = _gas(eta, int(moved.sum()), plan.samples, seed)
+    found |= _gas(eta, int(moved.sum()), plan.samples, seed)
     for when, at in (("", run.state.weights), ("_start", run.start.weights)):
         found[f"sharpness{when}"] = np.array([_sharpness(system, w, batch_size, ok) for w, ok in zip(at, alive, strict=True)])
         found[f"cka{when}"], null = alike(system.replicas, at, system.data.x[:SEEN], eta, alive)
@@ -203,30 +202,36 @@ def _data(system: NetworkOnData) -> tuple[torch.Tensor, torch.Tensor]:
 def _whole_gradient(system: NetworkOnData, weights: torch.Tensor) -> torch.Tensor:
     """∇L [R, P] over all data, in blocks."""
     total, out = torch.zeros_like(weights, dtype=torch.float64), torch.empty_like(weights)
-    for x, y in zip(*(t.split(BLOCK) for t in _data(system)), strict=True):
-        system.replicas.loss_and_gradient(weights, *(t.expand(len(weights), *t.shape) for t in (x, y)), out)
-        total += out.double() * (len(x) / len(system.data))
+    with torch.no_grad():
+        for x, y in zip(*(t.split(BLOCK) for t in _data(system)), strict=True):
+            system.replicas.loss_and_gradient(weights, *(t.expand(len(weights), *t.shape) for t in (x, y)), out)
+            total += out.double() * (len(x) / len(system.data))
     return total
 
 
-def _probe(system: NetworkOnData, run: Experiment, n: int, lam: float, free: np.ndarray, whole: bool) -> dict[str, np.ndarray]:
-    """At this moment, each [R]: pull w·(∇L + λw) of the free weights about 0; Tr Σ and signal |∇L + λw|² from n fresh
-    minibatches, none of which the run draws; snr."""
-    w, seed = torch.nan_to_num(run.state.weights), (run.seed + 2**33 * (1 + run.state.step)) % 2**64
-    with torch.no_grad():
-        g = torch.nan_to_num(system.gradients(w, n, int(run.knobs["batch_size"]), seed, run.streams))
-        slope = torch.nan_to_num(_whole_gradient(system, w)) if whole else g.double().mean(0)
-    found = noise.gradient_noise(g + lam * w, spectrum=False)
-    at, slope = w.cpu().double().numpy()[:, free], (slope + lam * w).cpu().numpy()[:, free]
-    signal = found.full_gradient_squared
-    return {"pull": (at * slope).sum(1), "trace": found.trace, "signal": signal, "snr": found.snr}
+def _probe(
+    system: NetworkOnData, run: Experiment, n: int, lam: float, free: np.ndarray, whole: bool, *, noisy: bool = True
+) -> dict[str, np.ndarray]:
+    """At this moment, each [R]: pull w·(∇L + λw) of the free weights about 0; and, if noisy or ∇L is not known otherwise, Tr Σ
+    and signal |∇L + λw|², unbiased, from n fresh minibatches, none of which the run draws."""
+    w, seed, out = torch.nan_to_num(run.state.weights), (run.seed + 2**33 * (1 + run.state.step)) % 2**64, {}
+    if noisy or not whole:
+        size = int(run.knobs["batch_size"])
+        g = torch.nan_to_num(system.gradients(w, n, size, seed, run.streams, run.state.memory)) + lam * w
+        found = noise.gradient_noise(g, spectrum=False)
+        out = {"trace": found.trace, "signal": found.full_gradient_squared}
+    slope = torch.nan_to_num(_whole_gradient(system, w)) + lam * w if whole else g.double().mean(0)
+    return out | {"pull": (w.double() * slope).cpu().numpy()[:, free].sum(1)}
 
 
-def _gas(eta: np.ndarray, dim: int, samples: int, seed: int) -> np.ndarray:
-    """Graph entropy [R] of so many independent states of a perfect gas in a bowl, whose variance is proportional to η."""
-    rng = np.random.default_rng([seed, 7])
-    clouds = (np.sqrt(rate) * rng.standard_normal((samples, dim)) for rate in eta)
-    return np.array([entropy.knn_graph(cloud, k=min(NEIGHBOURS, samples // 4)).value for cloud in clouds])
+def _gas(eta: np.ndarray, dim: int, samples: int, seed: int) -> dict[str, np.ndarray]:
+    """A perfect gas in a bowl of curvature 1 under noise of variance 1, each [R]: graph entropy of so many independent states,
+    whose variance is η/2 in each direction, and snr = |∇L|/√Tr Σ, which is |w|/√D."""
+    rng, out = np.random.default_rng([seed, 7]), []
+    for rate in eta:
+        cloud = np.sqrt(rate / 2) * rng.standard_normal((samples, dim))
+        out.append((entropy.knn_graph(cloud, k=min(NEIGHBOURS, samples // 4)).value, np.sqrt((cloud**2).sum(1).mean() / dim)))
+    return dict(zip(("S_gas", "snr_gas"), np.transpose(out), strict=True))
 
 
 def _drive(means: dict, free: np.ndarray, eta: np.ndarray, lam: float) -> np.ndarray:

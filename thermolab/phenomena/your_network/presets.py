@@ -19,7 +19,7 @@ SMOKE = {"burn_in": 200, "window": 400, "moments": 4, "probe": 6, "samples": 20}
 def datasets(setup, network: str | None = None) -> dict:
     """{name: recipe with its settings}, nothing of which has run. setup: the notebook's; network: in place of setup.network."""
     shared, small = presets.common(setup, smoke=2), setup.preset == "smoke"
-    common, knocked = shared | (SMOKE if small else {}), shared | ({"steps": 200} if small else {})
+    common, knocked = shared | (SMOKE if small else {}), shared | ({"steps": 200 if small else 2000})
     point = {"network": network or setup.network, "images": setup.images, "eta": setup.eta, "lam": setup.lam}
     return {
         "trained": partial(trained, **common, **point, batch_size=setup.batch_size, factors=FACTORS),
