@@ -107,8 +107,9 @@ def measure(
     * pair (its name; reason: why it is no rescalable pair, "" if it is one): in2, out2 of |u|² and |w|², g2_in, g2_out of
       |g_u|² and |g_w|², likewise _early; pair_identity;
     * none: pull and drive, both sides of the thermometer of all free weights, pull_early and drive_early; U; trace Tr Σ,
-      snr = |∇L + λw|/√Tr Σ; sharpness, the batch sharpness; S, graph entropy up to a constant; cka of what the last layer reads, with the next replica of the same η, and cka_null, with its
-      samples shuffled. sharpness_start, cka_start: at the start. S_gas, snr_gas: of a perfect gas of as many weights.
+      snr = |∇L + λw|/√Tr Σ; sharpness, the batch sharpness; S, graph entropy up to a constant; cka of what the last layer
+      reads, with the next replica of the same η, and cka_null, with its samples shuffled. sharpness_start, cka_start: at the
+      start. S_gas, snr_gas: of a perfect gas of as many weights.
     Attributes: dim, weights that had a gradient; no_pairs: why the finder of pairs does not take this network, "" if it does.
     NaN for a replica that diverged. Raises DivergenceError where all did.
     """

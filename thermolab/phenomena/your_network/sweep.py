@@ -2,8 +2,8 @@
 
 With T = dU/dS along the sweep, U(η) and S(η) of stationary states: that T rises with η says that U(S) is convex, and that
 F = U − TS is least in the state whose temperature T is (notebook 02). Tolerances: none for a rise, which must be positive;
-ENERGY: 15 % of U, as in 02; GAS: 10 % of the perfect gas; EDGE: a factor of two. The exponent of the signal-to-noise ratio must lie
-nearer to ½ (UP) than to 0 (OP).
+ENERGY: 15 % of U, as in 02; GAS: 10 % of the perfect gas; EDGE: a factor of two. The exponent of the signal-to-noise ratio
+must lie nearer to ½ (UP) than to 0 (OP).
 """
 
 from __future__ import annotations
