@@ -123,12 +123,21 @@ def test_a_panel_is_labelled_and_lines_have_the_colour_of_their_points(axes):
     assert figure is axes.figure
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("η", "U (loss)", "Energy")
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["bound", "lr", "elr"]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["bound", "theory", "lr", "elr"]
     theory, bound = (line for line in axes.lines if line.get_linestyle() != "None" and len(line.get_xdata()) == 2)
     assert theory.get_color() == plots.COLOURS[1]  # elr is the second of the points
     assert bound.get_color() == "0.15"
     colours = [c.lines[0].get_color() for c in axes.containers]
     assert colours == plots.COLOURS[:2]
+
+
+def test_a_bar_that_reaches_zero_does_not_stretch_a_logarithmic_axis(axes):
+    axes.errorbar([1, 2, 3], [1, 0.1, 1e-3], [0.1, 0.01, 1e-3 - 1e-9], capsize=2)
+    plots.label(axes, "η", "U (loss)", log="y")
+    assert axes.get_ylim()[0] == pytest.approx(1e-3 / 2)  # the lowest marker is at 1e-3, its bar reaches 1e-9
+    figure, (empty,) = plots.panels(1)
+    plots.label(empty, "x", "y", log="y")
+    plots.plt.close(figure)
 
 
 def test_a_panel_without_axes_is_a_figure_of_its_own():

@@ -1,4 +1,4 @@
-"""The command line: `thermolab run`, `check`, `claims`, `replay`, `lab`, `book`, `bench`, `test` and `doctor`.
+"""The command line: `thermolab run`, `check`, `claims`, `replay`, `store`, `lab`, `book`, `bench`, `test` and `doctor`.
 
 A user's mistake gets one line on stderr and exit code 2. Commands import what they need when they are called.
 """
@@ -39,6 +39,7 @@ def run(**options):
     """
     from thermolab.lab import runner
 
+    _use_store(not options["force"])
     outcomes = runner.run(**options)
     sys.exit(any(outcome.state == "failed" for outcome in outcomes))
 
@@ -61,6 +62,7 @@ def check(ids, **options):
     from thermolab import phenomena
     from thermolab.lab import check, tables
 
+    _use_store(not options["force"])
     rows = check.check(ids, phenomena.package, **options)
     click.echo(tables.as_text(rows))
     sys.exit(bool(tables.contradictions(rows)))
@@ -96,6 +98,25 @@ def replay(log, device, out):
 
 
 @app.command()
+@click.option("--clear", is_flag=True, help="Remove them all.")
+def store(clear):
+    """Say what `run`, `check` and `book` have kept of measurements, to go on from: where, how many, how large."""
+    from thermolab.engine import store
+
+    _use_store()
+    where = store.folder()
+    if where is None:
+        click.echo(f"nothing is kept: {store.VARIABLE} is empty")
+    elif clear:
+        number, size = store.clear(where)
+        click.echo(f"removed {number} results ({size / 1e6:.0f} MB) from {where}")
+    else:
+        found = store.files(where)
+        size = sum(one[1] for one in found)
+        click.echo(f"{len(found)} results ({size / 1e6:.0f} of {store.limit() / 1e6:.0f} MB) in {where}")
+
+
+@app.command()
 def doctor():
     """Show versions, device and threads, and what is missing. Exit 1 if something needed is missing."""
     from thermolab.lab import doctor
@@ -125,6 +146,7 @@ def book(**options):
     """Run every notebook and build the book as HTML pages. Exit 1 if a notebook fails."""
     from thermolab.lab import book
 
+    _use_store()
     sys.exit(not book.build(**options))
 
 
@@ -144,6 +166,15 @@ def test(options):
     from thermolab.lab import start
 
     sys.exit(start.test(options))
+
+
+def _use_store(default: bool = True) -> None:
+    from thermolab.engine import store
+
+    try:
+        store.use(default)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

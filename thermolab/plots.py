@@ -111,6 +111,8 @@ def points(ax: Axes, x, values: xr.DataArray, *, index: int = 0, label: str | No
         "markerfacecolor": "none",  # hollow: series that agree stay visible behind each other
         "markeredgewidth": 1.3,
     }
+    if label and "working point" in label:  # one point, on top of the curves that it belongs to
+        look |= {"marker": "*", "markersize": 11, "markerfacecolor": COLOURS[index % len(COLOURS)], "zorder": 5}
     ax.errorbar(
         np.ravel(x),
         np.ravel(y),
@@ -141,7 +143,8 @@ def panel(
 ) -> Figure:
     """One panel: {label: (x, values)} as markers with error bars, {label: (x, y)} as theory lines, axes with units.
 
-    A line has the colour of the markers of the same name, and otherwise is black with a dash of its own.
+    A line has the colour of the markers of the same name, and the legend calls all of these "theory"; otherwise it is black with
+    a dash of its own.
     Without axes it becomes a figure of its own. log: "x", "y" or "xy"; legend: its place as matplotlib takes it, "" for none.
     """
     ax = panels(1, width=6)[1][0] if ax is None else ax
@@ -152,6 +155,8 @@ def panel(
             line(ax, where, value, index=list(points_of).index(name))
         else:
             line(ax, where, value, label=name, linestyle=("-", "--", ":")[i % 3])
+    if set(points_of) & set(lines or {}):
+        line(ax, [], [], label="theory")
     label(ax, x, y, log=log, title=title, legend=legend)
     return ax.figure
 
@@ -187,6 +192,8 @@ def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: s
             continue  # nothing that a logarithmic axis could show
         getattr(ax, f"set_{name}scale")("log")
         axis = getattr(ax, f"{name}axis")
+        if name == "y":
+            _keep_in_view(ax)
         low, high = axis.get_view_interval()
         # below two decades 1, 2, 5 are labelled too, above they are the minor ticks: all eight take half the time of a figure
         short, (one, *between) = high < 100 * low, (1.0, 2.0, 5.0)
@@ -196,3 +203,12 @@ def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: s
         axis.set_minor_formatter(NullFormatter())
     if legend and ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", loc=legend)
+
+
+def _keep_in_view(ax: Axes) -> None:
+    """A logarithmic axis ends a third of a decade below the lowest marker or line, and cuts bars that reach down to 0."""
+    caps = [cap for bars in ax.containers for cap in bars[1]]
+    shown = [np.asarray(line.get_ydata(), float) for line in ax.get_lines() if line not in caps]
+    shown = np.concatenate([np.zeros(0), *(values[values > 0] for values in shown)])
+    if len(shown) and ax.get_ylim()[0] < shown.min() / 3:
+        ax.set_ylim(bottom=shown.min() / 2)

@@ -35,7 +35,7 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from thermolab.engine import rules
+from thermolab.engine import rules, store
 from thermolab.engine.progress import Progress, bar
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -78,7 +78,7 @@ class Recipe:
                 jobs = steps.send(results)
             except StopIteration as end:
                 return end.value
-            results = [_one_thread(jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
+            results = [_counted(_job(jobs.function, s)) for s in _progress(jobs.settings, jobs.label)]
 
 
 def recipe(
@@ -256,6 +256,17 @@ def _one_thread(function: Callable, settings: dict):
             torch.set_num_threads(before)
 
 
+def _job(function: Callable, settings: dict) -> tuple[object, bool]:
+    """The result of a job, and whether the store had it."""
+    return store.kept(function, settings, lambda: _one_thread(function, settings))
+
+
+def _counted(job: tuple[object, bool]):
+    result, found = job
+    store.counted["found" if found else "measured"] += 1
+    return result
+
+
 def _progress(items, label: str, total: int | None = None):
     """A progress bar, or what moves the bar of a plan if that is being measured."""
     part = _measuring.get()
@@ -295,7 +306,7 @@ def warm_up(*modules: str) -> None:
 async def _elsewhere(jobs: Jobs) -> list:
     """All results in order; processes for the CPU, a thread for a GPU, which the processes would only share."""
     if any(str(s.get("device", "cpu")).startswith("cuda") for s in jobs.settings):
-        return [await asyncio.to_thread(_one_thread, jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
+        return [_counted(await asyncio.to_thread(_job, jobs.function, s)) for s in _progress(jobs.settings, jobs.label)]
     bar, pool = _progress(None, jobs.label, total=len(jobs.settings)), _pool()
 
     def done(future):
@@ -304,12 +315,12 @@ async def _elsewhere(jobs: Jobs) -> list:
 
     try:
         # in a thread, for the first submit waits until the workers' server is up
-        submitted = await asyncio.to_thread(lambda: [pool.submit(_one_thread, jobs.function, s) for s in jobs.settings])
+        submitted = await asyncio.to_thread(lambda: [pool.submit(_job, jobs.function, s) for s in jobs.settings])
         futures = [asyncio.wrap_future(future) for future in submitted]
         for future in futures:
             future.add_done_callback(done)
         # shielded: a job cancelled in the pool would trip over the end of its worker
-        return list(await asyncio.gather(*map(asyncio.shield, futures)))
+        return [_counted(job) for job in await asyncio.gather(*map(asyncio.shield, futures))]
     except BaseException:
         _stop_workers(pool)
         raise

@@ -85,8 +85,8 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
     events = [[step, {k: v for k, v in change.items() if k in known}] for step, change in events]
     settings = {"every": max(1, script["steps"] // READINGS), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
-    here = not arm.scenario.replays or any(function.__module__ == "__main__" for function in functions)
-    if here:  # written in a cell: other processes do not know it
+    known_here = any(function.__module__ == "__main__" for function in functions)  # written in a cell
+    if known_here or not (arm.scenario.portable and arm.scenario.replays):  # other processes do not know it
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
         frames, error = await scripted(arm.scenario, events, **settings)

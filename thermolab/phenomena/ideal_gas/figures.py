@@ -58,7 +58,7 @@ def relaxation_and_hot_end(relaxation: Grids, hot: xr.Dataset):
     t, dim = np.geomspace(hot["temperature"].min(), hot["temperature"].max()), hot.attrs["dim"]
     forms = {"von Mises–Fisher": (t, theory.energy_vmf(t, dim)), "(D − 1) T/2": (t, theory.energy_small_t(t, dim))}
     figure, (left, right) = plots.panels(2)
-    few = slice(None, None, 4)
+    few = np.unique(np.geomspace(1, next(iter(runs.values())).sizes["time"], 16).astype(int)) - 1  # even on a logarithmic axis
     measured = {k: (d["time"][few], (d["r"] / d["r_star"])[few]) for k, d in runs.items()}
     lines = {k: (d["time"], d["r_pred"] / d["r_star"]) for k, d in runs.items()}
     plots.panel(left, measured, lines, x="step", y="radius r/r*", log="x")
@@ -123,7 +123,7 @@ def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
 
 
 def stationarity(lr: xr.Dataset, reference: xr.Dataset, epochs: xr.Dataset):
-    """The thermometer: its ratio at fixed LR, early and over the window; its two sides on the sphere; batches in epochs."""
+    """The thermometer: (a) its ratio at fixed LR, early and over the window; (b) its two sides on the sphere; (c) epochs."""
     rate = (lr["eta"] * lr["lam"]).transpose("eta", "lam").values.ravel()
     names = {"first 24 steps": "balance_early", "window": "balance"}
     ratios = {k: (rate, xr.DataArray(compare.seeds_first(lr[v]), dims=("seed", "cell"))) for k, v in names.items()}

@@ -53,7 +53,9 @@ def orbits_and_charges(orbit: xr.Dataset, noether: xr.Dataset):
     some = np.unique(np.linspace(0, charge.sizes["step"] - 1, 12).astype(int))
     gain = {k: charge[["charge", "predicted"]].sel(row=k) - charge["charge"].sel(row=k)[0] for k in names}
     plots.panel(right, {k: (g["step"][some], g["charge"][some]) for k, g in gain.items()},
-                {k: (g["step"], g["predicted"]) for k, g in gain.items()}, x="step", y="gain of θᵀAθ", legend="")  # fmt: skip
+                {k: (g["step"], g["predicted"]) for k, g in gain.items()}, x="step", y="gain of θᵀAθ",
+                legend="upper left")  # fmt: skip
+    right.set_ylim(top=2 * right.get_ylim()[1])  # room for the legend
     return plots.show(figure, "(a) F has one minimum on each orbit, where L is constant. (b) θᵀAθ follows its exact prediction.")
 
 
@@ -88,10 +90,12 @@ def turning_cloud(cloud: xr.Dataset, minibatches: xr.Dataset):
 
 def training(equal_loss: xr.Dataset, clean_labels: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
     """Gradient norms at equal loss with noisy and clean labels, the effect of a push, and one task after another."""
-    figure, (left, clean, pushes, course) = plots.panels(4, columns=4, width=4.2)
+    figure, (left, clean, pushes, course) = plots.panels(4, columns=2)
     time, push = equal_loss["time"], perturbed["push"]
     arms = {f"η = {e:g}": (time, equal_loss["S_t"].sel(eta=e)) for e in equal_loss["eta"].values}
     plots.panel(left, arms | {"gradient flow": (time, equal_loss["flow_S_t"])}, x="time η · steps", y="E|∇l|²")
+    means = [values.mean("seed") for _, values in (*arms.values(), (time, equal_loss["flow_S_t"]))]
+    left.set_ylim(0.9 * min(m.min() for m in means), 1.05 * max(m.max() for m in means))  # the first bar at a large η is wider
     flow = clean_labels["flow_S"]
     dose = {"SGD, clean labels": (clean_labels["share"], clean_labels["S"] / flow - 1)}
     plots.panel(clean, dose, {"gradient flow": (clean_labels["share"], 0 * clean_labels["share"])}, x="η / (2/λ_max)",
