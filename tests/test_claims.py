@@ -1,5 +1,6 @@
 """The verdict rule against numbers worked out by hand, and the register against its own format."""
 
+import importlib
 import json
 import math
 import re
@@ -334,7 +335,7 @@ def test_every_claim_has_a_decider_that_reads_what_its_notebook_measures(section
 def test_register_entries_are_complete(lines):
     required = {"id", "statement", "source", "expected", "control"}
     for _, line in lines:
-        assert required <= line.keys() <= required | {"core", "reason", "claimed", "narrowed"}, line["id"]
+        assert required <= line.keys() <= required | {"core", "reason", "claimed", "narrowed", "figure"}, line["id"]
         assert all(line[key].strip() for key in line.keys() - {"core"}), line["id"]
         assert line["expected"] in ("holds", "fails", "open"), line["id"]
         assert isinstance(line.get("core", True), bool), line["id"]
@@ -467,3 +468,23 @@ def test_of_estimates_the_extreme_by_a_key_is_picked():
     assert claims.pick(max, found) == found[2]
     assert claims.pick(min, found) == found[1]
     assert claims.pick(max, found, key=lambda one: abs(one.value)) == found[1]
+
+
+def test_a_claim_names_a_figure_of_its_phenomenon():
+    wrong = [
+        claim.id
+        for claim in claims.register().values()
+        if claim.figure
+        and not hasattr(
+            importlib.import_module(f"thermolab.phenomena.{claims.phenomena()[claim.notebook]}.figures"), claim.figure
+        )
+    ]
+    assert wrong == []
+
+
+def test_every_claim_says_what_was_measured(sections):
+    """The first paragraph of its decider's docstring stands in the verdict table: it names a quantity by itself."""
+    for notebook in sections:
+        package(notebook)
+    said = {name: Result(claim, HOLDS, "", FAILS, 3).quantity for name, claim in claims.register().items()}
+    assert [name for name, text in said.items() if len(text) < 20 or re.match("(Minus )?(the same|that|each) ", text, re.I)] == []

@@ -44,11 +44,13 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str):
-    if name not in _PLACES:
-        raise AttributeError(f"thermolab has no {name}; there are {', '.join(__all__)}")
-    globals()[name] = found = getattr(import_module(_PLACES[name]), name)
-    return found
+if not TYPE_CHECKING:  # a type checker would take every name for one that comes from here
+
+    def __getattr__(name: str):
+        if name not in _PLACES:
+            raise AttributeError(f"thermolab has no {name}; there are {', '.join(__all__)}")
+        globals()[name] = found = getattr(import_module(_PLACES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

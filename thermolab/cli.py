@@ -1,4 +1,4 @@
-"""The command line: `thermolab run`, `check`, `claims`, `replay`, `lab`, `book`, `bench`, `test` and `doctor`.
+"""The command line: `thermolab run`, `check`, `claims`, `replay`, `store`, `lab`, `book`, `bench`, `test` and `doctor`.
 
 A user's mistake gets one line on stderr and exit code 2. Commands import what they need when they are called.
 """
@@ -12,6 +12,7 @@ import click
 import thermolab
 
 SETTING = "Set a parameter of the notebook, or a setting that all these claims read. JSON for a list."
+LAYOUT = "student: code is folded but where it is to be read or written; developer: all of it. THERMOLAB_LAYOUT, else student."
 PARAMETER = "Set a parameter. 0.1,0.3 is a sweep with one run for each value, JSON such as [2,1,0.6] is one value."
 
 
@@ -38,6 +39,7 @@ def run(**options):
     """
     from thermolab.lab import runner
 
+    _use_store(not options["force"])
     outcomes = runner.run(**options)
     sys.exit(any(outcome.state == "failed" for outcome in outcomes))
 
@@ -61,6 +63,7 @@ def check(ids, network, parameters, **options):
     from thermolab import phenomena
     from thermolab.lab import check, tables
 
+    _use_store(not options["force"])
     parameters = [*parameters, *([] if network is None else [("network", network)])]
     rows = check.check(ids, phenomena.package, parameters=parameters, **options)
     click.echo(tables.as_text(rows))
@@ -99,6 +102,25 @@ def replay(log, device, out, scenario):
 
 
 @app.command()
+@click.option("--clear", is_flag=True, help="Remove them all.")
+def store(clear):
+    """Say what `run`, `check` and `book` have kept of measurements, to go on from: where, how many, how large."""
+    from thermolab.engine import store
+
+    _use_store()
+    where = store.folder()
+    if where is None:
+        click.echo(f"nothing is kept: {store.VARIABLE} is empty")
+    elif clear:
+        number, size = store.clear(where)
+        click.echo(f"removed {number} results ({size / 1e6:.0f} MB) from {where}")
+    else:
+        found = store.files(where)
+        size = sum(one[1] for one in found)
+        click.echo(f"{len(found)} results ({size / 1e6:.0f} of {store.limit() / 1e6:.0f} MB) in {where}")
+
+
+@app.command()
 def doctor():
     """Show versions, device and threads, and what is missing. Exit 1 if something needed is missing."""
     from thermolab.lab import doctor
@@ -107,12 +129,16 @@ def doctor():
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+@click.option("--layout", type=click.Choice(["student", "developer"]), help=LAYOUT, show_default=False)
+@click.option(
+    "--language", help="en, or one of which there is a catalogue, such as de. THERMOLAB_LANGUAGE, else en.", show_default=False
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(options):
+def lab(layout, language, options):
     """Open JupyterLab on the start page. OPTIONS go to JupyterLab, such as --no-browser."""
     from thermolab.lab import start
 
-    sys.exit(start.lab(options))
+    sys.exit(start.lab(options, layout, language))
 
 
 @app.command()
@@ -124,6 +150,7 @@ def book(**options):
     """Run every notebook and build the book as HTML pages. Exit 1 if a notebook fails."""
     from thermolab.lab import book
 
+    _use_store()
     sys.exit(not book.build(**options))
 
 
@@ -143,6 +170,15 @@ def test(options):
     from thermolab.lab import start
 
     sys.exit(start.test(options))
+
+
+def _use_store(default: bool = True) -> None:
+    from thermolab.engine import store
+
+    try:
+        store.use(default)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def main(arguments: list[str] | None = None) -> None:
