@@ -1,8 +1,10 @@
 import asyncio
 import copy
 
+import ipywidgets
 import nbformat
 import pytest
+from nbconvert import HTMLExporter, MarkdownExporter
 from nbformat import v4
 from traitlets.config import Configurable
 
@@ -29,6 +31,22 @@ def test_widgets_leave_their_pictures_and_nothing_else_changes():
     assert after.cells[1].outputs == kept
     assert after.cells[0] == before.cells[0]
     assert after.metadata == {}
+
+
+@pytest.mark.parametrize("exporter", [HTMLExporter, MarkdownExporter])
+def test_elsewhere_a_saved_file_shows_pictures_and_text(exporter, monkeypatch):
+    """By the MIME bundle that a widget really has, and the picture that a panel at rest leaves beside it."""
+    shown = []
+    monkeypatch.setattr(saved, "display", lambda data, raw: shown.append(data))
+    saved.show(ipywidgets.VBox(), "<p>Run this cell to go on.</p>")
+    (data,) = shown
+    assert set(data) == {saved.WIDGET, "text/html", "text/plain"}
+    left = v4.new_output("display_data", {"text/html": '<div class="tl-left"><img alt="a gas"></div>'})
+    cell = v4.new_code_cell("await panel()", outputs=[v4.new_output("display_data", data), left])
+    page, _ = exporter().from_notebook_node(v4.new_notebook(cells=[cell]))
+    assert "Run this cell to go on." in page
+    assert '<img alt="a gas"' in page
+    assert saved.WIDGET not in page
 
 
 @pytest.mark.parametrize("running", [True, False])

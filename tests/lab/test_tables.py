@@ -191,3 +191,13 @@ def test_a_first_look_is_called_one_beside_its_verdicts(preset):
 )
 def test_measurement(x, error, text):
     assert tables.measurement(x, error) == text
+
+
+def test_a_claim_that_does_not_apply_is_shown_with_its_reason(finished):
+    claim = Claim("ideal-gas.x", NOTEBOOK, "a statement", "003", "open", "a control")
+    (row, *_) = tables.scorecard(finished("a", [Result(claim, None, "", None, 0, inapplicable="no norm")]))
+    text = tables.texts(row)
+    assert text["verdict"] == "– not applicable: no norm"
+    assert (text["measured"], text["tolerance"], text["control"]) == ("–", "–", "–")
+    assert not tables.contradictions([row])
+    assert tables.contradictions([row | {"expected": "holds"}])

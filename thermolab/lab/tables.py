@@ -18,7 +18,7 @@ from thermolab.words import _
 if TYPE_CHECKING:
     from thermolab.claims import Result
 
-SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not measured": "–"}
+SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–", "not measured": "–"}
 COLUMNS = ("id", "expected", "verdict", "measured", "predicted", "tolerance", "control", "run")
 
 
@@ -185,6 +185,7 @@ def _contradicts(row: dict) -> bool:
 def texts(row: dict) -> dict[str, str]:
     """The columns of one row of the scorecard as short texts."""
     control = row["control"]
+    other = f"{control['name']}: {short(control['measured'])} ({control['verdict']})" if control and control["name"] else "–"
     sign = {"above": "≥ ", "below": "≤ "}.get(row.get("relation"), "")
     return {
         "id": row["id"],
@@ -193,7 +194,7 @@ def texts(row: dict) -> dict[str, str]:
         "measured": measurement(row["measured"], row["error"]),
         "predicted": sign + short(row["predicted"]),
         "tolerance": short(row["tolerance"]),
-        "control": f"{control['name']}: {short(control['measured'])} ({control['verdict']})" if control else "–",
+        "control": other,
         "run": row.get("run") or "–",
     }
 
