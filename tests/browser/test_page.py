@@ -58,7 +58,7 @@ def test_students_see_text_panels_and_figures(lab, server, notebook):
     lab.open(notebook)
     lab.run_all(wait=False)
     lab.scroll_to(MEASURED)
-    expect(cell(lab, MEASURED)).to_contain_text("measuring: 50 % of the notebook")
+    expect(cell(lab, MEASURED)).to_contain_text("measuring: 50 % of all measurements")
     lab.run_all()
     lab.scroll_to(FIRST.index("imports"))
     expect(cell(lab, FIRST.index("imports")).locator(".jp-InputPlaceholder")).to_be_visible()
