@@ -39,7 +39,8 @@ DOCUMENTS = {  # the sources by their numbers in the register, as a reader is to
 }
 
 NUMBERED = re.compile(  # how the register names them, with what it says beside their numbers
-    r"(?:energy-entropy framework|entropic forces (?:slides|summary)) \(document (\d)\)"
+    r"(?:energy-entropy framework|entropic forces (?:slides|summary)|ideal gas of scale-invariant networks|temperature collapse)"
+    r" \(document (\d)\)(?:, arXiv:[\d.]+\d)?"
     r"|\b[Dd]ocument (\d)\b(?: \(arXiv:[\d.]+\))?(?:, beyond the sources)?"
 )
 
