@@ -72,7 +72,7 @@ NETWORK = Scenario(
     defaults={"eta": 0.2, "lam": 0.01, "batch_size": 16, "network": "mlp", "images": "digits", "replicas": 2},
     observables={
         "U": gauges.observable("U"),
-        "r": Observable("radius of scale-invariant weights"),
+        "r": Observable("radius, scale-invariant"),
         **{gauges.variable(name): gauges.observable(name) for name in READ},
     },
     read=_read,
