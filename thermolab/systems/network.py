@@ -162,8 +162,9 @@ class NetworkOnData(Base):
                     gradient(first_step + i, self.rule.probe(weights, g, rates), x, y, g)
                 totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
                 r = torch.linalg.vector_norm(weights, dim=1)
-                bad = ~(r * r < DIVERGED)
-                diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
+                fine = r * r < DIVERGED
+                if fine.is_cuda or not fine.all():  # a look costs less than two operations, but on a GPU it waits
+                    diverged = torch.where(~fine & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
 
     @contextmanager

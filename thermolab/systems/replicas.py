@@ -192,7 +192,7 @@ class Replicas:
         placed = {k: (t, _aligned(t)) for k, t in {"": weights, **own}.items()}
         own = {k: copy for k, (_, copy) in placed.items() if k}
         self._holder.place(placed[""][1], own)
-        loss = mean_loss(self.loss_function, self.module(_aligned(x)), _aligned(y))
+        loss = mean_loss(self.loss_function, self.module(_aligned(x)), _aligned(y), fused=True)
         loss.backward()
         self._holder.gradient(out)
         changed = self._holder.changed(own)
