@@ -211,6 +211,12 @@ def test_what_is_set_in_the_module_acts_from_the_next_call_on(monkeypatch):
         check("loop")
     finally:
         everywhere.remove()
+    with torch.autocast("cpu", torch.bfloat16):
+        check("loop")
+    check("autograd")
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: F.linear(x, 3 * self.weight, self.bias))
+    check("loop")
+    monkeypatch.undo()
     net[1].forward = torch.sin
     check("loop")
 

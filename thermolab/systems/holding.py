@@ -46,6 +46,7 @@ class Holder:
         self._cut: dict[int, list[torch.Tensor]] = {}  # {address of weights [P]: their pieces}, while it is lent
         self._at = None  # the address of those that are placed
         self._placed: list[dict] = []
+        self._empty: list[tuple[dict, str]] = []  # (table, key) of buffers that are not there yet
         self._attributes: dict[str, tuple[dict, dict]] = {}  # {path: (attributes of a layer, what they were)} while it is lent
 
     def own(self, like: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -74,6 +75,7 @@ class Holder:
         tables = [(t, dict(t)) for m in modules.values() for t in (m._parameters, m._buffers) if isinstance(t, dict)]
         self._attributes = {f"{path}." if path else "": (m.__dict__, dict(m.__dict__)) for path, m in modules.items()}
         self._like, self._casts, self._shared = like, self._one_dtype(), self._find()
+        self._empty = [(t, k) for m in modules.values() for t in (m._buffers, m._parameters) for k, v in t.items() if v is None]
         tensors = [*self.trainable.values(), *(s.tensor for s in self._shared.values())]
         back = [(t, t.data, t.grad, t.requires_grad) for t in tensors]
         try:
@@ -127,6 +129,12 @@ class Holder:
         Those are brought up to date in `own`, and the module has its own objects again. before: None if it was nothing such.
         """
         found = {}
+        for table, key in self._empty:
+            if table[key] is not None:
+                raise ValueError(
+                    f"the module fills its buffer {key}, empty at the start, in a step; allowed: buffers of one shape for good: "
+                    "run a batch through the module first"
+                )
         for p, piece in zip(self.trainable.values(), self._cut[self._at], strict=True):
             if p.data_ptr() != piece.data_ptr() and p.dtype == piece.dtype:  # the module gave the parameter other data
                 piece.copy_(p.detach())

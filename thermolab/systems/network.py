@@ -145,6 +145,7 @@ class NetworkOnData(Base):
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
         """As in `System`. Observables before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
         checks.check_precision(weights, self._precision, self.data)
+        checks.check_batch(self.replicas, int(knobs["batch_size"]))
         if self.choose_backend(weights) == "compiled":
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
@@ -185,6 +186,9 @@ class NetworkOnData(Base):
 
     def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
+        outputs = next(layer.out_features for _, layer in reversed(self.replicas.chain) if hasattr(layer, "out_features"))
+        if not squared:  # written to since they were checked, they would be read beside the arrays
+            checks.check_labels(self.data.y, outputs)
         classes, targets = (np.zeros(0, np.int64), y) if squared else (y, np.zeros((0, 0), np.float32))
         eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
         rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))

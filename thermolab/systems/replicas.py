@@ -207,7 +207,7 @@ class Replicas:
         Half of a small network's time goes into the bookkeeping of torch.func. A list holds for tensors of one layout and for the
         module as it was: whatever is set in it is seen, and recorded anew.
         """
-        if not self._look()[2] or torch.is_autocast_enabled(weights.device.type):
+        if not self._look()[2]:
             return self._autograd(weights, x, y)
         layout = (id(self._seen[2]), *((t.shape, t.stride(), t.dtype, t.device) for t in (weights, x, y)))
         calls, operations, seen = self._traces.get(layout, (0, None, self._seen))
