@@ -1,4 +1,4 @@
-"""Where replicas start: at the usual Gaussian where that is right, else at the module's own weights; anew by layer or by function."""
+"""Where replicas start: at the usual Gaussian where that is right, else at the module's own weights; or anew, layer by layer."""
 
 import pytest
 import torch

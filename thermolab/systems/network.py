@@ -41,6 +41,7 @@ class NetworkOnData(Base):
     datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
     optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's:
     momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    precision: None or "bf16", as in `Replicas`.
     starts: "auto", "gaussian", "own", "fresh" or a function that makes the module anew (`systems.starts`). The data are checked
     when the system is made: what the module or the loss does not take is a ValueError of one line.
     """
@@ -59,8 +60,13 @@ class NetworkOnData(Base):
         optimiser: str = "sgd",
         replacement: bool = True,
         starts: str | Callable = "auto",
+        precision: str | None = None,
     ):
-        self.replicas, self.data, self.backend = Replicas(checks.materialised(module, data), loss, backend), data, backend
+        self.replicas, self.data, self.backend = (
+            Replicas(checks.materialised(module, data), loss, backend, precision),
+            data,
+            backend,
+        )
         self._precision = checks.check_data(data, self.replicas)
         self.replacement, self.starts = replacement, check_starts(starts)
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
@@ -85,6 +91,7 @@ class NetworkOnData(Base):
         # plain SGD and replacement go without saying, as in the logs from before there were others
         plain |= {} if self.optimiser == "sgd" else {"optimiser": self.optimiser}
         plain |= {} if self.starts == "auto" else {"starts": getattr(self.starts, "__qualname__", str(self.starts))}
+        plain |= {"precision": self.replicas.precision} if self.replicas.precision else {}
         return plain if self.replacement else {**plain, "replacement": False}
 
     def to(self, device) -> None:
