@@ -35,8 +35,8 @@ class Replicas:
 
     module: an nn.Module, one tensor in; loss: a name of LOSSES, or a function (outputs, targets) -> mean loss. backend: "auto";
     "batched", refused for what is no such chain; "autograd", which is "loop" where vmap is not proven right; or "loop".
-    precision: None, or "bf16": forward and backward under torch.autocast in bfloat16, images channels last, by "loop"; the weights
-    and their gradients stay what they are.
+    precision: None, or "bf16": forward and backward under torch.autocast in bfloat16, images channels last, by "loop";
+    weights and gradients stay what they are.
     Raises ValueError, one line, for a module without real trainable parameters.
     """
 
