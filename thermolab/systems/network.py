@@ -41,6 +41,7 @@ class NetworkOnData(Base):
     datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
     optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's:
     momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    precision: None or "bf16", as in `Replicas`.
     starts: "auto", "gaussian", "own", "fresh" or a function that makes the module anew (`systems.starts`). The data are checked
     when the system is made: what the module or the loss does not take is a ValueError of one line.
     """
@@ -59,8 +60,13 @@ class NetworkOnData(Base):
         optimiser: str = "sgd",
         replacement: bool = True,
         starts: str | Callable = "auto",
+        precision: str | None = None,
     ):
-        self.replicas, self.data, self.backend = Replicas(checks.materialised(module, data), loss, backend), data, backend
+        self.replicas, self.data, self.backend = (
+            Replicas(checks.materialised(module, data), loss, backend, precision),
+            data,
+            backend,
+        )
         self._precision = checks.check_data(data, self.replicas)
         self.replacement, self.starts = replacement, check_starts(starts)
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
@@ -85,6 +91,7 @@ class NetworkOnData(Base):
         # plain SGD and replacement go without saying, as in the logs from before there were others
         plain |= {} if self.optimiser == "sgd" else {"optimiser": self.optimiser}
         plain |= {} if self.starts == "auto" else {"starts": getattr(self.starts, "__qualname__", str(self.starts))}
+        plain |= {"precision": self.replicas.precision} if self.replicas.precision else {}
         return plain if self.replacement else {**plain, "replacement": False}
 
     def to(self, device) -> None:
@@ -145,6 +152,7 @@ class NetworkOnData(Base):
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
         """As in `System`. Observables before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
         checks.check_precision(weights, self._precision, self.data)
+        checks.check_batch(self.replicas, int(knobs["batch_size"]))
         if self.choose_backend(weights) == "compiled":
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
@@ -162,8 +170,9 @@ class NetworkOnData(Base):
                     gradient(first_step + i, self.rule.probe(weights, g, rates), x, y, g)
                 totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
                 r = torch.linalg.vector_norm(weights, dim=1)
-                bad = ~(r * r < DIVERGED)
-                diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
+                fine = r * r < DIVERGED
+                if fine.is_cuda or not fine.all():  # a look costs less than two operations, but on a GPU it waits
+                    diverged = torch.where(~fine & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
 
     @contextmanager
@@ -184,6 +193,9 @@ class NetworkOnData(Base):
 
     def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
+        outputs = next(layer.out_features for _, layer in reversed(self.replicas.chain) if hasattr(layer, "out_features"))
+        if not squared:  # written to since they were checked, they would be read beside the arrays
+            checks.check_labels(self.data.y, outputs)
         classes, targets = (np.zeros(0, np.int64), y) if squared else (y, np.zeros((0, 0), np.float32))
         eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
         rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))

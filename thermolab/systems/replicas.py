@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -34,13 +34,18 @@ class Replicas:
     """Loss and gradient of R copies of a module.
 
     module: an nn.Module, one tensor in; loss: a name of LOSSES, or a function (outputs, targets) -> mean loss. backend: "auto";
-    "batched", refused for what is no such chain; "autograd", which is "loop" where vmap is not proven to be right; or "loop".
+    "batched", refused for what is no such chain; "autograd", which is "loop" where vmap is not proven right; or "loop".
+    precision: None, or "bf16": forward and backward under torch.autocast in bfloat16, images channels last, by "loop";
+    weights and gradients stay what they are.
     Raises ValueError, one line, for a module without real trainable parameters.
     """
 
-    def __init__(self, module: nn.Module, loss: str | Callable = "cross-entropy", backend: str = "auto"):
+    def __init__(self, module: nn.Module, loss: str | Callable = "cross-entropy", backend="auto", precision=None):
         if backend not in BACKENDS:
             raise ValueError(f"backend={backend!r} is unknown; allowed: {', '.join(BACKENDS)}")
+        if precision not in (None, "bf16") or (precision and backend not in ("auto", "loop")):
+            raise ValueError(f"precision={precision!r} with backend={backend!r}; allowed: None, or 'bf16' with auto or loop")
+        self.precision = precision
         self.module, self.loss, self.loss_function, self._wanted = module, check_loss(loss), loss, backend
         self.trainable = {k: p for k, p in module.named_parameters() if p.requires_grad}
         _check_parameters(self.trainable)
@@ -67,7 +72,8 @@ class Replicas:
             chain = proven.chain(self.module) if isinstance(self.loss_function, str) else None
             vmaps = isinstance(self.loss_function, str) and proven.function_of_tensors(self.module)
             way = "batched" if chain and self._wanted in ("auto", "batched") else "autograd" if vmaps else "loop"
-            way = "loop" if self._wanted == "loop" else way
+            way = "loop" if self._wanted == "loop" or self.precision else way
+            chain = None if self.precision else chain
             found = chain, way, vmaps and proven.plain_attributes(self.module), not vmaps
             self._seen = proven.Snapshot(self.module), found, object()
         return self._seen[1]
@@ -192,7 +198,9 @@ class Replicas:
         placed = {k: (t, _aligned(t)) for k, t in {"": weights, **own}.items()}
         own = {k: copy for k, (_, copy) in placed.items() if k}
         self._holder.place(placed[""][1], own)
-        loss = mean_loss(self.loss_function, self.module(_aligned(x)), _aligned(y))
+        x = x.contiguous(memory_format=torch.channels_last) if self.precision and x.dim() == 4 else _aligned(x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=True) if self.precision else nullcontext():
+            loss = mean_loss(self.loss_function, self.module(x), _aligned(y), fused=True)
         loss.backward()
         self._holder.gradient(out)
         changed = self._holder.changed(own)
@@ -207,7 +215,7 @@ class Replicas:
         Half of a small network's time goes into the bookkeeping of torch.func. A list holds for tensors of one layout and for the
         module as it was: whatever is set in it is seen, and recorded anew.
         """
-        if not self._look()[2] or torch.is_autocast_enabled(weights.device.type):
+        if not self._look()[2]:
             return self._autograd(weights, x, y)
         layout = (id(self._seen[2]), *((t.shape, t.stride(), t.dtype, t.device) for t in (weights, x, y)))
         calls, operations, seen = self._traces.get(layout, (0, None, self._seen))
