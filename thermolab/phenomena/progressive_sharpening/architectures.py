@@ -91,11 +91,11 @@ def _sharpens(data: xr.Dataset, network: Literal["cnn", "transformer"]) -> Decis
 
 @decides("sharpening.cnn", reads=READS)
 def cnn_sharpens(architectures: xr.Dataset) -> Decision:
-    """Of the convolutional network."""
+    """log of λ_max late over that at the start, of the convolutional network, under the descent in which it is less."""
     return _sharpens(architectures, "cnn")
 
 
 @decides("sharpening.transformer", reads=READS)
 def transformer_sharpens(architectures: xr.Dataset) -> Decision:
-    """Of the transformer."""
+    """log of λ_max late over that at the start, of the transformer, under the descent in which it is less."""
     return _sharpens(architectures, "transformer")
