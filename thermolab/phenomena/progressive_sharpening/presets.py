@@ -36,7 +36,7 @@ SMOKE = {  # what preset smoke makes smaller, by recipe and dataset
     "edge": {"etas": (0.3, 0.02), "n_data": 100, "steps": 615},
     "batch": {"n_data": 80, "widths": (24,), "steps": 1200, "looks": 6},
     "adam_edge": {"n_data": 80, "widths": (24,), "steps": 600, "looks": 6},
-    "architectures": {"n_data": 40, "steps": 180, "looks": 3},
+    "architectures": {"n_data": 30, "steps": 90, "looks": 3},
     "language": {"languages": 2, "steps": 2000, "looks": 2},
 }
 
