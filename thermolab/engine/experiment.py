@@ -26,6 +26,10 @@ from thermolab.systems.system import System
 LAST_STEP = 2**31  # steps have one number each; those above belong to probes that are never trained on
 
 
+def _bytes(t: torch.Tensor) -> bytes:
+    return t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()  # numpy knows no bfloat16
+
+
 class DivergenceError(RuntimeError):
     """A run left the range of its numbers: the message names step, value and remedy."""
 
@@ -55,6 +59,17 @@ class Experiment:
     batch_size: one number. streams: [R] integers that name the replicas' random numbers (default 0 … R - 1).
     weights: [R, P] to start from (default: the system's start). observables: {name: function of (system, State, knobs)},
     instruments read at every frame beside the system's own; they return [R] or a number, or a dict of these by name.
+
+    >>> import torch, thermolab as tl
+    >>> net = tl.Network(torch.nn.Linear(1, 1), (torch.ones(8, 1), torch.ones(8, 1)), loss="squared")
+    >>> run = tl.Experiment(net, eta=[0.05, 0.1], batch_size=4)  # a grid: one replica for each η
+    >>> for frame in run.frames(every=50, until=100):
+    ...     print(frame.step, frame.observables["U"].shape)
+    50 (2,)
+    100 (2,)
+    >>> run.set(lam=0.1)  # from here on
+    >>> run.log["events"][1]
+    [100, {'lam': 0.1}]
     """
 
     def __init__(
@@ -90,7 +105,7 @@ class Experiment:
             weights = system.start(self.streams, self.seed)
         weights = torch.as_tensor(weights, device=device).detach().clone()
         nobody = torch.full((self.n_replicas,), -1, dtype=torch.int64, device=device)
-        memory = {name: torch.zeros_like(weights) for name in system.memory}
+        memory = system.start_memory(weights)
         self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1), MappingProxyType(memory))
         self.start, self.first_device = self.state, self.device
         self.events: list[list] = []
@@ -128,7 +143,7 @@ class Experiment:
         weights = torch.as_tensor(weights).detach().to(now, copy=True)
         if weights.shape != now.shape:
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: {list(now.shape)}")
-        written = base64.b64encode(weights.cpu().numpy().tobytes()).decode()
+        written = base64.b64encode(_bytes(weights)).decode()
         self.events.append([self.state.step, {"weights": written}])  # an event of its own: what was turned before acted before
         self.state = replace(self.state, weights=weights)
 
@@ -212,8 +227,7 @@ class Experiment:
             self._sums[name] = self._sums.get(name, 0) + mean * n
         self.steps_summed += n
         diverged = torch.where(state.diverged >= 0, state.diverged, diverged)
-        memory = MappingProxyType(memory)
-        self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged, memory=memory)
+        self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged, memory=MappingProxyType(memory))
 
     def frame(self) -> Frame:
         """What the observables read now; the system's own are means over the steps since the last frame.
@@ -293,7 +307,7 @@ class Experiment:
             "steps": self.state.step,
             "events": [[step, dict(change)] for step, change in self.events],
             "frames": [list(row) for row in self.cadence],
-            "weights": hashlib.sha256(b"".join(x.cpu().numpy().tobytes() for x in last)).hexdigest(),
+            "weights": hashlib.sha256(b"".join(map(_bytes, last))).hexdigest(),
         }
 
     def follow(self, events, every: int, until: int) -> Iterator[Frame]:

@@ -105,6 +105,7 @@ class Scenario:
     observables: {name: Observable}, what can be shown. read(frame, settings) -> {name: [R] array}, those drawn from the
     experiment's, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
     without: {symbol: why}, which of η, λ and B there is no knob for, and why. replays: whether a log can name it.
+    portable: whether other processes find its functions, which those of a module are; the others are called in this one.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Scenario:
     predict: Callable[[Frame, Mapping], Mapping[str, float]] = _nothing
     without: Mapping[str, str] = field(default_factory=dict)
     replays: bool = True
+    portable: bool = True
 
     def checked(self, settings: Mapping) -> dict:
         """All settings, defaults filled in. Raises ValueError, one line, for an unknown name or a value not allowed."""

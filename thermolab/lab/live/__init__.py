@@ -85,8 +85,9 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
     events = [[step, {k: v for k, v in change.items() if k in known}] for step, change in events]
     settings = {"every": max(1, script["steps"] // READINGS), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
-    here = not arm.scenario.replays or any(function.__module__ == "__main__" for function in functions)
-    if here:  # written in a cell: other processes do not know it
+    scenario = arm.scenario  # written in a cell, or built from a run of this process: others do not know it
+    here = not (scenario.replays and scenario.portable) or any(function.__module__ == "__main__" for function in functions)
+    if here:
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
         frames, error = await scripted(arm.scenario, events, **settings)
