@@ -165,7 +165,7 @@ def with_rule(scenario: Scenario, step: Callable) -> Scenario:
         run.system.to(run.device)
         return run
 
-    return replace(scenario, build=build, replays=False)
+    return replace(scenario, build=build, replays=False, portable=False)
 
 
 @Recipe

@@ -86,7 +86,7 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
     settings = {"every": max(1, script["steps"] // READINGS), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
     scenario = arm.scenario  # written in a cell, or built from a run of this process: others do not know it
-    here = not (scenario.replays and scenario.portable) or any(function.__module__ == "__main__" for function in functions)
+    here = not scenario.portable or any(function.__module__ == "__main__" for function in functions)
     if here:
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
