@@ -140,7 +140,7 @@ def _from_samples(x, mean, scale: float, batch_size: int, share: float, spectrum
         "full_gradient_squared": signal,
         "trace": trace,
         "second_moment": signal + trace,
-        "snr": _ratio(signal, trace),
+        "snr": signal_to_noise(signal, trace),
         "effective_dimension": dimension,
         "top_eigenvalues": top,
         "full_gradient_squared_error": 0.0,
@@ -171,7 +171,7 @@ def _from_minibatches(x, mean, scale: float, share: float, spectrum: bool, eigen
         "full_gradient_squared": (signal, signal_out),
         "trace": (trace, trace_out),
         "second_moment": (signal + trace, signal_out + trace_out),
-        "snr": (_ratio(signal, trace), _ratio(signal_out, trace_out)),
+        "snr": (signal_to_noise(signal, trace), signal_to_noise(signal_out, trace_out)),
         "effective_dimension": (math.nan, np.full(m, math.nan)),
     }
     top = np.empty(0)
@@ -215,8 +215,8 @@ def _trace_of_square(products: torch.Tensor) -> tuple[float, np.ndarray]:
     return float(all_in), left_out.cpu().numpy()
 
 
-def _ratio(signal, trace):
-    """√(|∇L|²/Tr Σ); 0 for a negative estimate of the signal, inf without noise."""
+def signal_to_noise(signal, trace):
+    """√(|∇L|²/Tr Σ) of estimates; 0 for a negative one of the signal, inf without noise, nan without either."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sqrt(np.maximum(signal, 0.0) / np.float64(trace))
 
