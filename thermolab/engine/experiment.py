@@ -25,6 +25,10 @@ from thermolab.systems.system import System
 LAST_STEP = 2**31  # steps have one number each; those above belong to probes that are never trained on
 
 
+def _bytes(t: torch.Tensor) -> bytes:
+    return t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()  # numpy knows no bfloat16
+
+
 class DivergenceError(RuntimeError):
     """A run left the range of its numbers: the message names step, value and remedy."""
 
@@ -89,7 +93,7 @@ class Experiment:
             weights = system.start(self.streams, self.seed)
         weights = torch.as_tensor(weights, device=device).detach().clone()
         nobody = torch.full((self.n_replicas,), -1, dtype=torch.int64, device=device)
-        memory = {name: torch.zeros_like(weights) for name in system.memory}
+        memory = system.start_memory(weights)
         self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1), MappingProxyType(memory))
         self.start, self.first_device = self.state, self.device
         self.events: list[list] = []
@@ -127,7 +131,7 @@ class Experiment:
         weights = torch.as_tensor(weights).detach().to(now, copy=True)
         if weights.shape != now.shape:
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: {list(now.shape)}")
-        written = base64.b64encode(weights.cpu().numpy().tobytes()).decode()
+        written = base64.b64encode(_bytes(weights)).decode()
         self.events.append([self.state.step, {"weights": written}])  # an event of its own: what was turned before acted before
         self.state = replace(self.state, weights=weights)
 
@@ -284,7 +288,7 @@ class Experiment:
             "steps": self.state.step,
             "events": [[step, dict(change)] for step, change in self.events],
             "frames": [list(row) for row in self.cadence],
-            "weights": hashlib.sha256(b"".join(x.cpu().numpy().tobytes() for x in last)).hexdigest(),
+            "weights": hashlib.sha256(b"".join(map(_bytes, last))).hexdigest(),
         }
 
     def follow(self, events, every: int, until: int) -> Iterator[Frame]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +13,13 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from thermolab.systems import compiled_mlp, random, updates
+from thermolab.systems import checks, compiled_mlp, random, updates
+from thermolab.systems.batched import plan
 from thermolab.systems.codes import protocol_code
 from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
-from thermolab.systems.replicas import Replicas, plan
+from thermolab.systems.replicas import Replicas
 from thermolab.systems.system import OBSERVABLES, Base
 from thermolab.systems.updates import PROTOCOLS
 
@@ -47,11 +49,12 @@ class NetworkOnData(Base):
         module: nn.Module,
         data: Dataset,
         protocol: str = "lr",
-        loss: str = "cross-entropy",
+        loss: str | Callable = "cross-entropy",
         backend: str = "auto",
         optimiser: str = "sgd",
     ):
-        self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
+        self.replicas, self.data, self.backend = Replicas(checks.materialised(module, data), loss, backend), data, backend
+        checks.check_data(data, self.replicas)
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
         self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
         self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
@@ -87,6 +90,7 @@ class NetworkOnData(Base):
         new, old = (tuple(d.x.shape[1:]) for d in (data, self.data))
         if new != old:
             raise ValueError(f"inputs have shape {new}; allowed: {old}, as those so far")
+        checks.check_data(data, self.replicas)
         self.data, content = data, b"".join(t.cpu().numpy().tobytes() for t in (data.x, data.y))
         self.data_key = hashlib.sha256(content).hexdigest()
         self._known[self.data_key] = data
@@ -100,9 +104,14 @@ class NetworkOnData(Base):
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
-        fits = self.replicas.chain and self.data.x.dim() == 2 and self.optimiser == "sgd"
-        compiled = self.backend == "auto" and fits and weights.device.type == "cpu" and weights.dtype == torch.float32
+        fits = self.backend == "auto" and self.optimiser == "sgd" and weights.device.type == "cpu" and self.replicas.chain
+        single = (weights, self.data.x, *self.replicas.module.parameters(), *([] if self.data.y.dim() == 1 else [self.data.y]))
+        compiled = fits and self.data.x.dim() == 2 and all(t.dtype == torch.float32 for t in single)
         return "compiled" if compiled else self.replicas.backend
+
+    def start_memory(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As in `System`: what the optimiser keeps, and the module's buffers where a step may change them."""
+        return {**super().start_memory(weights), **self.replicas.own_memory(weights)}
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, P], Gaussian at the usual scale of each layer."""
@@ -129,19 +138,36 @@ class NetworkOnData(Base):
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
-        with torch.no_grad():
+        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
+        with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             r = torch.linalg.vector_norm(weights, dim=1)
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
-                totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
+                totals["U"] += gradient(first_step + i, weights, x, y, g)
                 totals["r2"] += r * r
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
                 if self.rule.probe is not None:
-                    self.replicas.loss_and_gradient(self.rule.probe(weights, g, rates), x, y, g)
+                    gradient(first_step + i, self.rule.probe(weights, g, rates), x, y, g)
                 totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
                 r = torch.linalg.vector_norm(weights, dim=1)
                 bad = ~(r * r < DIVERGED)
                 diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
+
+    @contextmanager
+    def _gradients(self, weights, memory: dict, seed: int, streams):
+        """gradient(step, weights, x, y, out) -> losses, within a span of steps; what the module draws hangs on seed and step."""
+        net = self.replicas
+        with net.settled(weights):
+            if net.backend != "loop":
+                yield lambda step, *batch: net.loss_and_gradient(*batch)
+            elif not net.may_draw:
+                yield lambda step, *batch: net.loss_and_gradient(*batch, memory)
+            else:
+                names = streams.tolist()
+                with random.global_state_kept():
+                    yield lambda step, *batch: net.loss_and_gradient(
+                        *batch, memory, lambda r: random.seed_everything(seed, step, names[r])
+                    )
 
     def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
@@ -149,18 +175,22 @@ class NetworkOnData(Base):
         eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
         rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
         span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
-        chain, samples = Chain(*plan(self.replicas), squared), Samples(x, classes, targets, int(knobs["batch_size"]))
+        chain, samples = (
+            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared),
+            Samples(x, classes, targets, int(knobs["batch_size"])),
+        )
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
             compiled_mlp.advance_chain(weights.numpy(), chain, samples, span, rates, found)
         return {k: torch.from_numpy(s / n) for k, s in zip(OBSERVABLES, found.sums, strict=True)}, torch.from_numpy(
             found.diverged
         )
 
-    def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
-        """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""
-        out = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device)
-        with torch.no_grad():
+    def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams, memory=()) -> torch.Tensor:
+        """Gradients [n, R, P] of n fresh batches at fixed weights and memory (default: that of the start)."""
+        out, first = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device), 2**31
+        memory = {k: v.clone() for k, v in (dict(memory) or self.start_memory(weights)).items()}
+        with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             # steps from 2^31 on are never trained on: these batches are independent of the run's
-            for g, (x, y) in zip(out, self.batches(seed, streams, 2**31, n, batch_size), strict=True):
-                self.replicas.loss_and_gradient(weights, x, y, g)
+            for i, (x, y) in enumerate(self.batches(seed, streams, first, n, batch_size)):
+                gradient(first + i, weights, x, y, out[i])
         return out

@@ -10,7 +10,12 @@ Limit: 2^32 steps and 2^32 streams per seed; the float32 normals resolve tails u
 
 from __future__ import annotations
 
+import hashlib
 import math
+import random
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,7 +23,7 @@ import torch
 from thermolab.systems import kernels
 from thermolab.systems.kernels import BATCH, MULTIPLIER_0, MULTIPLIER_1, NOISE, ROUNDS, START, WEYL_0, WEYL_1
 
-__all__ = ["NOISE", "START", "directions", "indices", "normals"]
+__all__ = ["NOISE", "START", "directions", "global_state_kept", "indices", "normals", "seed_everything"]
 
 
 def _counters(seed: int, streams: torch.Tensor, first_step: int, n: int, blocks: int, purpose: int):
@@ -73,3 +78,29 @@ def normals(
         angle = turn.to(torch.float64) * (2 * math.pi / 2**32)
         out += [length * torch.cos(angle), length * torch.sin(angle)]
     return torch.stack(out, -1).flatten(2)[..., :count].to(dtype)
+
+
+@contextmanager
+def global_state_kept() -> Iterator[None]:
+    """The global generators of torch, numpy and Python are afterwards as they were, whatever is drawn meanwhile."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def seed_everything(seed: int, step: int, stream: int) -> None:
+    """Seed the global generators by (seed, step, stream) alone, for modules that draw their random numbers from them."""
+    digest = hashlib.blake2b(struct.pack("<QQq", seed, step, stream), digest_size=8).digest()
+    number = int.from_bytes(digest, "little")
+    torch.default_generator.manual_seed(number)  # not torch.manual_seed, which looks for devices each time
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
+    np.random.seed(number & 0xFFFFFFFF)  # noqa: NPY002
+    random.seed(number)
