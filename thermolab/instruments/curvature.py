@@ -227,7 +227,8 @@ def fisher_diagonal(
     """Diagonal of the Fisher matrix, F_ii = E[g_i²], with labels drawn from the model's own softmax.
 
     system: a `NetworkOnData` or `Replicas` under cross-entropy. weights: [P]; x: [N, ...], N ≥ 2; draws: labels a sample,
-    whose g_i² are averaged; memory: as for `HessianProducts`. Labels of the data instead would give the empirical Fisher, which is not this one.
+    whose g_i² are averaged; memory: as for `HessianProducts`.
+    Labels of the data instead would give the empirical Fisher, which is not this one.
     Returns `FisherDiagonal`, arrays [P] in float64. Raises ValueError for another loss, less than 2 samples or 1 draw,
     and where samples know of each other, as under BatchNorm over the batch: the gradient of a single one does not exist.
     Source: Kunstner, Balles & Hennig, arXiv:1905.12558.

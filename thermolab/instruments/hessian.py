@@ -5,7 +5,7 @@ once, or where it does not fit into the memory allowed for each product anew, on
 Attention takes PyTorch's plain kernel, for the fast ones have no second derivative. What has none at all (a compiled module, a
 checkpoint, a function of one's own, sparse gradients) is differentiated once more by central differences of its gradient, in
 float64: exact to about 1e-7 of |H v| where the module computes in double precision, and to 1e-3 where it stays in single.
-Limit of validity: the loss must be a function of the weights. One that draws random numbers, as dropout in training mode, is none.
+Limit of validity: the loss must be a function of the weights. One that draws random numbers, as under active dropout, is none.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class HessianProducts:
 
 
 def dense(system, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, *, memory=None) -> torch.Tensor:
-    """The whole Hessian [P, P] in float64, the oracle of this module: by torch.func, or by P products for what that does not take.
+    """The whole Hessian [P, P] in float64, the oracle of this module: by torch.func, or by P products for what it does not take.
 
     Arguments: as for `HessianProducts`. O(P) backward passes: seconds from P = 2000 on. Raises ValueError as it does.
     """

@@ -81,7 +81,8 @@ class PooledEntropy:
         direction = self._choice(system, state)
         if self._window.add(state, knobs):
             cloud = np.concatenate(self._window.samples)
-            found = entropy.kozachenko_leonenko(cloud, sphere=bool(direction.all()))
+            path, dim = _in_its_dimension(cloud, bool(direction.all()))
+            found = entropy.kozachenko_leonenko(path, dim=dim, sphere=bool(direction.all()))
             self._found = found.value - found.bias, found.standard_error
         return dict(zip(("S", "S_error"), self._found, strict=True)) | self._choice.said(direction)
 
@@ -89,8 +90,8 @@ class PooledEntropy:
 class PathEntropy:
     """Graph entropy S [R] of each replica along its last `window` samples: differences only.
 
-    In the dimension in which its weights move. NaN until the window is full, for the estimator's constant depends on the number of
-    samples.
+    In the dimension in which its weights move. NaN until the window is full, for the estimator's constant depends on the number
+    of samples.
     """
 
     def __init__(self, window: int = 8, spacing: float = 0.25, k: int = 3, of: Of = "measured"):
@@ -99,13 +100,15 @@ class PathEntropy:
     def __call__(self, system, state, knobs) -> dict[str, np.ndarray | float]:
         direction = self._choice(system, state)
         if self._window.add(state, knobs) and len(self._window.samples) == self._window.samples.maxlen:
-            self._found = np.array([self._of(path, bool(direction.all())) for path in np.stack(self._window.samples, 1)])
+            paths = [_in_its_dimension(path, bool(direction.all())) for path in np.stack(self._window.samples, 1)]
+            self._found = np.array([entropy.knn_graph(path, dim=dim, k=self._k).value for path, dim in paths])
         return {"S": self._found} | self._choice.said(direction)
 
-    def _of(self, path: np.ndarray, direction: bool) -> float:
-        dim = max(1, int(entropy.dimension(path, sphere=direction)[0]))
-        path = path / np.linalg.norm(path, axis=1, keepdims=True) if direction else path
-        return entropy.knn_graph(path, dim=dim, k=self._k).value
+
+def _in_its_dimension(path: np.ndarray, direction: bool) -> tuple[np.ndarray, int]:
+    """Weights [N, D], or their directions, and the dimension in which they move."""
+    dim = max(1, int(entropy.dimension(path, sphere=direction)[0]))
+    return path / np.linalg.norm(path, axis=1, keepdims=True) if direction else path, dim
 
 
 class MinibatchNoise:

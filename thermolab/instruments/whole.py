@@ -52,7 +52,7 @@ def gradient(
 def outputs(
     replicas: Replicas, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, memory=None, *, bound: int = BOUND
 ) -> torch.Tensor:
-    """Outputs [R, N, ...] of all replicas for all of x [N, ...]. y: targets, with which the parts are tried; the rest as `gradient`."""
+    """Outputs [R, N, ...] of all replicas for all of x [N, ...]. y: targets, by which the parts are tried; else as `gradient`."""
     kept = [] if memory is None else [memory]
     cut = parts(replicas, weights[0], x, y, bound=bound, times=len(weights))
     return torch.cat([replicas.outputs(weights, x[part], *kept) for part in cut], 1)
@@ -69,9 +69,9 @@ def parts(replicas: Replicas, weights: torch.Tensor, x, y, *, bound: int, times:
     if n * each <= bound:
         return [slice(0, n)]
     if not _add_up(replicas, weights, x[: 2 * FEW], y[: 2 * FEW]):
+        size, most = (f"{b / 2**30:.2g} GB" for b in (n * each, bound))
         raise ValueError(
-            f"{n} samples take about {n * each / 2**30:.2g} GB at once, above bound={bound / 2**30:.2g} GB, and a sample's loss depends "
-            "on the others (BatchNorm in training mode?), so they cannot go one after the other; allowed: module.eval(), fewer "
+            f"{n} samples take about {size} at once, above bound={most}, and cannot go one after the other, for a sample's loss depends on the others (BatchNorm in training mode?); allowed: module.eval(), fewer "
             "samples, or a larger bound"
         )
     size = max(1, int(bound / each))
@@ -98,9 +98,10 @@ def _bytes_kept(replicas: Replicas, weights: torch.Tensor, x, y) -> int:
         sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
-    with random.global_state_kept(), replicas.holding(weights) as module, torch.enable_grad():
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-            mean_loss(replicas.loss_function, module(fitting(replicas, x, weights.dtype)), fitting(replicas, y, weights.dtype))
+    x, y = (fitting(replicas, t, weights.dtype) for t in (x, y))
+    noticed = torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t)
+    with random.global_state_kept(), replicas.holding(weights) as module, torch.enable_grad(), noticed:
+        mean_loss(replicas.loss_function, module(x), y)
     return sum(sizes.values())
 
 
