@@ -62,12 +62,12 @@ def samples(one_hot=False) -> Dataset:
     return Dataset(x, y if one_hot else y.argmax(1), 3)
 
 
-def network(module, optimiser="sgd", loss="cross-entropy") -> Callable[[str], System]:
+def network(module, optimiser="sgd", loss="cross-entropy", **more) -> Callable[[str], System]:
     """A network on these points; the module, given as a function, has the same frozen weights each time."""
 
     def make(backend):
         torch.manual_seed(0)
-        return NetworkOnData(module(), samples(loss == "squared"), loss=loss, backend=backend, optimiser=optimiser)
+        return NetworkOnData(module(), samples(loss == "squared"), loss=loss, backend=backend, optimiser=optimiser, **more)
 
     return make
 
@@ -137,6 +137,7 @@ ROWS = {
     "perceptron": Row(network(perceptron), {"batch_size": 9, "protocol": "lr"}, {"batch_size": 5}, LOST, **NETWORK),
     "normalised": Row(network(normalised), {"batch_size": 9}, {"batch_size": 16}, LOST, **NETWORK),
     "squared": Row(network(perceptron, loss="squared"), {"batch_size": 9, "eta": 3e-4}, {"eta": 1e-3}, LOST, **NETWORK),
+    "without replacement": Row(network(perceptron, replacement=False), {"batch_size": 9}, {"batch_size": 16}, LOST, **BATCHED),
     "no chain": Row(network(residual), {"batch_size": 9}, {"eta": 0.02}, LOST, alone=STEPS * 10 * EPS32),
     "momentum": Row(network(normalised, "momentum"), {"batch_size": 9, "eta": 0.001}, {"momentum": 0.3}, LOST, **BATCHED),
     "adam": Row(network(normalised, "adam"), {"batch_size": 9, "eta": 0.001}, {"beta1": 0.5, "eps": 1e-4}, LOST, **BATCHED),

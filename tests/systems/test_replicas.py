@@ -192,6 +192,18 @@ def test_batches_are_rows_of_the_data_with_their_labels():
     assert not torch.equal(found[0][1][0], found[0][1][1])
 
 
+def test_without_replacement_an_epoch_meets_each_datum_once():
+    """Fresh batches at fixed weights, whose scatter is that of one batch, are drawn independently all the same."""
+    data, module = Dataset(torch.arange(40.0)[:, None], torch.arange(40)), models.mlp((1, 40))
+    system, streams = NetworkOnData(module, data, replacement=False), torch.arange(3)
+    epoch = torch.cat([y.clone() for _, y in system.batches(0, streams, 5, 5, 8)], 1)
+    assert torch.equal(epoch.sort(1).values, data.y.expand(3, 40))
+    w = system.start(streams, 0)
+    assert torch.equal(system.gradients(w, 5, 8, 1, streams), NetworkOnData(module, data).gradients(w, 5, 8, 1, streams))
+    assert "replacement" not in NetworkOnData(module, data).settings()  # as in logs from before there was this
+    assert system.settings()["replacement"] is False
+
+
 def test_a_network_learns_the_data_that_it_is_told_to_use():
     """As one that was made with them, from the next step on; inputs of another shape are refused."""
     generator = torch.Generator().manual_seed(0)

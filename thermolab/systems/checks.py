@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from thermolab.systems import random
+from thermolab.systems import global_random
 from thermolab.systems.losses import mean_loss
 from thermolab.systems.replicas import Replicas
 
@@ -45,7 +45,7 @@ def check_data(data, replicas: Replicas) -> None:
         )
     if replicas.loss == "squared" and not y.is_floating_point():
         raise ValueError(f"targets are {y.dtype}; allowed under loss='squared': floats, as of y.float()")
-    with random.global_state_kept(), torch.enable_grad(), replicas.holding(replicas.own_weights()) as module:
+    with global_random.kept(), torch.enable_grad(), replicas.holding(replicas.own_weights()) as module:
         outputs, n = _first_outputs(module, x)
         if replicas.loss == "cross-entropy" and isinstance(outputs, torch.Tensor) and outputs.dim() > 1:
             _check_labels(y, outputs, y[:n])

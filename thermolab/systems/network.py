@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from thermolab.systems import checks, compiled_mlp, random, updates
+from thermolab.systems import checks, compiled_mlp, global_random, random, updates
 from thermolab.systems.batched import plan
 from thermolab.systems.codes import protocol_code
 from thermolab.systems.compiled_mlp import Chain, Samples
@@ -24,6 +24,7 @@ from thermolab.systems.system import OBSERVABLES, Base
 from thermolab.systems.updates import PROTOCOLS
 
 INDEX_BLOCK = 2**18  # batch indices drawn at once
+FRESH = 2**31  # steps from here on are never trained on: their batches are independent of a run's, and drawn with replacement
 
 
 @functools.cache
@@ -35,9 +36,10 @@ def _blas():
 class NetworkOnData(Base):
     """Replicas of a module that learn a data set under one of the protocols.
 
-    Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam", "sam" or "eef"
-    (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute
-    length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    Batches are drawn independently for each replica, with replacement, or as usual training draws them, replacement=False: each
+    datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
+    optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's:
+    momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
     """
 
     name = "network"
@@ -52,9 +54,11 @@ class NetworkOnData(Base):
         loss: str | Callable = "cross-entropy",
         backend: str = "auto",
         optimiser: str = "sgd",
+        replacement: bool = True,
     ):
         self.replicas, self.data, self.backend = Replicas(checks.materialised(module, data), loss, backend), data, backend
         checks.check_data(data, self.replicas)
+        self.replacement = replacement
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
         self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
         self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
@@ -74,8 +78,9 @@ class NetworkOnData(Base):
             "protocol": self.protocol,
             "loss": self.replicas.loss,
         }
-        # plain SGD goes without saying, as in the logs from before there were others
-        return plain if self.optimiser == "sgd" else {**plain, "optimiser": self.optimiser}
+        # plain SGD and replacement go without saying, as in the logs from before there were others
+        plain |= {} if self.optimiser == "sgd" else {"optimiser": self.optimiser}
+        return plain if self.replacement else {**plain, "replacement": False}
 
     def to(self, device) -> None:
         """Move data and frozen parameters."""
@@ -104,9 +109,10 @@ class NetworkOnData(Base):
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
-        fits = self.backend == "auto" and self.optimiser == "sgd" and weights.device.type == "cpu" and self.replicas.chain
-        single = (weights, self.data.x, *self.replicas.module.parameters(), *([] if self.data.y.dim() == 1 else [self.data.y]))
-        compiled = fits and self.data.x.dim() == 2 and all(t.dtype == torch.float32 for t in single)
+        fits = self.backend == "auto" and self.optimiser == "sgd" and self.replacement and self.data.x.dim() == 2
+        fits = fits and weights.device.type == "cpu" and self.replicas.chain
+        numbers = (weights, self.data.x, *self.replicas.module.parameters(), *([] if self.data.y.dim() == 1 else [self.data.y]))
+        compiled = fits and all(t.dtype == torch.float32 for t in numbers)
         return "compiled" if compiled else self.replicas.backend
 
     def start_memory(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -121,9 +127,10 @@ class NetworkOnData(Base):
         """n batches (x [R, B, ...], y [R, B, ...]), one after the other, all in the same memory."""
         sources = (self.data.x, self.data.y)
         buffers = [t.new_empty((len(streams) * batch_size, *t.shape[1:])) for t in sources]
+        draw = random.indices if self.replacement or first_step >= FRESH else random.shuffled
         chunk = max(1, INDEX_BLOCK // (len(streams) * batch_size))
         for begin in range(0, n, chunk):
-            picks = random.indices(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
+            picks = draw(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
             for pick in picks:
                 flat = pick.flatten()
                 yield [
@@ -164,9 +171,9 @@ class NetworkOnData(Base):
                 yield lambda step, *batch: net.loss_and_gradient(*batch, memory)
             else:
                 names = streams.tolist()
-                with random.global_state_kept():
+                with global_random.kept():
                     yield lambda step, *batch: net.loss_and_gradient(
-                        *batch, memory, lambda r: random.seed_everything(seed, step, names[r])
+                        *batch, memory, lambda r: global_random.seed(seed, step, names[r])
                     )
 
     def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
@@ -187,10 +194,9 @@ class NetworkOnData(Base):
 
     def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams, memory=()) -> torch.Tensor:
         """Gradients [n, R, P] of n fresh batches at fixed weights and memory (default: that of the start)."""
-        out, first = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device), 2**31
+        out = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device)
         memory = {k: v.clone() for k, v in (dict(memory) or self.start_memory(weights)).items()}
         with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
-            # steps from 2^31 on are never trained on: these batches are independent of the run's
-            for i, (x, y) in enumerate(self.batches(seed, streams, first, n, batch_size)):
-                gradient(first + i, weights, x, y, out[i])
+            for i, (x, y) in enumerate(self.batches(seed, streams, FRESH, n, batch_size)):
+                gradient(FRESH + i, weights, x, y, out[i])
         return out

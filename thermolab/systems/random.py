@@ -10,20 +10,15 @@ Limit: 2^32 steps and 2^32 streams per seed; the float32 normals resolve tails u
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from thermolab.systems import kernels
-from thermolab.systems.kernels import BATCH, MULTIPLIER_0, MULTIPLIER_1, NOISE, ROUNDS, START, WEYL_0, WEYL_1
+from thermolab.systems.kernels import BATCH, MULTIPLIER_0, MULTIPLIER_1, NOISE, ORDER, ROUNDS, START, WEYL_0, WEYL_1
 
-__all__ = ["NOISE", "START", "directions", "global_state_kept", "indices", "normals", "seed_everything"]
+__all__ = ["NOISE", "START", "directions", "indices", "normals", "shuffled"]
 
 
 def _counters(seed: int, streams: torch.Tensor, first_step: int, n: int, blocks: int, purpose: int):
@@ -61,6 +56,22 @@ def indices(seed: int, streams: torch.Tensor, first_step: int, n: int, batch_siz
     return (words * high) >> 32
 
 
+def shuffled(seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int, high: int) -> torch.Tensor:
+    """Batches drawn without replacement: [n, R, B] int64 below `high`, on the device of `streams` [R].
+
+    An epoch is high // B steps, in which each index comes once, and the high % B that are left over do not come at all. Its order
+    is a function of (seed, stream, number of the epoch): all orders are equally likely, up to words that are equal, 1 in 2^32.
+    Raises ValueError for a batch larger than the data.
+    """
+    length = high // batch_size
+    if not length:
+        raise ValueError(f"batch_size={batch_size} without replacement; allowed: 1 to {high}, the number of data")
+    epoch, begin = divmod(first_step, length)
+    words = torch.stack(_counters(seed, streams, epoch, -(-(begin + n) // length), -(-high // 4), ORDER), -1)
+    order = words.flatten(2)[..., :high].argsort(dim=-1, stable=True)[..., : length * batch_size]
+    return order.unflatten(-1, (length, batch_size)).transpose(1, 2).flatten(0, 1)[begin : begin + n]
+
+
 def directions(seed: int, streams: torch.Tensor, count: int, dtype=torch.float32) -> torch.Tensor:
     """Starts [R, count] uniform on the unit sphere, one for each of the `streams` [R]."""
     w = normals(seed, streams, 0, 1, count, dtype, purpose=START)[0]
@@ -78,29 +89,3 @@ def normals(
         angle = turn.to(torch.float64) * (2 * math.pi / 2**32)
         out += [length * torch.cos(angle), length * torch.sin(angle)]
     return torch.stack(out, -1).flatten(2)[..., :count].to(dtype)
-
-
-@contextmanager
-def global_state_kept() -> Iterator[None]:
-    """The global generators of torch, numpy and Python are afterwards as they were, whatever is drawn meanwhile."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        torch.set_rng_state(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        random.setstate(kept[2])
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-
-
-def seed_everything(seed: int, step: int, stream: int) -> None:
-    """Seed the global generators by (seed, step, stream) alone, for modules that draw their random numbers from them."""
-    digest = hashlib.blake2b(struct.pack("<QQq", seed, step, stream), digest_size=8).digest()
-    number = int.from_bytes(digest, "little")
-    torch.default_generator.manual_seed(number)  # not torch.manual_seed, which looks for devices each time
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(number)
-    np.random.seed(number & 0xFFFFFFFF)  # noqa: NPY002
-    random.seed(number)
