@@ -22,8 +22,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thermolab.instruments import whole
 from thermolab.instruments.whole import fitting
+from thermolab.systems import global_random
 from thermolab.systems.losses import mean_loss
-from thermolab.systems.random import global_state_kept
 from thermolab.systems.replicas import Replicas
 
 DIFFERENCE = 1e-4  # length of the step to each side of a central difference, over 1 + |w|
@@ -58,7 +58,7 @@ class HessianProducts:
                     self.loss += self._share(part) * float(loss.detach())
                     g = torch.cat([s.detach().flatten() for s in slopes])
                     self.gradient = g if len(self._parts) == 1 else self.gradient + self._share(part) * g
-            self._graph = graph if len(self._parts) == 1 else None
+            self._graph = graph if len(self._parts) == 1 and self._lasts() else None
         except (RuntimeError, NotImplementedError) as error:
             self._differentiate(error)
         if not bool(self.gradient.isfinite().all()):
@@ -72,15 +72,33 @@ class HessianProducts:
         v = v.to(self.weights)
         if self.exact:
             try:
-                if len(self._parts) == 1:
+                if self._graph is not None:
                     return self._second(self._graph, v)
                 return sum(self._share(part) * self._second(None, v, part) for part in self._parts)
             except (RuntimeError, NotImplementedError) as error:
                 self._differentiate(error)
         return self._difference(v)
 
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Many products one after the other, between which nobody uses the module: its graph is built once, whatever its type."""
+        if not self.exact or self._graph is not None or len(self._parts) > 1:
+            yield
+            return
+        with self._within():
+            self._graph = self._first(self._parts[0])
+            try:
+                yield
+            finally:
+                self._graph = None
+
     def _share(self, part: slice) -> float:
         return len(self.x[part]) / len(self.x)
+
+    def _lasts(self) -> bool:
+        """Whether a graph outlives the time in which the module holds the weights: one with weights of another type does not."""
+        own = {(p.dtype, p.device) for p in self.replicas.trainable.values()}
+        return self.replicas.backend != "loop" or own == {(self.weights.dtype, self.weights.device)}
 
     @contextlib.contextmanager
     def _within(self) -> Iterator[None]:
@@ -156,7 +174,8 @@ def dense(system, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, *, me
     replicas, weights, x, y = checked(system, weights.double(), x, y)
     if replicas.backend == "loop":
         product = HessianProducts(replicas, weights, x, y, memory=memory)
-        full = torch.stack([product(e) for e in torch.eye(len(weights), dtype=weights.dtype, device=weights.device)])
+        with product.kept():
+            full = torch.stack([product(e) for e in torch.eye(len(weights), dtype=weights.dtype, device=weights.device)])
         return (full + full.T) / 2
     x, y = (fitting(replicas, t, weights.dtype) for t in (x, y))
 
@@ -206,7 +225,7 @@ def no_draws() -> Iterator[None]:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
         return [*(bytes(s.numpy()) for s in (torch.get_rng_state(), *cuda)), repr(np.random.get_state()), random.getstate()]  # noqa: NPY002
 
-    with global_state_kept():
+    with global_random.kept():
         before = states()
         yield
         drawn = states() != before

@@ -12,7 +12,7 @@ import weakref
 import torch
 from torch import nn
 
-from thermolab.systems import random
+from thermolab.systems import global_random
 from thermolab.systems.losses import mean_loss
 from thermolab.systems.replicas import Replicas
 
@@ -71,8 +71,8 @@ def parts(replicas: Replicas, weights: torch.Tensor, x, y, *, bound: int, times:
     if not _add_up(replicas, weights, x[: 2 * FEW], y[: 2 * FEW]):
         size, most = (f"{b / 2**30:.2g} GB" for b in (n * each, bound))
         raise ValueError(
-            f"{n} samples take about {size} at once, above bound={most}, and cannot go one after the other, for a sample's loss depends on the others (BatchNorm in training mode?); allowed: module.eval(), fewer "
-            "samples, or a larger bound"
+            f"{n} samples take about {size} at once, above bound={most}, and cannot go one after the other, for the loss of one "
+            "depends on the others (BatchNorm in training mode?); allowed: module.eval(), fewer samples, or a larger bound"
         )
     size = max(1, int(bound / each))
     size = -(-n // -(-n // size))  # of about equal size
@@ -100,7 +100,7 @@ def _bytes_kept(replicas: Replicas, weights: torch.Tensor, x, y) -> int:
 
     x, y = (fitting(replicas, t, weights.dtype) for t in (x, y))
     noticed = torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t)
-    with random.global_state_kept(), replicas.holding(weights) as module, torch.enable_grad(), noticed:
+    with global_random.kept(), replicas.holding(weights) as module, torch.enable_grad(), noticed:
         mean_loss(replicas.loss_function, module(x), y)
     return sum(sizes.values())
 
@@ -121,7 +121,7 @@ def _add_up(replicas: Replicas, weights: torch.Tensor, x, y) -> bool:
     """Whether the loss of samples is the mean of those of its halves."""
     if mix(replicas):
         return False
-    with random.global_state_kept(), torch.no_grad(), replicas.holding(weights) as module:
+    with global_random.kept(), torch.no_grad(), replicas.holding(weights) as module:
 
         def loss(part):
             torch.manual_seed(0)
