@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from thermolab.systems import batched, proven
-from thermolab.systems.holding import BUFFERS, Holder
+from thermolab.systems.holding import Holder
 from thermolab.systems.losses import LOSSES, check_loss, mean_loss
 from thermolab.systems.models import start_mean, start_scale
 
@@ -138,7 +138,7 @@ class Replicas:
         if weights.shape != (self.n_parameters,):
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: [{self.n_parameters}], those of one replica")
         with self._holder.lent(weights):
-            self._holder.place(weights.detach().clone(), {k: v.clone() for k, v in memory.items() if k.startswith(BUFFERS)})
+            self._holder.place(weights.detach().clone(), {k: v.clone() for k, v in memory.items()})
             yield self.module
 
     def outputs(self, weights: torch.Tensor, x: torch.Tensor, memory: Mapping[str, torch.Tensor] = {}) -> torch.Tensor:
@@ -170,10 +170,10 @@ class Replicas:
         return losses
 
     def _loop(self, weights, x, y, out, memory, draw):
-        losses = weights.new_empty(len(weights))
+        losses, news = weights.new_empty(len(weights)), {}
         with self._holder.lent(weights), torch.enable_grad():
             for r in range(len(weights)):
-                own = {k: v[r] for k, v in memory.items() if k.startswith(BUFFERS)}
+                own = {k: v[r] for k, v in memory.items()}
                 self._holder.place(weights[r], own)
                 if draw is not None:
                     draw(r)
@@ -182,8 +182,13 @@ class Replicas:
                 losses[r] = loss.detach()
                 self._holder.gradient(out[r])
                 for name, (before, after) in self._holder.changed(own).items():
-                    memory[name] = before.expand(len(weights), *before.shape).clone()
-                    memory[name][r] = after
+                    news.setdefault(name, [before] * len(weights))[r] = after
+        for name, values in news.items():
+            if len({None if v is None else v.shape for v in values}) > 1:
+                raise ValueError(
+                    f"the module keeps {name} of another shape in each replica; allowed: a buffer, of one shape for good"
+                )
+            memory[name] = torch.stack(values)
         return losses
 
     def _traced(self, weights, x, y):
