@@ -91,7 +91,8 @@ def largest_eigenvalue(
             mixed = noise
         elif start is not None:
             mixed = _unit(start.to(w)) + JITTER * mixed
-        found.append(_lanczos(hessian, _unit(mixed), tolerance, most))
+        with hessian.kept():
+            found.append(_lanczos(hessian, _unit(mixed), tolerance, most))
     best = max(found, key=lambda f: f.value)
     return replace(best, products=hessian.products - before)
 
@@ -161,9 +162,10 @@ def trace(hessian: HessianProducts, *, probes: int | None = None, seed: int = 0)
         raise ValueError(f"probes={probes} give no standard error: at least 2")
     generator = torch.Generator().manual_seed(seed)
     found = torch.empty(probes, dtype=torch.float64)
-    for i in range(probes):
-        z = (2 * torch.randint(2, (p,), generator=generator) - 1).to(hessian.weights)
-        found[i] = torch.dot(z, hessian(z))
+    with hessian.kept():
+        for i in range(probes):
+            z = (2 * torch.randint(2, (p,), generator=generator) - 1).to(hessian.weights)
+            found[i] = torch.dot(z, hessian(z))
     return Trace(float(found.mean()), float(found.std()) / math.sqrt(probes), probes)
 
 

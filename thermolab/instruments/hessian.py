@@ -2,9 +2,10 @@
 
 A product is a second backward pass through the graph of the first (Pearlmutter 1994, Neural Comput. 6, 147). The graph is built
 once, or where it does not fit into the memory allowed for each product anew, one part of the data after the other (`whole`).
-Attention takes PyTorch's plain kernel, for the fast ones have no second derivative. What has none at all (a compiled module, a
-checkpoint, a function of one's own, sparse gradients) is differentiated once more by central differences of its gradient, in
-float64: exact to about 1e-7 of |H v| where the module computes in double precision, and to 1e-3 where it stays in single.
+Attention takes PyTorch's plain kernel, for the fast ones have no second derivative. What has none at all (sparse gradients, some
+checkpoints, a function of one's own), or one that is not symmetric, as PyTorch's weight norm, is differentiated once more by
+central differences of its gradient, in float64: exact to about 1e-6 of |H v| where the module computes in double precision, to
+1e-3 where it stays in single, and with a ReLU's kinks within the step counted in.
 Limit of validity: the loss must be a function of the weights. One that draws random numbers, as under active dropout, is none.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,14 +25,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from thermolab.instruments import whole
 from thermolab.instruments.whole import fitting
 from thermolab.systems import global_random
+from thermolab.systems.holding import has_buffers
 from thermolab.systems.losses import mean_loss
 from thermolab.systems.replicas import Replicas
 
+SYMMETRIC = 1e-4  # of |u| |Hv|, by which u·Hv and v·Hu may differ: rounding in single precision leaves 1e-6
 DIFFERENCE = 1e-4  # length of the step to each side of a central difference, over 1 + |w|
 
 
 class Diverged(ValueError):
     """Weights at which there is no finite gradient."""
+
+
+class _Graph(NamedTuple):
+    """A loss, the parameters [P in all] it depends on, and their gradients, which can be differentiated once more."""
+
+    loss: torch.Tensor
+    leaves: list[torch.Tensor]
+    slopes: tuple[torch.Tensor, ...]
 
 
 class HessianProducts:
@@ -48,17 +60,24 @@ class HessianProducts:
     def __init__(self, system, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, *, memory=None, bound: int = whole.BOUND):
         self.replicas, self.weights, self.x, self.y = checked(system, weights, x, y)
         self.memory, self.bound, self.products, self.exact = memory, bound, 0, True
+        self._holds = self.replicas.backend == "loop" or has_buffers(memory)
+        if self._holds and not has_buffers(memory):
+            self.memory = {k: v[0] for k, v in self.replicas.own_memory(self.weights[None]).items()}
         self._parts = whole.parts(self.replicas, self.weights, self.x, self.y, bound=bound, times=whole.TWICE)
         self._graph = None
         self.loss, self.gradient = 0.0, torch.zeros_like(self.weights)
         try:
             for part in self._parts:
                 with self._within():
-                    loss, _, slopes = graph = self._first(part)
-                    self.loss += self._share(part) * float(loss.detach())
-                    g = torch.cat([s.detach().flatten() for s in slopes])
+                    graph = self._first(part)
+                    self.loss += self._share(part) * float(graph.loss.detach())
+                    g = torch.cat([s.detach().flatten() for s in graph.slopes])
                     self.gradient = g if len(self._parts) == 1 else self.gradient + self._share(part) * g
-            self._graph = graph if len(self._parts) == 1 and self._lasts() else None
+            if len(self._parts) == 1 and not self._holds:
+                self._graph = graph
+            self.gradient = self.gradient.to(self.weights.dtype)
+            if self._holds and not self._symmetric():
+                self._differentiate(RuntimeError("its second derivative is not symmetric"))
         except (RuntimeError, NotImplementedError) as error:
             self._differentiate(error)
         if not bool(self.gradient.isfinite().all()):
@@ -69,19 +88,11 @@ class HessianProducts:
         if v.shape != self.weights.shape:
             raise ValueError(f"v has shape {tuple(v.shape)}: expected [P] = {tuple(self.weights.shape)}, one vector at a time")
         self.products += 1
-        v = v.to(self.weights)
-        if self.exact:
-            try:
-                if self._graph is not None:
-                    return self._second(self._graph, v)
-                return sum(self._share(part) * self._second(None, v, part) for part in self._parts)
-            except (RuntimeError, NotImplementedError) as error:
-                self._differentiate(error)
-        return self._difference(v)
+        return self._product(v.to(self.weights))
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """Many products one after the other, between which nobody uses the module: its graph is built once, whatever its type."""
+        """Many products in a row, between which nobody uses the module: it holds the weights, and its graph is built once."""
         if not self.exact or self._graph is not None or len(self._parts) > 1:
             yield
             return
@@ -92,13 +103,19 @@ class HessianProducts:
             finally:
                 self._graph = None
 
+    def _product(self, v: torch.Tensor) -> torch.Tensor:
+        if not self.exact:
+            return self._difference(v)
+        if self._graph is not None:
+            return self._second(self._graph, v)
+        found = []
+        for part in self._parts:
+            with self._within():
+                found.append(self._share(part) * self._second(self._first(part), v))
+        return sum(found)
+
     def _share(self, part: slice) -> float:
         return len(self.x[part]) / len(self.x)
-
-    def _lasts(self) -> bool:
-        """Whether a graph outlives the time in which the module holds the weights: one with weights of another type does not."""
-        own = {(p.dtype, p.device) for p in self.replicas.trainable.values()}
-        return self.replicas.backend != "loop" or own == {(self.weights.dtype, self.weights.device)}
 
     @contextlib.contextmanager
     def _within(self) -> Iterator[None]:
@@ -107,15 +124,15 @@ class HessianProducts:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if self.weights.is_cuda and any(isinstance(m, nn.RNNBase) for m in self.replicas.module.modules()):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            if self.replicas.backend == "loop":
+            if self._holds:
                 stack.enter_context(self.replicas.holding(self.weights, self.memory or {}))
             yield
 
-    def _first(self, part: slice):
-        """(loss, leaves, slopes) of a part of the data, the slopes with a graph."""
+    def _first(self, part: slice) -> _Graph:
+        """The loss of a part of the data with its slopes, which have a graph. Within `_within`."""
         x, y = (fitting(self.replicas, t[part], self.weights.dtype) for t in (self.x, self.y))
         with torch.enable_grad():
-            if self.replicas.backend == "loop":
+            if self._holds:
                 leaves = list(self.replicas.trainable.values())
                 with no_draws():
                     loss = mean_loss(self.replicas.loss_function, self.replicas.module(x), y)
@@ -124,21 +141,28 @@ class HessianProducts:
                 parameters = {k: v[0].clone().requires_grad_() for k, v in self.replicas.views(self.weights[None]).items()}
                 leaves = list(parameters.values())
                 loss = loss_of(self.replicas, parameters, x, y)
-            slopes = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
-        return loss, leaves, slopes
+            return _Graph(loss, leaves, torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True))
 
-    def _second(self, graph, v: torch.Tensor, part: slice = slice(None)) -> torch.Tensor:
+    def _second(self, graph: _Graph, v: torch.Tensor) -> torch.Tensor:
+        """H v, within the `_within` of the graph if the module holds the weights."""
+        curved = [(i, g) for i, g in enumerate(graph.slopes) if g.requires_grad]  # a constant slope has no graph
+        if not curved:
+            return torch.zeros_like(self.weights)
+        pieces = v.split([p.numel() for p in graph.leaves])
+        along, slopes = [pieces[i].view_as(g).to(g.dtype) for i, g in curved], [g for _, g in curved]
+        out = torch.autograd.grad(slopes, graph.leaves, along, retain_graph=True, materialize_grads=True)
+        return torch.cat([o.flatten() for o in out]).to(self.weights.dtype)
+
+    def _symmetric(self) -> bool:
+        """Whether u·Hv = v·Hu on the first samples: not so where a layer's backward pass was not written to be differentiated."""
+        few = slice(0, min(len(self.x), 2 * whole.FEW))
+        generator = torch.Generator().manual_seed(0)
+        u, v = (torch.randn(len(self.weights), generator=generator).to(self.weights) for _ in "uv")
         with self._within():
-            _, leaves, slopes = graph or self._first(part)
-            curved = [(i, g) for i, g in enumerate(slopes) if g.requires_grad]  # a constant slope has no graph, and no curvature
-            if not curved:
-                return torch.zeros_like(self.weights)
-            pieces = v.split([p.numel() for p in leaves])
-            along = [pieces[i].view_as(g).to(g.dtype) for i, g in curved]
-            out = torch.autograd.grad(
-                [g for _, g in curved], leaves, along, retain_graph=graph is not None, materialize_grads=True
-            )
-            return torch.cat([o.flatten() for o in out]).to(self.weights.dtype)
+            graph = self._first(few)
+            hu, hv = self._second(graph, u), self._second(graph, v)
+        size = (u.norm() * hv.norm()).clamp_min(v.norm() * hu.norm())
+        return bool((u @ hv - v @ hu).abs() <= SYMMETRIC * size)
 
     def _differentiate(self, error: Exception) -> None:
         """From now on by differences of gradients; what has not even a gradient says so."""
@@ -172,7 +196,7 @@ def dense(system, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor, *, me
     Arguments: as for `HessianProducts`. O(P) backward passes: seconds from P = 2000 on. Raises ValueError as it does.
     """
     replicas, weights, x, y = checked(system, weights.double(), x, y)
-    if replicas.backend == "loop":
+    if replicas.backend == "loop" or has_buffers(memory):
         product = HessianProducts(replicas, weights, x, y, memory=memory)
         with product.kept():
             full = torch.stack([product(e) for e in torch.eye(len(weights), dtype=weights.dtype, device=weights.device)])

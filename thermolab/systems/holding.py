@@ -25,6 +25,11 @@ BUFFERS, TENSORS, NUMBERS = (
 SMALL = 2**16  # buffers up to this size belong to each replica from the start, larger ones from their first change on
 
 
+def has_buffers(memory: Mapping[str, torch.Tensor] | None) -> bool:
+    """Whether a memory keeps buffers of the module: those of another moment, or of another replica, than the module's own."""
+    return any(name.startswith(BUFFERS) for name in memory or ())
+
+
 class Shared(NamedTuple):
     """A buffer or frozen parameter of the module: where it stands, table[key], and its data when the module was lent."""
 

@@ -18,6 +18,7 @@ from thermolab.systems.batched import plan
 from thermolab.systems.codes import protocol_code
 from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
+from thermolab.systems.holding import has_buffers
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
 from thermolab.systems.replicas import Replicas
 from thermolab.systems.starts import check_starts, start
@@ -171,7 +172,7 @@ class NetworkOnData(Base):
         """gradient(step, weights, x, y, out) -> losses, within a span of steps; what the module draws hangs on seed and step."""
         net = self.replicas
         with net.settled(weights):
-            if net.backend != "loop":
+            if net.backend != "loop" and not has_buffers(memory):
                 yield lambda step, *batch: net.loss_and_gradient(*batch)
             elif not net.may_draw:
                 yield lambda step, *batch: net.loss_and_gradient(*batch, memory)
