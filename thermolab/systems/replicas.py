@@ -174,15 +174,11 @@ class Replicas:
         losses, news = weights.new_empty(len(weights)), {}
         with self._holder.lent(weights), torch.enable_grad():
             for r in range(len(weights)):
-                own = {k: v[r] for k, v in memory.items()}
-                self._holder.place(weights[r], own)
                 if draw is not None:
                     draw(r)
-                loss = mean_loss(self.loss_function, self.module(x[r]), y[r])
-                loss.backward()
-                losses[r] = loss.detach()
-                self._holder.gradient(out[r])
-                for name, (before, after) in self._holder.changed(own).items():
+                own = {k: v[r] for k, v in memory.items()}
+                losses[r], changed = self._one(weights[r], own, x[r], y[r], out[r])
+                for name, (before, after) in changed.items():
                     news.setdefault(name, [before] * len(weights))[r] = after
         for name, values in news.items():
             if len({None if v is None else v.shape for v in values}) > 1:
@@ -191,6 +187,20 @@ class Replicas:
                 )
             memory[name] = torch.stack(values)
         return losses
+
+    def _one(self, weights, own, x, y, out):
+        """Loss of one replica, its gradient [P] in `out`, and what `Holder.changed` says; weights and own may be written to."""
+        placed = {k: (t, _aligned(t)) for k, t in {"": weights, **own}.items()}
+        own = {k: copy for k, (_, copy) in placed.items() if k}
+        self._holder.place(placed[""][1], own)
+        loss = mean_loss(self.loss_function, self.module(_aligned(x)), _aligned(y))
+        loss.backward()
+        self._holder.gradient(out)
+        changed = self._holder.changed(own)
+        for t, copy in placed.values():
+            if copy is not t:
+                t.copy_(copy)
+        return loss.detach(), changed
 
     def _traced(self, weights, x, y):
         """`_autograd`, after so many calls the bare list of its operations, to the bit the same.
@@ -221,6 +231,11 @@ class Replicas:
 
     def _loss_of_one(self, parameters, x, y):
         return mean_loss(self.loss_function, functional_call(self.module, parameters, (x,)), y)
+
+
+def _aligned(t: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy where its memory begins as no new one would: BLAS rounds by that, and replicas lie side by side."""
+    return t if t.data_ptr() % 64 == 0 else t.clone()
 
 
 def _check_parameters(trainable: Mapping[str, nn.Parameter]) -> None:
