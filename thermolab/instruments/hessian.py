@@ -12,11 +12,9 @@ Limit of validity: the loss must be a function of the weights. One that draws ra
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -244,14 +242,9 @@ def fixed(replicas: Replicas, dtype) -> dict[str, torch.Tensor]:
 @contextlib.contextmanager
 def no_draws() -> Iterator[None]:
     """Raises ValueError if random numbers are drawn meanwhile, from the global generators of torch, numpy or Python."""
-
-    def states():
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        return [*(bytes(s.numpy()) for s in (torch.get_rng_state(), *cuda)), repr(np.random.get_state()), random.getstate()]  # noqa: NPY002
-
     with global_random.kept():
-        before = states()
+        before = whole.generators()
         yield
-        drawn = states() != before
+        drawn = whole.generators() != before
     if drawn:
         raise ValueError("the module draws random numbers (dropout in training mode?): no Hessian; allowed: after module.eval()")

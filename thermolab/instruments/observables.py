@@ -126,6 +126,8 @@ class MinibatchNoise:
         streams, memory = torch.arange(len(weights), device=weights.device), getattr(state, "memory", {})
         # another seed for each step, none of which the training draws from
         found = noise_at(system, weights, memory, knobs["batch_size"], self.n, 2**32 * (1 + state.step), streams, self.bound)
+        alive = state.weights.isfinite().all(1).cpu().numpy()
+        found = found if direction.all() else {k: np.where(alive, v, np.nan) for k, v in found.items()}
         found["snr"] = signal_to_noise(found["gradient_squared"], found["trace"])
         return found | self._choice.said(direction)
 

@@ -7,8 +7,10 @@ do not know of each other. BatchNorm in training mode or a loss of pairs is none
 
 from __future__ import annotations
 
+import random
 import weakref
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -121,14 +123,26 @@ def _add_up(replicas: Replicas, weights: torch.Tensor, x, y) -> bool:
     """Whether the loss of samples is the mean of those of its halves."""
     if mix(replicas):
         return False
-    with global_random.kept(), torch.no_grad(), replicas.holding(weights) as module:
+    own = {k: v[0] for k, v in replicas.own_memory(weights[None]).items()}
 
-        def loss(part):
-            torch.manual_seed(0)
-            found = mean_loss(replicas.loss_function, module(fitting(replicas, x[part], weights.dtype)), y[part])
-            return float(found)
+    def loss(part: slice) -> float:
+        # each time anew, whatever the module keeps of a call; with gradients, lest a checkpoint should warn of having none
+        with replicas.holding(weights, own) as module, torch.enable_grad():
+            outputs = module(fitting(replicas, x[part], weights.dtype))
+            return float(mean_loss(replicas.loss_function, outputs, fitting(replicas, y[part], weights.dtype)).detach())
 
-        half = len(x) // 2
-        whole, halves = loss(slice(None)), (loss(slice(half)) + loss(slice(half, None))) / 2
-        draws = loss(slice(None)) != whole
-    return draws or abs(whole - halves) <= TOGETHER * max(abs(whole), abs(halves))
+    half = len(x) // 2
+    with global_random.kept():
+        before = generators()
+        all_of_them = loss(slice(None))
+        if generators() != before:
+            return True  # what is drawn differs from call to call: nothing to compare
+        halves = (loss(slice(half)) + loss(slice(half, None))) / 2
+    return abs(all_of_them - halves) <= TOGETHER * max(abs(all_of_them), abs(halves))
+
+
+def generators() -> tuple:
+    """The states of the global generators of torch, numpy and Python, to be compared."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    tensors = (bytes(s.cpu().numpy()) for s in (torch.get_rng_state(), *cuda))
+    return (*tensors, repr(np.random.get_state()), random.getstate())  # noqa: NPY002

@@ -75,10 +75,12 @@ def probe(run: Experiment, batch_size: int, n: int, *, at: At = "weights", bound
     """Tr Σ and |∇L|² [R] from n fresh minibatches; the second is unbiased and may be negative.
 
     Tr Σ is that of a batch as the system draws it; where that is without replacement, batches of an epoch are correlated, too.
-    bound: bytes; where n gradients of all replicas are more, one replica is measured after the other.
+    nan, unless at="unit", where a replica was lost. bound: bytes; where n gradients of all replicas are more, one replica is
+    measured after the other.
     """
     w, seed, memory = weights_at(run.state.weights, at), run.seed + 2**32 * (1 + run.state.step), run.state.memory
-    return noise_at(run.system, w, memory, batch_size, n, seed, run.streams, bound)
+    found = noise_at(run.system, w, memory, batch_size, n, seed, run.streams, bound)
+    return {name: _known(values, run, at) for name, values in found.items()}
 
 
 def noise_at(
@@ -92,9 +94,7 @@ def noise_at(
         kept = {k: v[r] for k, v in memory.items()}
         found.append(moments(system.gradients(weights[r], n, batch_size, seed, streams[r], kept)))
     found = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
-    if not getattr(
-        system, "replacement", True
-    ):  # of a part of the data that is drawn as one, with the samples' variance over N, not N − 1
+    if not system.replacement:  # of a part of the data that is drawn as one, with the samples' variance over N, not N − 1
         size = len(system.data)
         found["trace"] *= (size - batch_size) / max(size - 1, 1)
     return found
@@ -113,7 +113,7 @@ def full_gradient_squared(run: Experiment, *, at: At = "weights", bound: int = w
     """
     w, d = weights_at(run.state.weights, at), run.system.data
     g = whole.gradient(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)[1]
-    return g.square().sum(1).cpu().numpy()
+    return _known(g.square().sum(1).cpu().numpy(), run, at)
 
 
 def accuracy(run: Experiment, *, at: At = "weights", bound: int = whole.BOUND) -> np.ndarray:
@@ -126,4 +126,9 @@ def accuracy(run: Experiment, *, at: At = "weights", bound: int = whole.BOUND) -
         raise ValueError(f"targets are {d.y.dtype}, so nothing is classified; allowed: whole numbers, the labels of classes")
     outputs = whole.outputs(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)
     classes = outputs.argmax(-1) if outputs.shape[1:-1] == d.y.shape else outputs.argmax(2)
-    return (classes == d.y).double().flatten(1).mean(-1).cpu().numpy()
+    return _known((classes == d.y).double().flatten(1).mean(-1).cpu().numpy(), run, at)
+
+
+def _known(values: np.ndarray, run: Experiment, at: At) -> np.ndarray:
+    """Values [R] at the weights, nan where those are lost."""
+    return np.where(run.state.weights.isfinite().all(1).cpu().numpy(), values, np.nan) if at == "weights" else values
