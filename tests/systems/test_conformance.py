@@ -18,6 +18,7 @@ from thermolab.systems.hyperbola import Hyperbola
 from thermolab.systems.isotropic import IsotropicNoise
 from thermolab.systems.kernels import DIVERGED
 from thermolab.systems.network import NetworkOnData
+from thermolab.systems.own_rule import OwnRule
 from thermolab.systems.pair import Pair
 from thermolab.systems.sphere_quadric import QuadricPoints
 from thermolab.systems.system import System
@@ -74,6 +75,10 @@ def network(module, optimiser="sgd", loss="cross-entropy", **more) -> Callable[[
 
 def perceptron():
     return models.mlp((6, 8, 3), activation="tanh")
+
+
+def own_rule(backend):
+    return OwnRule(network(perceptron)(backend), lambda w, g, eta, lam: w - eta * (g + lam * w))
 
 
 def normalised():
@@ -143,6 +148,7 @@ ROWS = {
     "adam": Row(network(normalised, "adam"), {"batch_size": 9, "eta": 0.001}, {"beta1": 0.5, "eps": 1e-4}, LOST, **BATCHED),
     "sam": Row(network(normalised, "sam"), {"batch_size": 9, "eta": 0.001}, {"rho": 0.01}, LOST, **BATCHED),
     "eef": Row(network(normalised, "eef"), {"batch_size": 9, "eta": 0.001}, {"lam_entropy": -0.1}, LOST, **BATCHED),
+    "own rule": Row(own_rule, {"batch_size": 9}, {"batch_size": 5}, {"eta": 500.0, "lam": 1.0}, alone=STEPS * 10 * EPS32),
     "noisy answers": Row(noisy, {"batch_size": 9, "noise": 0.5, "eta": 3e-4}, {"noise": 2.0}, LOST),
     "full batch": Row(
         full_batch,
