@@ -11,6 +11,7 @@ of a ReLU network is that of the linear piece it is on.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,7 @@ from torch.func import functional_call
 from thermolab.instruments import whole
 from thermolab.instruments.hessian import Diverged, HessianProducts, checked, dense, fixed, no_draws
 from thermolab.instruments.whole import fitting
-from thermolab.systems.holding import BUFFERS
+from thermolab.systems.holding import of_replica
 from thermolab.systems.replicas import Replicas
 
 __all__ = [
@@ -91,10 +92,15 @@ def largest_eigenvalue(
             mixed = noise
         elif start is not None:
             mixed = _unit(start.to(w)) + JITTER * mixed
-        with hessian.kept():
+        with _kept_graph(hessian):
             found.append(_lanczos(hessian, _unit(mixed), tolerance, most))
     best = max(found, key=lambda f: f.value)
     return replace(best, products=hessian.products - before)
+
+
+def _kept_graph(hessian):
+    """One graph for many products, of what builds it anew for each."""
+    return hessian.kept() if isinstance(hessian, HessianProducts) else contextlib.nullcontext()
 
 
 def _lanczos(hessian: HessianProducts, start: torch.Tensor, tolerance: float, most: int) -> LargestEigenvalue:
@@ -162,7 +168,7 @@ def trace(hessian: HessianProducts, *, probes: int | None = None, seed: int = 0)
         raise ValueError(f"probes={probes} give no standard error: at least 2")
     generator = torch.Generator().manual_seed(seed)
     found = torch.empty(probes, dtype=torch.float64)
-    with hessian.kept():
+    with _kept_graph(hessian):
         for i in range(probes):
             z = (2 * torch.randint(2, (p,), generator=generator) - 1).to(hessian.weights)
             found[i] = torch.dot(z, hessian(z))
@@ -293,11 +299,6 @@ def _each_draw(replicas: Replicas, weights: torch.Tensor, x: torch.Tensor, label
         yield g
 
 
-def _of_replica(memory, r: int) -> dict:
-    """The buffers of replica r in the memory of a run."""
-    return {k: v[r] for k, v in memory.items() if k.startswith(BUFFERS)}
-
-
 class LargestCurvature:
     """Observable of an `Experiment`: sharpness lambda_max [R] and the bound lambda_max_error [R] of what Lanczos left of it.
 
@@ -318,7 +319,7 @@ class LargestCurvature:
         looks = 1 if self._frames % self.check else 2
         for r, weights in enumerate(state.weights):
             try:
-                memory = _of_replica(getattr(state, "memory", {}), r)
+                memory = of_replica(getattr(state, "memory", {}), r)
                 hessian = HessianProducts(system, weights, x, y, memory=memory, bound=self.bound)
             except Diverged:
                 continue
@@ -343,7 +344,7 @@ class LargestFisher:
 
     def __call__(self, system, state, knobs) -> dict[str, np.ndarray]:
         x, alive = system.data.x[: self.samples], [bool(w.isfinite().all()) for w in state.weights]
-        kept = [_of_replica(getattr(state, "memory", {}), r) for r in range(len(alive))]
+        kept = [of_replica(getattr(state, "memory", {}), r) for r in range(len(alive))]
         rows = zip(state.weights, alive, kept, strict=True)
         norms = [largest_fisher(system, w, x, memory=memory) if ok else np.nan for w, ok, memory in rows]
         return {"fisher_max": np.array(norms)}

@@ -30,6 +30,11 @@ def has_buffers(memory: Mapping[str, torch.Tensor] | None) -> bool:
     return any(name.startswith(BUFFERS) for name in memory or ())
 
 
+def of_replica(memory: Mapping[str, torch.Tensor], r: int) -> dict[str, torch.Tensor]:
+    """The buffers of replica r, {name: [...]}, in the memory of a run, {name: [R, ...]}."""
+    return {k: v[r] for k, v in memory.items() if k.startswith(BUFFERS)}
+
+
 class Shared(NamedTuple):
     """A buffer or frozen parameter of the module: where it stands, table[key], and its data when the module was lent."""
 
