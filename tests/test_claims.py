@@ -1,5 +1,6 @@
 """The verdict rule against numbers worked out by hand, and the register against its own format."""
 
+import importlib
 import json
 import math
 import re
@@ -157,6 +158,21 @@ def test_agrees_with_the_registered_verdict_only():
     assert not result(FAILS, HOLDS).agrees
     assert not result(HOLDS, HOLDS).agrees
     assert result(FAILS, HOLDS, replace(CLAIM, expected="open")).agrees
+
+
+@pytest.mark.parametrize("expected", EXPECTED)
+def test_a_claim_that_does_not_apply_has_a_reason_and_no_numbers(expected):
+    found = Result(replace(CLAIM, expected=expected), None, "", None, 0, inapplicable="no norm")
+    assert (found.verdict, found.undecided) == ("not applicable", "no norm")
+    assert found.agrees == (expected == "open")
+    record = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert (record["verdict"], record["undecided"], record["measured"], record["tolerance"]) == (
+        "not applicable",
+        "no norm",
+        None,
+        None,
+    )
+    assert record["control"]["verdict"] == "not applicable"
 
 
 def test_record_has_the_keys_of_claims_json():
@@ -319,7 +335,7 @@ def test_every_claim_has_a_decider_that_reads_what_its_notebook_measures(section
 def test_register_entries_are_complete(lines):
     required = {"id", "statement", "source", "expected", "control"}
     for _, line in lines:
-        assert required <= line.keys() <= required | {"core", "reason", "claimed", "narrowed"}, line["id"]
+        assert required <= line.keys() <= required | {"core", "reason", "claimed", "narrowed", "figure"}, line["id"]
         assert all(line[key].strip() for key in line.keys() - {"core"}), line["id"]
         assert line["expected"] in ("holds", "fails", "open"), line["id"]
         assert isinstance(line.get("core", True), bool), line["id"]
@@ -405,6 +421,18 @@ def test_a_decider_takes_datasets_by_the_names_of_its_parameters_or_by_others():
 
 
 @pytest.mark.usefixtures("deciders")
+def test_a_decider_may_say_that_a_claim_does_not_apply():
+    decides("toy.sum")(lambda right: claims.NotApplicable("no numbers to add"))
+    found = decide("toy.sum", {"right": []}, settings={"eta": 1})
+    assert (found.verdict, found.inapplicable, found.check, found.settings) == (
+        "not applicable",
+        "no numbers to add",
+        None,
+        {"eta": 1},
+    )
+
+
+@pytest.mark.usefixtures("deciders")
 def test_a_claim_has_one_decider():
     decides("toy.sum")(lambda right: Decision(HOLDS, "none", FAILS, 2))
     with pytest.raises(ValueError, match=r"toy\.sum is decided by .* already"):
@@ -440,3 +468,23 @@ def test_of_estimates_the_extreme_by_a_key_is_picked():
     assert claims.pick(max, found) == found[2]
     assert claims.pick(min, found) == found[1]
     assert claims.pick(max, found, key=lambda one: abs(one.value)) == found[1]
+
+
+def test_a_claim_names_a_figure_of_its_phenomenon():
+    wrong = [
+        claim.id
+        for claim in claims.register().values()
+        if claim.figure
+        and not hasattr(
+            importlib.import_module(f"thermolab.phenomena.{claims.phenomena()[claim.notebook]}.figures"), claim.figure
+        )
+    ]
+    assert wrong == []
+
+
+def test_every_claim_says_what_was_measured(sections):
+    """The first paragraph of its decider's docstring stands in the verdict table: it names a quantity by itself."""
+    for notebook in sections:
+        package(notebook)
+    said = {name: Result(claim, HOLDS, "", FAILS, 3).quantity for name, claim in claims.register().items()}
+    assert [name for name, text in said.items() if len(text) < 20 or re.match("(Minus )?(the same|that|each) ", text, re.I)] == []

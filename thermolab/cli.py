@@ -1,4 +1,4 @@
-"""The command line: `thermolab run`, `check`, `claims`, `replay`, `lab`, `book`, `bench`, `test` and `doctor`.
+"""The command line: `thermolab run`, `check`, `claims`, `replay`, `store`, `lab`, `book`, `bench`, `test` and `doctor`.
 
 A user's mistake gets one line on stderr and exit code 2. Commands import what they need when they are called.
 """
@@ -12,6 +12,7 @@ import click
 import thermolab
 
 SETTING = "Set a parameter of the notebook, or a setting that all these claims read. JSON for a list."
+LAYOUT = "student: code is folded but where it is to be read or written; developer: all of it. THERMOLAB_LAYOUT, else student."
 PARAMETER = "Set a parameter. 0.1,0.3 is a sweep with one run for each value, JSON such as [2,1,0.6] is one value."
 
 
@@ -38,6 +39,7 @@ def run(**options):
     """
     from thermolab.lab import runner
 
+    _use_store(not options["force"])
     outcomes = runner.run(**options)
     sys.exit(any(outcome.state == "failed" for outcome in outcomes))
 
@@ -50,7 +52,8 @@ def run(**options):
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--out", help="Folder of the results; THERMOLAB_OUT, else results.", show_default=False)
 @click.option("--force", is_flag=True, help="Measure again what has been measured.")
-def check(ids, **options):
+@click.option("--network", metavar="FILE.py:FUNCTION", help="Your own network, for claims general.*; the file is run.")
+def check(ids, network, parameters, **options):
     """Decide single claims, such as ideal-gas.net.radius: only the recipes behind them run.
 
     The numbers are those of the notebook with the same settings. The ids stand in data/claims.toml. A record is left in
@@ -60,7 +63,9 @@ def check(ids, **options):
     from thermolab import phenomena
     from thermolab.lab import check, tables
 
-    rows = check.check(ids, phenomena.package, **options)
+    _use_store(not options["force"])
+    parameters = [*parameters, *([] if network is None else [("network", network)])]
+    rows = check.check(ids, phenomena.package, parameters=parameters, **options)
     click.echo(tables.as_text(rows))
     sys.exit(bool(tables.contradictions(rows)))
 
@@ -86,12 +91,33 @@ def claims(folder, style):
 @click.argument("log", metavar="LOG")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Another device than the log's.", show_default=False)
 @click.option("--out", help="File for the frames (netCDF).", show_default=False)
-def replay(log, device, out):
+@click.option("--scenario", metavar="FILE.py:NAME", help="Of a log of your own Scenario; the file is run.")
+def replay(log, device, out, scenario):
     """Replay the LOG that a live panel saved. Exit 1 if it does not end where the log did, on the same machine."""
     from thermolab import phenomena
     from thermolab.lab import replay
 
-    sys.exit(not replay.replay(log, phenomena.scenarios(), device=device, out=out))
+    known = phenomena.scenarios() if scenario is None else replay.own(scenario)
+    sys.exit(not replay.replay(log, known, device=device, out=out))
+
+
+@app.command()
+@click.option("--clear", is_flag=True, help="Remove them all.")
+def store(clear):
+    """Say what `run`, `check` and `book` have kept of measurements, to go on from: where, how many, how large."""
+    from thermolab.engine import store
+
+    _use_store()
+    where = store.folder()
+    if where is None:
+        click.echo(f"nothing is kept: {store.VARIABLE} is empty")
+    elif clear:
+        number, size = store.clear(where)
+        click.echo(f"removed {number} results ({size / 1e6:.0f} MB) from {where}")
+    else:
+        found = store.files(where)
+        size = sum(one[1] for one in found)
+        click.echo(f"{len(found)} results ({size / 1e6:.0f} of {store.limit() / 1e6:.0f} MB) in {where}")
 
 
 @app.command()
@@ -103,12 +129,16 @@ def doctor():
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+@click.option("--layout", type=click.Choice(["student", "developer"]), help=LAYOUT, show_default=False)
+@click.option(
+    "--language", help="en, or one of which there is a catalogue, such as de. THERMOLAB_LANGUAGE, else en.", show_default=False
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(options):
+def lab(layout, language, options):
     """Open JupyterLab on the start page. OPTIONS go to JupyterLab, such as --no-browser."""
     from thermolab.lab import start
 
-    sys.exit(start.lab(options))
+    sys.exit(start.lab(options, layout, language))
 
 
 @app.command()
@@ -120,6 +150,7 @@ def book(**options):
     """Run every notebook and build the book as HTML pages. Exit 1 if a notebook fails."""
     from thermolab.lab import book
 
+    _use_store()
     sys.exit(not book.build(**options))
 
 
@@ -139,6 +170,15 @@ def test(options):
     from thermolab.lab import start
 
     sys.exit(start.test(options))
+
+
+def _use_store(default: bool = True) -> None:
+    from thermolab.engine import store
+
+    try:
+        store.use(default)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

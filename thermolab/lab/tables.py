@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thermolab import claims as register
+from thermolab import feedback
 from thermolab.lab.params import UserError
+from thermolab.words import _
 
 if TYPE_CHECKING:
     from thermolab.claims import Result
 
-SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not measured": "–"}
+SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–", "not measured": "–"}
 COLUMNS = ("id", "expected", "verdict", "measured", "predicted", "tolerance", "control", "run")
 
 
@@ -27,15 +31,81 @@ def verdicts(results: Iterable[Result]) -> None:
 
 
 def numbers(results: Iterable[Result]):
-    """The numbers behind the verdicts, as a styled pandas table."""
-    import pandas as pd
+    """The numbers behind the verdicts as HTML: a line for each claim, which opens, and a link to the figure that shows it."""
+    from IPython.display import HTML
 
-    rows = [texts(r.as_dict()) for r in results]
-    frame = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in ("expected", "run")])
-    left = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
-    style = frame.style.hide(axis="index").set_properties(**left).map(_weight, subset=["verdict"])
-    style.set_table_styles([{"selector": "th", "props": "text-align: left"}]).set_uuid("numbers")
-    return style
+    results = list(results)
+    remarks = {feedback.first_look(str(r.settings.get("preset", ""))) for r in results} - {""}
+    rows = "".join(f'<div class="tl-claim">{_folded(r)}{_link(r.claim.figure)}</div>' for r in results)
+    return HTML(f"{STYLE}{''.join(f'<p><em>{remark}</em></p>' for remark in remarks)}{rows}")
+
+
+STYLE = """<style>
+.tl-claim { display: flex; gap: 1em; align-items: baseline; max-width: 75em; border-bottom: 1px solid rgba(128, 128, 128, .4); }
+.tl-claim details { flex: 1; min-width: 0; border: 0; padding: .15em 0; }
+.tl-claim details:not([open]) summary { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.tl-claim dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1em; margin: .3em 0 .6em 1.2em; }
+.tl-claim dt { font-weight: 600; } .tl-claim dd { margin: 0; }
+</style>"""
+
+
+def _folded(result: Result) -> str:
+    """A claim in one line, its verdict, statement and measurement, that opens on what is behind them."""
+    row = result.as_dict()
+    shown, claim = texts(row), result.claim
+    facts = {
+        "measured": f"{shown['measured']}: {row['quantity']}",
+        "predicted": f"{shown['predicted']}, tolerance {shown['tolerance']}",
+        "control": shown["control"],
+        "undecided": result.undecided,
+        "registered": claim.expected + (f": {claim.reason}" if claim.reason else ""),
+        "source": f"{claim.source}: {claim.claimed}",
+        "narrowed": claim.narrowed,
+        "id": claim.id,
+    }
+    lines = "".join(
+        f"<dt>{_(name)}</dt><dd>{escape(register.with_titles(text).strip(': '))}</dd>" for name, text in facts.items() if text
+    )
+    word = _word(result)
+    verdict = word if result.verdict == "holds" else f"<b>{word}</b>"
+    title = f"{verdict} · {escape(_(claim.statement))}"
+    return f"<details><summary>{title}</summary><dl>{lines}</dl></details>"
+
+
+def _word(result: Result) -> str:
+    """The verdict; one of a first look says that it is."""
+    word = f"{SYMBOLS[result.verdict]} {_(result.verdict)}"
+    return f"{word} ({_('first look')})" if feedback.first_look(str(result.settings.get("preset", ""))) else word
+
+
+def _link(figure: str) -> str:
+    from thermolab import plots  # not above: the command line draws nothing
+
+    number = plots.number(figure)
+    return f'<a href="#{plots.anchor(figure)}">{_("Figure")} {number}</a>' if number else ""
+
+
+def published(name: str, results: Iterable[Result]):
+    """What a source prints beside our verdicts on it, as HTML; the rows of this notebook in data/published/NAME.csv.
+
+    A row has `notebook`, `what`, `setting`, `published`, and the ids of the `claims` that put it to the test.
+    """
+    from IPython.display import HTML
+
+    found = {result.claim.id: result for result in results}
+    notebooks = {result.claim.notebook for result in found.values()}
+    with open(register.data_folder() / "published" / f"{name}.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["notebook"] in notebooks]
+    head = "".join(f'<th scope="col" style="text-align: left">{_(text)}</th>' for text in ("what", "where", "published", "ours"))
+    lines = [_beside(row, [found[claim] for claim in row["claims"].split()]) for row in rows]
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+
+
+def _beside(row: dict, ours: list[Result]) -> str:
+    cells = [escape(_(row[name])) for name in ("what", "setting", "published")]
+    cells.append("<br>".join(f"{_word(r)}: {escape(_(r.claim.statement))}" for r in ours))
+    left = ' style="text-align: left; vertical-align: top"'
+    return f"<tr>{''.join(f'<td{left}>{cell}</td>' for cell in cells)}</tr>"
 
 
 def scorecard(folder) -> list[dict]:
@@ -115,6 +185,7 @@ def _contradicts(row: dict) -> bool:
 def texts(row: dict) -> dict[str, str]:
     """The columns of one row of the scorecard as short texts."""
     control = row["control"]
+    other = f"{control['name']}: {short(control['measured'])} ({control['verdict']})" if control and control["name"] else "–"
     sign = {"above": "≥ ", "below": "≤ "}.get(row.get("relation"), "")
     return {
         "id": row["id"],
@@ -123,7 +194,7 @@ def texts(row: dict) -> dict[str, str]:
         "measured": measurement(row["measured"], row["error"]),
         "predicted": sign + short(row["predicted"]),
         "tolerance": short(row["tolerance"]),
-        "control": f"{control['name']}: {short(control['measured'])} ({control['verdict']})" if control else "–",
+        "control": other,
         "run": row.get("run") or "–",
     }
 
@@ -147,10 +218,6 @@ def measurement(x: float | None, error: float | None) -> str:
     if not -1 <= decimals <= 6:
         return f"{x:.3g} ± {error:.2g}"
     return f"{round(x, decimals):.{max(decimals, 0)}f} ± {round(error, decimals):.{max(decimals, 0)}f}"
-
-
-def _weight(verdict: str) -> str:
-    return "" if verdict.endswith("holds") else "font-weight: bold"
 
 
 def _terminal(lines: list[dict[str, str]]) -> str:

@@ -559,7 +559,8 @@ async def test_where_somebody_looks_there_is_the_panel_and_the_folded_twin(front
     while not front.left:
         await asyncio.sleep(0)
     (picture,) = front.left  # of the state in which it came to rest
-    assert picture.data.startswith('<div class="tl-left"><img alt="the &lt;twin&gt;')
+    assert picture.data.startswith('<div class="tl-left"><figure ')
+    assert '<img alt="the &lt;twin&gt;' in picture.data
     task.cancel()
 
 
