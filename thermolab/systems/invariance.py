@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
+from thermolab.systems import global_random
+from thermolab.systems.holding import BUFFERS
+
 SAME, RIGHT = 1e-3, 1e-3  # change of the loss, relative, and cosine of gradient and weights, that count as 0
 ROUNDING = 1e-5  # of a loss, absolute, in single precision
 MOST = 64  # samples
@@ -38,10 +41,10 @@ def scale_invariance(system, weights: torch.Tensor, memory=None, *, seed: int = 
     gradient, other = torch.empty_like(weights), torch.empty_like(weights)
 
     def loss(w, out):
-        kept = {} if memory is None else {k: v.clone() for k, v in memory.items()}
+        kept = {k: v.clone() for k, v in (memory or {}).items() if k.startswith(BUFFERS)}
         return system.replicas.loss_and_gradient(w, x.clone(), y, out, *([kept] if kept else [])).double()
 
-    with torch.no_grad():
+    with torch.no_grad(), global_random.kept():
         here = loss(weights, gradient)
         change = torch.stack([(loss(w, other) - here).abs() for w in (2 * weights, weights / length)]).amax(0)
         along = (gradient.double() * weights).sum(1)

@@ -19,6 +19,7 @@ from thermolab.systems.codes import protocol_code
 from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
 from thermolab.systems.holding import has_buffers
+from thermolab.systems.invariance import scale_invariance
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
 from thermolab.systems.replicas import Replicas
 from thermolab.systems.starts import check_starts, start
@@ -48,6 +49,7 @@ class NetworkOnData(Base):
 
     name = "network"
     has_batches = True
+    _invariant: bool | None = None  # whether scale-invariant, not measured yet
     choices: ClassVar = {"protocol": PROTOCOLS}
 
     def __init__(
@@ -153,6 +155,7 @@ class NetworkOnData(Base):
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
         memory = memory if isinstance(memory, dict) else self.start_memory(weights)
+        tangent = self._tangent(protocol, weights, memory)
         with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             r = torch.linalg.vector_norm(weights, dim=1)
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
@@ -161,11 +164,19 @@ class NetworkOnData(Base):
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
                 if self.rule.probe is not None:
                     gradient(first_step + i, self.rule.probe(weights, g, rates), x, y, g)
-                totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
+                at = radius, first_step + i + 1
+                totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, *at, tangent=tangent)
                 r = torch.linalg.vector_norm(weights, dim=1)
                 bad = ~(r * r < DIVERGED)
                 diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
+
+    def _tangent(self, protocol: str, weights: torch.Tensor, memory=None) -> bool:
+        """Whether gradients lie in the sphere, measured when it is first run on: the pressure must know."""
+        if protocol == "sphere" and self._invariant is None:
+            holds = scale_invariance(self, weights, memory).holds[weights.isfinite().all(1)]
+            self._invariant = bool(holds.all())
+        return protocol != "sphere" or self._invariant
 
     @contextmanager
     def _gradients(self, weights, memory: dict, seed: int, streams):
@@ -187,10 +198,11 @@ class NetworkOnData(Base):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
         classes, targets = (np.zeros(0, np.int64), y) if squared else (y, np.zeros((0, 0), np.float32))
         eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
-        rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
+        protocol = knobs.get("protocol", self.protocol)
+        rates = Rates(eta, lam, radius.numpy(), protocol_code(protocol))
         span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
         chain, samples = (
-            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared),
+            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared, self._tangent(protocol, weights)),
             Samples(x, classes, targets, int(knobs["batch_size"])),
         )
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
