@@ -148,14 +148,14 @@ class NetworkOnData(Base):
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
         """As in `System`. Observables before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
         checks.check_precision(weights, self._precision, self.data)
-        if self.choose_backend(weights) == "compiled":
+        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
+        tangent = self._tangent(knobs.get("protocol", self.protocol), weights, memory)
+        if tangent and self.choose_backend(weights) == "compiled":  # its pressure takes the gradient as tangent
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
-        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
-        tangent = self._tangent(protocol, weights, memory)
         with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             r = torch.linalg.vector_norm(weights, dim=1)
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
@@ -198,11 +198,10 @@ class NetworkOnData(Base):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
         classes, targets = (np.zeros(0, np.int64), y) if squared else (y, np.zeros((0, 0), np.float32))
         eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
-        protocol = knobs.get("protocol", self.protocol)
-        rates = Rates(eta, lam, radius.numpy(), protocol_code(protocol))
+        rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
         span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
         chain, samples = (
-            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared, self._tangent(protocol, weights)),
+            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared),
             Samples(x, classes, targets, int(knobs["batch_size"])),
         )
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
