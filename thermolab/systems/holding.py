@@ -26,6 +26,16 @@ CUTS = 16  # rows of which the pieces are kept
 SMALL = 2**16  # buffers up to this size belong to each replica from the start, larger ones from their first change on
 
 
+def has_buffers(memory: Mapping[str, torch.Tensor] | None) -> bool:
+    """Whether a memory keeps buffers of the module: those of another moment, or of another replica, than the module's own."""
+    return any(name.startswith(BUFFERS) for name in memory or ())
+
+
+def of_replica(memory: Mapping[str, torch.Tensor], r: int) -> dict[str, torch.Tensor]:
+    """The buffers of replica r, {name: [...]}, in the memory of a run, {name: [R, ...]}."""
+    return {k: v[r] for k, v in memory.items() if k.startswith(BUFFERS)}
+
+
 class Shared(NamedTuple):
     """A buffer or frozen parameter of the module: where it stands, table[key], and its data when the module was lent."""
 

@@ -18,6 +18,8 @@ from thermolab.systems.batched import plan
 from thermolab.systems.codes import protocol_code
 from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
+from thermolab.systems.holding import has_buffers
+from thermolab.systems.invariance import scale_invariance
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
 from thermolab.systems.replicas import Replicas
 from thermolab.systems.starts import check_starts, start
@@ -48,6 +50,7 @@ class NetworkOnData(Base):
 
     name = "network"
     has_batches = True
+    _invariant: bool | None = None  # whether scale-invariant, not measured yet
     choices: ClassVar = {"protocol": PROTOCOLS}
 
     def __init__(
@@ -153,13 +156,14 @@ class NetworkOnData(Base):
         """As in `System`. Observables before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
         checks.check_precision(weights, self._precision, self.data)
         checks.check_batch(self.replicas, int(knobs["batch_size"]))
-        if self.choose_backend(weights) == "compiled":
+        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
+        tangent = self._tangent(knobs.get("protocol", self.protocol), weights, memory)
+        if tangent and self.choose_backend(weights) == "compiled":  # its pressure takes the gradient as tangent
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
-        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
         with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             r = torch.linalg.vector_norm(weights, dim=1)
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
@@ -168,19 +172,27 @@ class NetworkOnData(Base):
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
                 if self.rule.probe is not None:
                     gradient(first_step + i, self.rule.probe(weights, g, rates), x, y, g)
-                totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
+                at = radius, first_step + i + 1
+                totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, *at, tangent=tangent)
                 r = torch.linalg.vector_norm(weights, dim=1)
                 fine = r * r < DIVERGED
                 if fine.is_cuda or not fine.all():  # a look costs less than two operations, but on a GPU it waits
                     diverged = torch.where(~fine & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
 
+    def _tangent(self, protocol: str, weights: torch.Tensor, memory=None) -> bool:
+        """Whether gradients lie in the sphere, measured when it is first run on: the pressure must know."""
+        if protocol == "sphere" and self._invariant is None:
+            holds = scale_invariance(self, weights, memory).holds[weights.isfinite().all(1)]
+            self._invariant = bool(holds.all())
+        return protocol != "sphere" or self._invariant
+
     @contextmanager
     def _gradients(self, weights, memory: dict, seed: int, streams):
         """gradient(step, weights, x, y, out) -> losses, within a span of steps; what the module draws hangs on seed and step."""
         net = self.replicas
         with net.settled(weights):
-            if net.backend != "loop":
+            if net.backend != "loop" and not has_buffers(memory):
                 yield lambda step, *batch: net.loss_and_gradient(*batch)
             elif not net.may_draw:
                 yield lambda step, *batch: net.loss_and_gradient(*batch, memory)

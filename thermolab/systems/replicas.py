@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from thermolab.systems import batched, proven
-from thermolab.systems.holding import Holder
+from thermolab.systems.holding import Holder, has_buffers
 from thermolab.systems.losses import LOSSES, check_loss, mean_loss
 from thermolab.systems.models import start_mean, start_scale
 
@@ -150,7 +150,7 @@ class Replicas:
     def outputs(self, weights: torch.Tensor, x: torch.Tensor, memory: Mapping[str, torch.Tensor] = {}) -> torch.Tensor:
         """Outputs [R, N, ...] of every replica for the same inputs x [N, ...], without a graph; memory {name: [R, ...]}."""
         with torch.no_grad():
-            if self.backend != "loop":
+            if self.backend != "loop" and not has_buffers(memory):
                 return vmap(lambda p: functional_call(self.module, p, (x,)))(self.views(weights))
             found = []
             for r, row in enumerate(weights):
@@ -167,6 +167,7 @@ class Replicas:
         draw: called with r before a replica's forward pass where the module may draw random numbers, to seed them.
         """
         chain, way, *_ = self._look()
+        way = "loop" if has_buffers(memory) else way
         if way == "batched" and x.dim() == 3 and x.is_floating_point() and y.dim() == (2 if self.loss == "cross-entropy" else 3):
             return batched.loss_and_gradient(chain, self.loss, self.views(weights), self.views(out), x, y)
         if way == "loop":

@@ -92,15 +92,18 @@ def find_optimiser(name: str) -> Optimiser:
     return OPTIMISERS[name]
 
 
-def step(optimiser: Optimiser, protocol: str, w, g, memory: Mapping, knobs: Mapping, radius, t: int) -> torch.Tensor:
+def step(
+    optimiser: Optimiser, protocol: str, w, g, memory: Mapping, knobs: Mapping, radius, t: int, *, tangent: bool = True
+) -> torch.Tensor:
     """Step number t of an optimiser, in place.
 
-    w, g: [R, P]; memory: {name: [R, P]}, changed in place; knobs: {name: [R]} with eta and lam; radius: [R]; t from 1 on.
+    w, g: [R, P]; memory: {name: [R, P]}, changed in place; knobs: {name: [R]} with eta and lam; radius: [R]; t from 1 on;
+    tangent: whether g has no part along w, as for a scale-invariant loss.
     Returns the pressure [R] as `update` does, with what the sphere takes from the velocity: the weight decay that would hold
     the radius of a scale-invariant net in the sphere's place.
     """
     u = optimiser.direction(w, g, memory, knobs, t)
-    shape = {"degree": optimiser.degree, "tangent": optimiser.tangent}
+    shape = {"degree": optimiser.degree, "tangent": optimiser.tangent and tangent}
     pressure = update(protocol, w, u, knobs["eta"], knobs["lam"], radius, **shape)
     if protocol == "sphere" and "velocity" in memory:
         pressure = pressure + _transport(memory["velocity"], w, knobs["momentum"])

@@ -63,8 +63,8 @@ def training(
             energy.append(frame.observables["U"])
             g2.append(frame.observables["g2"])
             if k % max(1, samples // 10) == 0:
-                full.append(full_gradient_squared(run))
-                right.append(accuracy(run))
+                full.append(full_gradient_squared(run, at="unit"))
+                right.append(accuracy(run, at="unit"))
         row = {"U": np.mean(energy, 0), "g2": np.mean(g2, 0), "gradient_squared": np.mean(full, 0)}
         row |= {"accuracy": np.mean(right, 0), "S": np.array([graph_entropy(path[:, i]).value for i in range(len(rates))])}
         row["trace"] = np.maximum(row["g2"] - row["gradient_squared"], 0)
