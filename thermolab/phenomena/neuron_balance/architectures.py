@@ -27,14 +27,15 @@ from thermolab.engine.rules import Count, NotNegative, Positive, integer
 from thermolab.instruments import symmetry
 from thermolab.phenomena.neuron_balance import learners
 
-USUAL = {  # η, B, steps, copies
-    ("mlp", "teacher"): (0.03, 4, 10_000, 4),
-    ("mlp", "digits"): (0.2, 4, 8000, 4),
-    ("cnn", "digits"): (0.3, 4, 5000, 2),
-    ("cnn_tanh", "digits"): (0.3, 4, 5000, 2),
-    ("resnet", "digits"): (0.1, 4, 5000, 2),
-    ("transformer", "digits"): (0.2, 4, 5000, 2),
+USUAL = {  # η, B, steps, copies, steps of warm-up: without it η = 0.2 throws one transformer in a hundred
+    ("mlp", "teacher"): (0.03, 4, 10_000, 4, 0),
+    ("mlp", "digits"): (0.2, 4, 8000, 4, 0),
+    ("cnn", "digits"): (0.3, 4, 5000, 2, 0),
+    ("cnn_tanh", "digits"): (0.3, 4, 5000, 2, 0),
+    ("resnet", "digits"): (0.1, 4, 5000, 2, 0),
+    ("transformer", "digits"): (0.2, 4, 5000, 2, 200),
 }
+WARM_UP = 0.25  # of η, while it lasts
 TASKS = {arm: [task for known, task in USUAL if known == arm] for arm in learners.ARMS}
 NOISE = {"teacher": 1.5, "digits": 0.5}  # standard deviation in each answer; share of the labels drawn anew
 N_DATA = {"teacher": 20_000, "digits": 1797}
@@ -54,6 +55,7 @@ def train(
     steps: Count = None,
     logs: Count = 10,
     copies: Count = None,
+    warm_up: Annotated[int | None, integer(0)] = None,
     optimiser: Literal["sgd", "momentum", "adam"] = "sgd",
     directions: Count = None,
     n_data: Annotated[int | None, integer(100)] = None,
@@ -62,9 +64,10 @@ def train(
 ) -> xr.Dataset:
     """Training of an architecture from usual starts (He et al.); "cnn_tanh" is "cnn" with tanh in place of LeakyReLU.
 
-    task: "teacher" or "digits" (`learners`), by default the first that `USUAL` has of the arm, as are eta, batch_size, steps and
-    copies of both; noise and n_data: default `NOISE` and `N_DATA`; logs: windows of equal length; copies: runs of each seed;
-    optimiser: as in `systems.updates`, with momentum μ = 0.9; directions: of the inputs of digits. A seed has a data set of its
+    task: "teacher" or "digits" (`learners`), by default the first that `USUAL` has of the arm, as are eta, batch_size, steps,
+    copies and warm_up of both; noise and n_data: default `NOISE` and `N_DATA`; logs: windows of equal length; copies: runs of
+    each seed; warm_up: steps at `WARM_UP` η before the first window, not counted in time; optimiser: as in `systems.updates`,
+    with momentum μ = 0.9; directions: of the inputs of digits. A seed has a data set of its
     own, a teacher or a choice of digits; its copies differ in start and batches, and are averaged: what is independent are the
     seeds.
 
@@ -77,14 +80,18 @@ def train(
     task = TASKS[arm][0] if task is None else task
     if task not in TASKS[arm]:
         raise ValueError(f"task={task!r} is none of {arm}; allowed: {', '.join(TASKS[arm])}")
-    given = zip((eta, batch_size, steps, copies), USUAL[arm, task], strict=True)
-    eta, batch_size, steps, copies = (usual if value is None else value for value, usual in given)
+    given = zip((eta, batch_size, steps, copies, warm_up), USUAL[arm, task], strict=True)
+    eta, batch_size, steps, copies, warm_up = (usual if value is None else value for value, usual in given)
     noise, every = NOISE[task] if noise is None else noise, integer(logs)("steps", steps) // logs
     n_data = N_DATA[task] if n_data is None else n_data
     net = learners.lessons(arm, task, noise, n_data, seeds, copies, optimiser, directions)
     run = Experiment(net, eta=eta, batch_size=batch_size, seed=seeds[0] // 1000, replicas=len(seeds) * copies, device=device)
     module = net.replicas.module
     found = [*symmetry.pairs(module), *symmetry.neighbours(module)]
+    if warm_up:
+        run.set(eta=WARM_UP * eta)
+        run.advance(warm_up)
+        run.set(eta=eta)
 
     def sides(squares):
         """Sums over u and w of all pairs [pair, side, seed], means over the copies."""

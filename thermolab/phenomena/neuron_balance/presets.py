@@ -23,6 +23,7 @@ TRAINED = {  # those first that take longest, so that no worker waits for the la
     "mlp_even": EVEN,
     "mlp_adam": EVEN | {"optimiser": "adam", "eta": 0.01},
 }
+BRIEF = {"steps": 200, "logs": 4, "copies": 1, "warm_up": 0}  # at preset smoke
 POINT_STEPS = {"lab": 20_000, "smoke": 4000}  # at the working point
 
 
@@ -50,7 +51,7 @@ def datasets(setup) -> dict:
         "tanh": measured(networks.relu, few | {"span": 0.2}, arms=networks.ARMS[:1], activation="tanh"),
         "decayed": measured(networks.relu, few | {"span": 0.5}, **wide, **long),
         "here": measured(networks.relu, few, **here),
-        **{name: measured(architectures.train, {"steps": 200, "logs": 4, "copies": 1}, **more) for name, more in TRAINED.items()},
+        **{name: measured(architectures.train, BRIEF, **more) for name, more in TRAINED.items()},
         "rates": {
             f"{eta:g}": measured(networks.relu, {}, arms=((eta, ablation.BATCH_SIZE),), span=span, copies=2, **ablation.NETWORK)
             for eta in ablation.RATES
