@@ -1,4 +1,4 @@
-"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of five optimisers."""
+"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of six optimisers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def _blas():
 class NetworkOnData(Base):
     """Replicas of a module that learn a data set under one of the protocols.
 
-    Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam", "sam" or "eef"
-    (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute
-    length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam",
+    "adagrad", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's: momentum μ; beta1, beta2, eps;
+    rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
     """
 
     name = "network"
