@@ -230,6 +230,7 @@ FOUR = [plain(), convnet(), blocks(), attention()]
         (arch.perceptron, [plain()], [plain(pair=-0.3, other=0.01)]),
         (arch.convolutions, [convnet(), TANH], [convnet(first=0.3), TANH]),
         (arch.stream, [blocks()], [blocks(whole=0.3, across=0.01)]),
+        (arch.preconditioned, [plain(first=1.5), plain()], [plain(), plain()]),
         (arch.attention, [attention()], [attention(vo=-0.3, qv=0.01)]),
         (arch.identity, FOUR, [plain(error=1e-3), *FOUR[1:]]),
     ],
@@ -247,7 +248,6 @@ def test_claims_that_hold_and_fail(claim, good, bad):
         (arch.last_layer, [convnet()], [convnet(last=0.01)]),
         (arch.perceptrons_of_blocks, [attention()], [attention(perceptron=0.01)]),
         (arch.soft_inputs, [plain(first=-0.3), plain()], [plain(), plain()]),
-        (arch.adaptive, [plain(first=1.5), plain()], [plain(), plain()]),
         (arch.adjacent_layers, [plain(), blocks()], [plain(other=0.01), blocks(across=0.01)]),
     ],
 )

@@ -119,6 +119,27 @@ def on_the_clock(rates: Mapping[str, xr.Dataset], found: Mapping[str, xr.Dataset
     return plots.show(figure, alt)
 
 
+def one_curve(found: Mapping[str, xr.Dataset]):
+    """The log ratio of a pair that starts off balance, under SGD, momentum and gradient flow, over η²t/B and over ηt."""
+    figure, (left, right) = plots.panels(2)
+    names = {"skewed": "SGD", "skewed_slow": "SGD, smaller η", "skewed_momentum": "momentum", "skewed_flow": "gradient flow"}
+
+    def over(clock):
+        lines = {}
+        for name, label in names.items():
+            data = found[name].isel(pair=0)
+            lines[label] = (data[clock] - data[clock][0] / 2, data["log_ratio"])  # the middles of windows
+        return lines
+
+    clocks, times = over("clock"), over("flow_time")
+    del clocks["gradient flow"]  # all of it lies at 0
+    for ax, lines, x in ((left, clocks, "η² t/B"), (right, times, "η t")):
+        end = max(float(t[-1]) for t, _ in lines.values())
+        plots.panel(ax, lines, {"balance": (np.array([0, end]), np.zeros(2))}, x=x, y="log(E|g_w|²/E|g_u|²)")
+    alt = "Left: over η²t/B SGD at two η and momentum fall on one curve. Right: over ηt they do not, and gradient flow stays off."
+    return plots.show(figure, alt)
+
+
 def neurons_alike(alike: xr.Dataset):
     """How a small difference between two neurons grows in three ways of training, and what becomes of one of a hundredth."""
     figure, (left, right) = plots.panels(2)
@@ -126,7 +147,7 @@ def neurons_alike(alike: xr.Dataset):
     plots.panel(
         left, {label: (alike["time"], alike["growth"].sel(arm=arm)) for arm, label in names.items()}, x="step", y="log growth"
     )
-    names = {"near": "1 % apart at the start", "same": "exactly alike"}
+    names = {"near": "1 % apart at the start", "simple": "teacher of one neuron", "same": "exactly alike"}
     lines = {label: (alike["time"], alike["distance"].sel(arm=arm)) for arm, label in names.items()}
     plots.panel(right, lines, x="step", y="distance / size of a neuron")
     alt = "Left: SGD pulls two neurons apart no faster than descent on all data; own batches do at once. Right: near ones part."
