@@ -44,8 +44,8 @@ def three_seeds():
 
 
 def neurons(near=0.8, more=-2.0):
-    arms = {"flow": 6.0, "sgd": 6.0 + more, "own batches": 20.0, "near": 4.0, "same": np.nan, "simple": 1.0}
-    distance = {"flow": 1e-6, "sgd": 1e-7, "own batches": 1.0, "near": near, "same": 0.0, "simple": 0.02}
+    arms = {"flow": 6.0, "sgd": 6.0 + more, "own batches": 20.0, "near": 4.0, "same": np.nan}
+    distance = {"flow": 1e-6, "sgd": 1e-7, "own batches": 1.0, "near": near, "same": 0.0}
     values = [np.array(list(part.values()))[:, None, None] * three_seeds() for part in (distance, arms)]
     data = {name: (("arm", "time", "seed"), v) for name, v in zip(("distance", "growth"), values, strict=True)}
     return xr.Dataset(data, {"arm": list(arms)})

@@ -31,7 +31,7 @@ from thermolab.phenomena.neuron_balance import learners, theory
 
 USUAL = {  # η, B, steps, copies, steps of warm-up: without it η = 0.2 throws one transformer in a hundred
     ("mlp", "teacher"): (0.03, 4, 8000, 4, 0),
-    ("mlp", "digits"): (0.2, 4, 5000, 4, 0),
+    ("mlp", "digits"): (0.2, 4, 8000, 6, 0),
     ("cnn", "digits"): (0.3, 4, 5000, 6, 0),
     ("cnn_tanh", "digits"): (0.3, 4, 5000, 6, 0),
     ("resnet", "digits"): (0.1, 4, 5000, 4, 0),

@@ -52,9 +52,10 @@ def remaining(data: xr.Dataset) -> np.ndarray:
 @decides("balance.clock", reads=["skew"])
 def one_curve(skewed: xr.Dataset, skewed_slow: xr.Dataset, skewed_flow: xr.Dataset) -> Decision:
     """Largest distance of the curves at two (η, B) at equal η²t/B; control: of SGD and flow at equal ηt, as far as flow goes."""
-    fast, when = remaining(skewed), [data["flow_time"].values[1:] for data in (skewed, skewed_flow)]
-    flow = np.array([np.interp(*when, row) for row in remaining(skewed_flow)])
-    common = when[0] <= when[1][-1]
+    fast, (now, ends) = remaining(skewed), (data["flow_time"].values for data in (skewed, skewed_flow))
+    now = (now - now[0] / 2)[1:]  # SGD is read throughout a window, flow at its end
+    flow = np.array([np.interp(now, ends[1:], row) for row in remaining(skewed_flow)])
+    common = now <= ends[-1]
     control = extreme((fast - flow)[:, common])
     return with_control(
         extreme(fast - remaining(skewed_slow)), control, ONE_CURVE, "gradient flow from the same start at equal ηt"

@@ -28,8 +28,7 @@ from thermolab.systems.regression import Answers
 
 ARMS = ("permuted", "rescaled")
 PERMUTED, ALIKE, MORE = 1e-10, 0.1, 0.0
-# how far neurons are apart at the start
-APART = {"flow": 1e-9, "sgd": 1e-9, "own batches": 1e-9, "near": 1e-2, "same": 0.0, "simple": 1e-2}
+APART = {"flow": 1e-9, "sgd": 1e-9, "own batches": 1e-9, "near": 1e-2, "same": 0.0}  # how far neurons are apart at the start
 
 
 @recipe("permuted twins", dims=("arm", "time", "seed"))
@@ -109,39 +108,32 @@ def alike(
 
     Arms: "flow", every step on all the data; "sgd", on minibatches; "own batches", the second neuron's gradient on another
     minibatch than the first's; all three from the same starts; "near" and "same": SGD from a larger difference, and from none
-    (`APART`, over the size of the weights); "simple": as "near", with a teacher of one neuron. A seed has `copies` teachers, each
-    with its data and a start.
+    (`APART`, over the size of the weights). A seed has `copies` teachers, each with its data and a start.
 
     Returns a Dataset, dims (arm, time, seed), time in steps: distance between the weights of the two neurons over their norm,
     mean over the copies, and growth, mean log of the distance over that at the start (-inf or NaN where they stay the same).
     Raises ValueError for settings that are out of range.
     """
     module, every, streams = models.mlp((5, width, 4)), integer(logs)("steps", steps) // logs, torch.arange(copies)
-
-    def lessons(teacher):
-        taught = [learners.taught(teacher, 5, n_data, noise_std, copies * seed + k) for k in range(copies)]
-        net = learners.Lessons(module, taught, streams, "squared")
-        net.use(Answers(net.data.x.double(), net.data.y.double()))
-        return net
-
-    full, simple = lessons(module), lessons(models.mlp((5, 1, 4)))
+    taught = [learners.taught(module, 5, n_data, noise_std, copies * seed + k) for k in range(copies)]
+    net = learners.Lessons(module, taught, streams, "squared")
+    net.use(Answers(net.data.x.double(), net.data.y.double()))
     (pair,) = symmetry.pairs(module)
     first, second = (torch.cat([pair.incoming[k], pair.outgoing[k]]) for k in (0, 1))
-    start = full.start(streams, seed).double()
+    start = net.start(streams, seed).double()
     start[:, second] = start[:, first]
     off = torch.zeros_like(start)
     off[:, second] = torch.randn(copies, len(second), generator=torch.Generator().manual_seed(seed)).double()
     off *= start[:, second].norm(dim=1, keepdim=True) / off.norm(dim=1, keepdim=True)
 
     def gradient(weights, x, y):
-        full.replicas.loss_and_gradient(weights, x, y, out := torch.empty_like(weights))
+        net.replicas.loss_and_gradient(weights, x, y, out := torch.empty_like(weights))
         return out
 
-    everything = [t.unflatten(0, (copies, n_data)) for t in (full.data.x, full.data.y)]
+    everything = [t.unflatten(0, (copies, n_data)) for t in (net.data.x, net.data.y)]
     rows = []
     for arm, size in APART.items():
         weights, begin, rows = start + size * off, size * off[:, second].norm(dim=1), [*rows, []]
-        net = simple if arm == "simple" else full
         others = net.batches(seed, streams + copies, 0, steps, batch_size)
         for step, (x, y) in enumerate(net.batches(seed, streams, 0, steps, batch_size), 1):
             g = gradient(weights, *(everything if arm == "flow" else (x, y)))
@@ -159,9 +151,9 @@ def alike(
 
 @decides("balance.permutation.unbroken", reads=["steps", "width"])
 def neurons_stay_alike(alike: xr.Dataset) -> Decision:
-    """How far apart two neurons are at the end that were nearly the same; control: that learn a teacher of one neuron."""
-    near, simple = (few_seeds(alike["distance"].sel(arm=arm).isel(time=-1)) for arm in ("near", "simple"))
-    return with_control(near, simple, ALIKE, "the same with a teacher of one neuron")
+    """How far apart two neurons are at the end that were nearly the same; control: that were the same."""
+    near, same = (few_seeds(alike["distance"].sel(arm=arm).isel(time=-1)) for arm in ("near", "same"))
+    return with_control(near, same, ALIKE, "neurons that are the same to the last digit")
 
 
 @decides("balance.permutation.noise", reads=["steps", "width"])
