@@ -1,9 +1,12 @@
 """For all tests: one thread for torch, as arrays are small and other tests may run beside them; pictures without a window."""
 
+import os
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
 
+os.environ["THERMOLAB_STORE"] = ""  # tests measure, whatever was measured before; those of the store name a folder
 collect_ignore_glob = ["*conftest.py"]  # they hold no doctests, and files of one name get into each other's way
 
 

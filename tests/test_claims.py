@@ -1,5 +1,6 @@
 """The verdict rule against numbers worked out by hand, and the register against its own format."""
 
+import importlib
 import json
 import math
 import re
@@ -319,7 +320,7 @@ def test_every_claim_has_a_decider_that_reads_what_its_notebook_measures(section
 def test_register_entries_are_complete(lines):
     required = {"id", "statement", "source", "expected", "control"}
     for _, line in lines:
-        assert required <= line.keys() <= required | {"core", "reason", "claimed", "narrowed"}, line["id"]
+        assert required <= line.keys() <= required | {"core", "reason", "claimed", "narrowed", "figure"}, line["id"]
         assert all(line[key].strip() for key in line.keys() - {"core"}), line["id"]
         assert line["expected"] in ("holds", "fails", "open"), line["id"]
         assert isinstance(line.get("core", True), bool), line["id"]
@@ -440,3 +441,15 @@ def test_of_estimates_the_extreme_by_a_key_is_picked():
     assert claims.pick(max, found) == found[2]
     assert claims.pick(min, found) == found[1]
     assert claims.pick(max, found, key=lambda one: abs(one.value)) == found[1]
+
+
+def test_a_claim_names_a_figure_of_its_phenomenon():
+    wrong = [
+        claim.id
+        for claim in claims.register().values()
+        if claim.figure
+        and not hasattr(
+            importlib.import_module(f"thermolab.phenomena.{claims.phenomena()[claim.notebook]}.figures"), claim.figure
+        )
+    ]
+    assert wrong == []

@@ -34,6 +34,35 @@ def test_show_gives_a_picture_with_alt_text_and_closes_the_figure():
     assert not plt.fignum_exists(figure.number)
 
 
+def test_a_figure_has_its_number_and_caption_and_keeps_it_when_its_cell_runs_again(monkeypatch):
+    monkeypatch.setattr(plots, "_numbers", {})
+
+    def first():
+        return plots.show(plots.panels(1)[0], "a < b").data
+
+    def second():
+        return plots.show(plots.panels(1)[0], "c").data
+
+    for function, number in ((first, 1), (second, 2), (first, 1)):
+        html = function()
+        assert f"<figcaption><b>Figure {number}.</b> " in html
+        assert f'<figure id="{plots.anchor(function.__name__)}"' in html
+    assert (plots.number("second"), plots.number("third")) == (2, None)
+    assert "<b>Figure" not in plots.show(plots.panels(1)[0], "live", name="").data
+
+
+def test_panels_have_letters_where_there_are_several():
+    assert [ax.get_title("left") for ax in plots.panels(3)[1]] == ["(a)", "(b)", "(c)"]
+    assert plots.panels(1)[1][0].get_title("left") == ""
+
+
+@pytest.mark.parametrize(("preset", "said"), [("smoke", 1), ("lab", 0)])
+def test_a_figure_of_a_first_look_says_so(monkeypatch, preset, said):
+    shell = type("Shell", (), {"user_ns": {"preset": preset}})
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    assert plots.show(plots.panels(1)[0], "a figure", name="").data.count("decide little") == said
+
+
 def test_panels_are_a_row():
     figure, axes = plots.panels(3, width=2.0, height=1.5)
     assert len(axes) == 3
@@ -94,12 +123,21 @@ def test_a_panel_is_labelled_and_lines_have_the_colour_of_their_points(axes):
     assert figure is axes.figure
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("η", "U (loss)", "Energy")
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["bound", "lr", "elr"]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["bound", "theory", "lr", "elr"]
     theory, bound = (line for line in axes.lines if line.get_linestyle() != "None" and len(line.get_xdata()) == 2)
     assert theory.get_color() == plots.COLOURS[1]  # elr is the second of the points
     assert bound.get_color() == "0.15"
     colours = [c.lines[0].get_color() for c in axes.containers]
     assert colours == plots.COLOURS[:2]
+
+
+def test_a_bar_that_reaches_zero_does_not_stretch_a_logarithmic_axis(axes):
+    axes.errorbar([1, 2, 3], [1, 0.1, 1e-3], [0.1, 0.01, 1e-3 - 1e-9], capsize=2)
+    plots.label(axes, "η", "U (loss)", log="y")
+    assert axes.get_ylim()[0] == pytest.approx(1e-3 / 2)  # the lowest marker is at 1e-3, its bar reaches 1e-9
+    figure, (empty,) = plots.panels(1)
+    plots.label(empty, "x", "y", log="y")
+    plots.plt.close(figure)
 
 
 def test_a_panel_without_axes_is_a_figure_of_its_own():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,20 @@ from scipy import special  # not scipy.stats, which takes half a second to impor
 Verdict = Literal["holds", "fails", "inconclusive"]
 Relation = Literal["equal", "above", "below"]
 
+DOCUMENTS = {  # the sources by their numbers in the register, as a reader is told of them
+    0: "the energy–entropy framework (Seetha Ram)",
+    1: "SGD as free energy minimization (arXiv:2505.23489)",
+    2: "the summary of Neural thermodynamics (arXiv:2505.12387)",
+    3: "the ideal gas of scale-invariant networks (arXiv:2511.07308)",
+    4: "Ziyin's slides on universal phenomena and irreversibility",
+    5: "beyond the sources",
+}
+
+NUMBERED = re.compile(  # how the register names them, with what it says beside their numbers
+    r"(?:energy-entropy framework|entropic forces (?:slides|summary)) \(document (\d)\)"
+    r"|\b[Dd]ocument (\d)\b(?: \(arXiv:[\d.]+\))?(?:, beyond the sources)?"
+)
+
 # Two standard errors of a normal variable cover this share; few seeds must cover the same.
 COVERAGE = float(special.erf(2 / math.sqrt(2)))
 
@@ -41,6 +56,7 @@ class Claim:
     `expected` is "holds", "fails" (does not reproduce) or "open" (nobody has measured it yet) and binds at a
     notebook's default settings, preset lab.
     `core` is False for what lies outside the hour of a course lab. `reason` explains an unexpected verdict.
+    `figure` is the figure of the notebook that shows it, a function of its phenomenon's `figures` ("" if none does).
     """
 
     id: str
@@ -53,6 +69,7 @@ class Claim:
     narrowed: str = ""
     core: bool = True
     reason: str = ""
+    figure: str = ""
 
     @property
     def control_expected(self) -> Verdict | None:
@@ -159,6 +176,13 @@ class Result:
         return f"check and control both {check.removesuffix('s')}" if check == control else ""
 
     @property
+    def quantity(self) -> str:
+        """What was measured, and in which unit: the first paragraph of its decider's docstring; "" without a decider."""
+        found = _deciders.get(self.claim.id)
+        text = inspect.getdoc(found.function) if found else None
+        return " ".join((text or "").split("\n\n")[0].split())
+
+    @property
     def agrees(self) -> bool:
         """Whether the verdict is the registered one; nothing contradicts an open claim."""
         return self.claim.expected in (self.verdict, "open")
@@ -172,6 +196,7 @@ class Result:
             "source": c.source,
             "claimed": c.claimed,
             "narrowed": c.narrowed,
+            "quantity": self.quantity,
             "predicted": _plain(k.predicted),
             "measured": _plain(k.measured),
             "error": _plain(k.error),
@@ -337,6 +362,15 @@ def _claim(notebook: str, line: Mapping) -> Claim:
 def retired() -> dict[str, str]:
     """Ids that scripts outside may know and that are decided no more, each with the reason and what took its place."""
     return {line["id"]: line["reason"] for part in _sections().values() for line in part.get("retired", [])}
+
+
+def with_titles(text: str) -> str:
+    """A text of the register as a reader sees it: documents by their titles.
+
+    >>> with_titles("document 4, part 1")
+    "Ziyin's slides on universal phenomena and irreversibility, part 1"
+    """
+    return NUMBERED.sub(lambda found: DOCUMENTS[int(found[1] or found[2])], text)
 
 
 def phenomena() -> dict[str, str]:

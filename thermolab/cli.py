@@ -1,4 +1,4 @@
-"""The command line: `thermolab run`, `check`, `claims`, `replay`, `lab`, `book`, `bench`, `test` and `doctor`.
+"""The command line: `thermolab run`, `check`, `claims`, `replay`, `store`, `lab`, `book`, `bench`, `test` and `doctor`.
 
 A user's mistake gets one line on stderr and exit code 2. Commands import what they need when they are called.
 """
@@ -12,6 +12,7 @@ import click
 import thermolab
 
 SETTING = "Set a parameter of the notebook, or a setting that all these claims read. JSON for a list."
+LAYOUT = "student: code is folded but where it is to be read or written; developer: all of it. THERMOLAB_LAYOUT, else student."
 PARAMETER = "Set a parameter. 0.1,0.3 is a sweep with one run for each value, JSON such as [2,1,0.6] is one value."
 
 
@@ -38,6 +39,7 @@ def run(**options):
     """
     from thermolab.lab import runner
 
+    _use_store(not options["force"])
     outcomes = runner.run(**options)
     sys.exit(any(outcome.state == "failed" for outcome in outcomes))
 
@@ -60,6 +62,7 @@ def check(ids, **options):
     from thermolab import phenomena
     from thermolab.lab import check, tables
 
+    _use_store(not options["force"])
     rows = check.check(ids, phenomena.package, **options)
     click.echo(tables.as_text(rows))
     sys.exit(bool(tables.contradictions(rows)))
@@ -95,6 +98,25 @@ def replay(log, device, out):
 
 
 @app.command()
+@click.option("--clear", is_flag=True, help="Remove them all.")
+def store(clear):
+    """Say what `run`, `check` and `book` have kept of measurements, to go on from: where, how many, how large."""
+    from thermolab.engine import store
+
+    _use_store()
+    where = store.folder()
+    if where is None:
+        click.echo(f"nothing is kept: {store.VARIABLE} is empty")
+    elif clear:
+        number, size = store.clear(where)
+        click.echo(f"removed {number} results ({size / 1e6:.0f} MB) from {where}")
+    else:
+        found = store.files(where)
+        size = sum(one[1] for one in found)
+        click.echo(f"{len(found)} results ({size / 1e6:.0f} of {store.limit() / 1e6:.0f} MB) in {where}")
+
+
+@app.command()
 def doctor():
     """Show versions, device and threads, and what is missing. Exit 1 if something needed is missing."""
     from thermolab.lab import doctor
@@ -103,12 +125,13 @@ def doctor():
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
+@click.option("--layout", type=click.Choice(["student", "developer"]), help=LAYOUT, show_default=False)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(options):
+def lab(layout, options):
     """Open JupyterLab on the start page. OPTIONS go to JupyterLab, such as --no-browser."""
     from thermolab.lab import start
 
-    sys.exit(start.lab(options))
+    sys.exit(start.lab(options, layout))
 
 
 @app.command()
@@ -120,6 +143,7 @@ def book(**options):
     """Run every notebook and build the book as HTML pages. Exit 1 if a notebook fails."""
     from thermolab.lab import book
 
+    _use_store()
     sys.exit(not book.build(**options))
 
 
@@ -139,6 +163,15 @@ def test(options):
     from thermolab.lab import start
 
     sys.exit(start.test(options))
+
+
+def _use_store(default: bool = True) -> None:
+    from thermolab.engine import store
+
+    try:
+        store.use(default)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,6 +12,11 @@ import numpy as np
 FORM = "write a number, as 0.3, 2/3 or 1e-4"
 
 
+def first_look(preset: str) -> str:
+    """What is said beside every figure and verdict of a run that is too short to decide much; "" of another."""
+    return "Preset smoke, a first look: runs so short and so few decide little." if preset == "smoke" else ""
+
+
 @dataclass(frozen=True)
 class Feedback:
     """Whether an answer is right, and a line to the student; whether there was an answer at all. Shown as ✓, ✗ or … ."""

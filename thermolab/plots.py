@@ -1,11 +1,13 @@
 """Figures: theory as a line, measurement as markers with error bars, colours that a colour-blind reader can tell apart.
 
-A plot function takes labelled data and axes and returns the figure; `show` puts a figure on the page with its alt text.
+A plot function takes labelled data and axes and returns the figure; `show` puts a figure on the page with its number, caption
+and alt text.
 """
 
 from __future__ import annotations
 
 import base64
+import inspect
 import io
 from collections.abc import Sequence
 from html import escape
@@ -18,10 +20,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from thermolab import feedback
 from thermolab.claims import few_seeds
 
 COLOURS = sns.color_palette("colorblind").as_hex()
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_numbers: dict[str, int] = {}  # of this notebook's figures, by name, in the order in which they were first shown
 
 
 def style() -> None:
@@ -31,26 +35,57 @@ def style() -> None:
 
 
 def panels(n: int, *, width: float = 4.6, height: float = 3.4, columns: int | None = None) -> tuple[Figure, Sequence[Axes]]:
-    """n axes in a row, or in rows of `columns`."""
+    """n axes in a row, or in rows of `columns`; where there are several each has its letter, (a), (b), …"""
     columns = min(n, columns or n)
     rows = -(-n // columns)
     with plt.ioff():
         figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
     for spare in axes.flat[n:]:
         spare.remove()
+    for letter, ax in zip("abcdefghijkl" if n > 1 else "", axes.flat[:n], strict=False):
+        ax.set_title(f"({letter})", loc="left", fontsize="medium")
     return figure, axes.flat[:n]
 
 
-def show(figure: Figure, alt: str):
-    """The figure as a picture with alt text, for the last line of a cell. Closes the figure."""
+def show(figure: Figure, alt: str, name: str | None = None):
+    """The figure as a picture with alt text, which is its caption too, for the last line of a cell. Closes the figure.
+
+    name: by which `number` and the links of a verdict table know it: that of the calling function; "" for one without number.
+    """
     from IPython.display import HTML
+
+    name = inspect.currentframe().f_back.f_code.co_name if name is None else name
+    title = f"<b>Figure {_numbers.setdefault(name, len(_numbers) + 1)}.</b> " if name else ""
+    remark = feedback.first_look(_preset())
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144, facecolor="white")
     width = int(figure.get_figwidth() * 100)
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(f'<img alt="{escape(alt)}" style="width: {width}px; max-width: 100%" src="data:image/png;base64,{data}">')
+    picture = f'<img alt="{escape(alt)}" style="width: {width}px; max-width: 100%" src="data:image/png;base64,{data}">'
+    caption = f"{title}{escape(alt)}{f' <em>{remark}</em>' if remark else ''}"
+    place = f' id="{anchor(name)}"' if name else ""
+    return HTML(
+        f'<figure{place} style="margin: 0; max-width: max(40em, {width}px)">{picture}<figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def number(name: str) -> int | None:
+    """The number of the figure of that name on this notebook's page, None where it was not shown."""
+    return _numbers.get(name)
+
+
+def anchor(name: str) -> str:
+    """The id of a figure's place on the page, to which a link goes."""
+    return f"figure-{name.replace('_', '-')}"
+
+
+def _preset() -> str:
+    """What the notebook that is running says of how much it measures; "" outside one."""
+    from IPython import get_ipython
+
+    return str(getattr(get_ipython(), "user_ns", {}).get("preset", ""))
 
 
 def mean_and_error(values) -> tuple[np.ndarray, np.ndarray | None]:
@@ -74,6 +109,8 @@ def points(ax: Axes, x, values: xr.DataArray, *, index: int = 0, label: str | No
         "markerfacecolor": "none",  # hollow: series that agree stay visible behind each other
         "markeredgewidth": 1.3,
     }
+    if label and "working point" in label:  # one point, on top of the curves that it belongs to
+        look |= {"marker": "*", "markersize": 11, "markerfacecolor": COLOURS[index % len(COLOURS)], "zorder": 5}
     ax.errorbar(
         np.ravel(x),
         np.ravel(y),
@@ -104,7 +141,8 @@ def panel(
 ) -> Figure:
     """One panel: {label: (x, values)} as markers with error bars, {label: (x, y)} as theory lines, axes with units.
 
-    A line has the colour of the markers of the same name, and otherwise is black with a dash of its own.
+    A line has the colour of the markers of the same name, and the legend calls all of these "theory"; otherwise it is black with
+    a dash of its own.
     Without axes it becomes a figure of its own. log: "x", "y" or "xy"; legend: its place as matplotlib takes it, "" for none.
     """
     ax = panels(1, width=6)[1][0] if ax is None else ax
@@ -115,6 +153,8 @@ def panel(
             line(ax, where, value, index=list(points_of).index(name))
         else:
             line(ax, where, value, label=name, linestyle=("-", "--", ":")[i % 3])
+    if set(points_of) & set(lines or {}):
+        line(ax, [], [], label="theory")
     label(ax, x, y, log=log, title=title, legend=legend)
     return ax.figure
 
@@ -150,6 +190,8 @@ def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: s
             continue  # nothing that a logarithmic axis could show
         getattr(ax, f"set_{name}scale")("log")
         axis = getattr(ax, f"{name}axis")
+        if name == "y":
+            _keep_in_view(ax)
         low, high = axis.get_view_interval()
         # below two decades 1, 2, 5 are labelled too, above they are the minor ticks: all eight take half the time of a figure
         short, (one, *between) = high < 100 * low, (1.0, 2.0, 5.0)
@@ -159,3 +201,12 @@ def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: s
         axis.set_minor_formatter(NullFormatter())
     if legend and ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize="small", loc=legend)
+
+
+def _keep_in_view(ax: Axes) -> None:
+    """A logarithmic axis ends a third of a decade below the lowest marker or line, and cuts bars that reach down to 0."""
+    caps = [cap for bars in ax.containers for cap in bars[1]]
+    shown = [np.asarray(line.get_ydata(), float) for line in ax.get_lines() if line not in caps]
+    shown = np.concatenate([np.zeros(0), *(values[values > 0] for values in shown)])
+    if len(shown) and ax.get_ylim()[0] < shown.min() / 3:
+        ax.set_ylim(bottom=shown.min() / 2)

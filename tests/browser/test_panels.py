@@ -86,6 +86,7 @@ def test_two_panels_run_at_once_and_keep_their_knobs_apart(lab, panel):
     one, two = CELLS.index(GOALS), CELLS.index(OTHER)
     panel(lab, two).press("run")
     first = panel(lab, one)
+    first.box.locator(".tl-beside input").check()
     first.press("run")
     first.keys("eta", "ArrowRight")
     first.until("now.eta !== '0.03'")

@@ -163,12 +163,12 @@ def test_a_script_turns_knobs_at_their_steps():
     events = [[15, {"eta": 0.1}], [20, {"lam": 0.5, "protocol": "lr"}]]
     frames, error = scripted.run(GAS, events, every=10, steps=45, seed=3, dim=5)
     assert error is None
-    assert [f.step for f in frames] == [10, 20, 30, 40]
-    assert [f.knob("eta") for f in frames] == [0.05, 0.1, 0.1, 0.1]
-    assert [f.knob("lam") for f in frames] == [0.02, 0.02, 0.5, 0.5]
-    assert [f.knob("protocol") for f in frames] == ["elr", "elr", "lr", "lr"]
+    assert [f.step for f in frames] == [10, 15, 20, 30, 40]  # one at each turn: a line jumps there and not at the frame before
+    assert [f.knob("eta") for f in frames] == [0.05, 0.05, 0.1, 0.1, 0.1]
+    assert [f.knob("lam") for f in frames] == [0.02, 0.02, 0.02, 0.5, 0.5]
+    assert [f.knob("protocol") for f in frames] == ["elr", "elr", "elr", "lr", "lr"]
     run = GAS.start(seed=3, dim=5)
-    for frame, expected in zip(frames, run.follow(events, 10, 45), strict=True):
+    for frame, expected in zip(frames, run.drive(events, [10, 15, 20, 30, 40], 45), strict=True):
         for name, values in expected.observables.items():
             np.testing.assert_array_equal(frame.observables[name], values)
     assert (

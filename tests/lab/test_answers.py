@@ -1,6 +1,7 @@
 """Predictions and attempts: asked for, checked at once, kept, and found again by the next kernel."""
 
 import json
+import threading
 
 import ipywidgets
 import pytest
@@ -50,6 +51,19 @@ def test_without_widgets_the_values_are_checked_and_kept(tmp_path, capsys):
         "T: you said 0.03, the answer is 0.015; ✗ off by a factor of 2, too large: what is T?",
         "|w| will: you said grow, the answer is grow; ✓ so it is",
     ]
+
+
+def test_two_kernels_that_write_at_once_lose_no_attempt(tmp_path):
+    def write(kernel):
+        for number in range(20):
+            answers.Answers("nb", folder=tmp_path).check(check_number, f"{kernel}.{number}")
+
+    kernels = [threading.Thread(target=write, args=(kernel,)) for kernel in range(2)]
+    for kernel in kernels:
+        kernel.start()
+    for kernel in kernels:
+        kernel.join()
+    assert len(answers.Answers("nb", folder=tmp_path).kept()) == 40
 
 
 def test_what_is_not_written_down_is_not_kept_and_not_told(tmp_path, capsys):

@@ -87,10 +87,23 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert time.perf_counter() - start < 5
 
 
-@pytest.mark.parametrize("command", ["run", "check", "claims", "replay", "doctor", "lab", "book", "bench", "test"])
+@pytest.mark.parametrize("command", ["run", "check", "claims", "replay", "store", "doctor", "lab", "book", "bench", "test"])
 def test_every_command_has_help(command, capsys):
     assert call(command, "--help") == 0
     assert "Usage: thermolab " + command in capsys.readouterr().out
+
+
+def test_what_is_kept_of_measurements_is_told_and_cleared(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("THERMOLAB_STORE", str(tmp_path))
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab" / "abc.npz").write_bytes(b"x" * 2_000_000)
+    steps = [((), "1 results (2 of 2147 MB) in "), (("--clear",), "removed 1 results (2 MB)"), ((), "0 results (0 of")]
+    for options, said in steps:
+        assert call("store", *options) == 0
+        assert capsys.readouterr().out.startswith(said)
+    monkeypatch.setenv("THERMOLAB_STORE_BYTES", "-1")
+    assert call("store") == 2
+    assert "THERMOLAB_STORE_BYTES='-1'; allowed: a whole number of bytes" in capsys.readouterr().err
 
 
 def test_doctor_names_what_is_missing(capsys, monkeypatch):

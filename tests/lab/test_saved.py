@@ -6,8 +6,9 @@ import pytest
 from nbformat import v4
 from traitlets.config import Configurable
 
-from thermolab.lab import saved
+from thermolab.lab import layout, saved
 from thermolab.lab.contents import Contents
+from thermolab.lab.params import UserError
 
 
 def notebook():
@@ -47,6 +48,39 @@ def test_a_notebook_with_a_kernel_keeps_its_widgets(tmp_path, running):
     model = asyncio.run(manager.get("x.ipynb"))
     assert sum(saved.WIDGET in output.get("data", {}) for output in model["content"].cells[1].outputs) == 2 * running
     assert len(model["content"].cells[1].outputs) == (5 if running else 4)
+
+
+@pytest.mark.parametrize("name", ["student", "developer"])
+def test_code_is_folded_on_the_page_and_never_in_the_file(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("THERMOLAB_LAYOUT", name)
+    cells = [v4.new_markdown_cell("# Title"), *(v4.new_code_cell(str(i)) for i in range(5))]
+    cells[2].metadata["tags"] = ["student"]
+    cells[3].metadata["tags"] = ["parameters"]
+    cells[4].metadata = nbformat.from_dict({"tags": ["solution"], "jupyter": {"source_hidden": True, "outputs_hidden": True}})
+    cells[5].metadata["tags"] = ["nbval-check-output"]
+    before = v4.new_notebook(cells=cells)
+    nbformat.write(before, tmp_path / "x.ipynb")
+    text = (tmp_path / "x.ipynb").read_text()
+
+    class Server(Configurable):
+        session_manager = type("Sessions", (), {"list_sessions": staticmethod(lambda: asyncio.sleep(0, []))})
+
+    manager = Contents(root_dir=str(tmp_path))
+    manager.parent = Server()
+    model = asyncio.run(manager.get("x.ipynb"))
+    hidden = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in model["content"].cells]
+    assert hidden == [False, name == "student", False, False, True, name == "student"]
+    assert model["content"].cells[5].metadata.get("jupyter", {}).get("outputs_hidden", False) == (name == "student")
+    asyncio.run(manager.save(model, "x.ipynb"))
+    after = nbformat.read(tmp_path / "x.ipynb", as_version=4)
+    assert after.cells == before.cells
+    assert "source_hidden" in text
+
+
+def test_a_layout_that_is_none_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setenv("THERMOLAB_LAYOUT", "teacher")
+    with pytest.raises(UserError, match="'teacher' is no layout; allowed: student, developer"):
+        layout.asked_for()
 
 
 def test_what_is_no_notebook_is_left_alone(tmp_path):

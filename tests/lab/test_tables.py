@@ -1,9 +1,11 @@
 import json
 import re
+from dataclasses import replace
+from html import unescape
 
 import pytest
 
-from thermolab import claims
+from thermolab import claims, phenomena, plots
 from thermolab.claims import Check, Claim, Result
 from thermolab.lab import tables
 from thermolab.lab.params import UserError
@@ -122,10 +124,43 @@ def test_verdicts_are_text_that_does_not_depend_on_the_numbers(capsys):
     assert first.splitlines()[1] == "ideal-gas.x       holds     holds"
 
 
-def test_numbers_have_errors_and_controls():
-    text = re.sub(r"<[^>]+>", " ", tables.numbers([result(GOOD)]).to_html())
-    for cell in ("1.000 ± 0.010", "✓ holds", "another arm: 2 (fails)"):
-        assert cell in text
+def lines(html):
+    """The lines of a verdict table: what is seen of each claim while it is folded, and what it opens on."""
+    rows = re.findall(r'<div class="tl-claim"><details><summary>(.*?)</summary>(.*?)</details>(.*?)</div>', html)
+    return [tuple(" ".join(unescape(re.sub(r"<[^>]+>", " ", part)).split()) for part in row) for row in rows]
+
+
+def test_a_claim_is_one_line_that_opens_on_its_numbers():
+    name = next(iter(claims.section(NOTEBOOK)))
+    phenomena.package(NOTEBOOK)  # enters the deciders, which know what was measured
+    (good, bad) = lines(tables.numbers([result(GOOD, name=name), result(BAD, "fails")]).data)
+    assert good[0] == "✓ holds · a statement"
+    assert good[1].startswith(f"measured 1.000 ± 0.010: {result(GOOD, name=name).quantity} predicted 1, tolerance 0.1 control")
+    assert result(GOOD, name=name).quantity != ""
+    assert "control another arm: 2 (fails)" in good[1]
+    assert bad[0] == "✗ fails · a statement"
+
+
+def test_what_a_source_is_called_stands_in_place_of_its_number():
+    claim = Claim("ideal-gas.x", NOTEBOOK, "a statement", "entropic forces slides (document 4), part 4", "holds", "a control")
+    (row,) = lines(tables.numbers([Result(claim, GOOD, "another arm", BAD, 3)]).data)
+    assert f"source {claims.DOCUMENTS[4]}, part 4" in row[1]
+    told = [claims.with_titles(text) for c in claims.register().values() for text in (c.source, c.claimed, c.narrowed, c.reason)]
+    assert not [text for text in told if re.search(r"document \d", text, flags=re.IGNORECASE)]
+
+
+def test_a_claim_links_to_its_figure_if_that_is_on_the_page(monkeypatch):
+    monkeypatch.setattr(plots, "_numbers", {"seen": 3})
+    shown = [replace(result(GOOD), claim=replace(result(GOOD).claim, figure=name)) for name in ("seen", "unseen", "")]
+    html = tables.numbers(shown).data
+    assert [row[2] for row in lines(html)] == ["Figure 3", "", ""]
+    assert html.count(f'href="#{plots.anchor("seen")}"') == html.count("href=") == 1
+
+
+@pytest.mark.parametrize("preset", ["smoke", "lab"])
+def test_a_first_look_is_called_one_beside_its_verdicts(preset):
+    html = tables.numbers([replace(result(GOOD), settings={"preset": preset})] * 2).data
+    assert html.count("decide little") == (preset == "smoke")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from thermolab.systems.hyperbola import Hyperbola
 from thermolab.systems.isotropic import IsotropicNoise
 from thermolab.systems.kernels import DIVERGED
 from thermolab.systems.network import NetworkOnData
+from thermolab.systems.own_rule import OwnRule
 from thermolab.systems.pair import Pair
 from thermolab.systems.sphere_quadric import QuadricPoints
 from thermolab.systems.system import System
@@ -62,18 +63,22 @@ def samples(one_hot=False) -> Dataset:
     return Dataset(x, y if one_hot else y.argmax(1), 3)
 
 
-def network(module, optimiser="sgd", loss="cross-entropy") -> Callable[[str], System]:
+def network(module, optimiser="sgd", loss="cross-entropy", **more) -> Callable[[str], System]:
     """A network on these points; the module, given as a function, has the same frozen weights each time."""
 
     def make(backend):
         torch.manual_seed(0)
-        return NetworkOnData(module(), samples(loss == "squared"), loss=loss, backend=backend, optimiser=optimiser)
+        return NetworkOnData(module(), samples(loss == "squared"), loss=loss, backend=backend, optimiser=optimiser, **more)
 
     return make
 
 
 def perceptron():
     return models.mlp((6, 8, 3), activation="tanh")
+
+
+def own_rule(backend):
+    return OwnRule(network(perceptron)(backend), lambda w, g, eta, lam: w - eta * (g + lam * w))
 
 
 def normalised():
@@ -137,11 +142,13 @@ ROWS = {
     "perceptron": Row(network(perceptron), {"batch_size": 9, "protocol": "lr"}, {"batch_size": 5}, LOST, **NETWORK),
     "normalised": Row(network(normalised), {"batch_size": 9}, {"batch_size": 16}, LOST, **NETWORK),
     "squared": Row(network(perceptron, loss="squared"), {"batch_size": 9, "eta": 3e-4}, {"eta": 1e-3}, LOST, **NETWORK),
+    "without replacement": Row(network(perceptron, replacement=False), {"batch_size": 9}, {"batch_size": 16}, LOST, **BATCHED),
     "no chain": Row(network(residual), {"batch_size": 9}, {"eta": 0.02}, LOST, alone=STEPS * 10 * EPS32),
     "momentum": Row(network(normalised, "momentum"), {"batch_size": 9, "eta": 0.001}, {"momentum": 0.3}, LOST, **BATCHED),
     "adam": Row(network(normalised, "adam"), {"batch_size": 9, "eta": 0.001}, {"beta1": 0.5, "eps": 1e-4}, LOST, **BATCHED),
     "sam": Row(network(normalised, "sam"), {"batch_size": 9, "eta": 0.001}, {"rho": 0.01}, LOST, **BATCHED),
     "eef": Row(network(normalised, "eef"), {"batch_size": 9, "eta": 0.001}, {"lam_entropy": -0.1}, LOST, **BATCHED),
+    "own rule": Row(own_rule, {"batch_size": 9}, {"batch_size": 5}, {"eta": 500.0, "lam": 1.0}, alone=STEPS * 10 * EPS32),
     "noisy answers": Row(noisy, {"batch_size": 9, "noise": 0.5, "eta": 3e-4}, {"noise": 2.0}, LOST),
     "full batch": Row(
         full_batch,

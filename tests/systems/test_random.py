@@ -165,3 +165,37 @@ def test_numbers_of_a_replica_depend_on_nothing_beside_it():
     picks = random.indices(3, torch.arange(40), 0, 12, 10, 99)
     assert torch.equal(random.indices(3, torch.tensor([17]), 5, 2, 10, 99), picks[5:7, 17:18])
     assert torch.equal(random.indices(3, torch.arange(40), 0, 12, 6, 99), picks[..., :6])
+
+
+@pytest.mark.parametrize(("batch_size", "high"), [(4, 12), (5, 17), (7, 7), (1, 3)])
+def test_without_replacement_an_epoch_has_each_index_once(batch_size, high):
+    """What is left after the last whole batch is dropped, another in each epoch."""
+    length, streams = high // batch_size, torch.arange(400)
+    found = random.shuffled(5, streams, 0, 30 * length, batch_size, high).unflatten(0, (30, length))
+    epochs = found.transpose(1, 2).flatten(2)  # [epoch, R, drawn]
+    assert all(len(set(row)) == length * batch_size for row in epochs.flatten(0, 1).tolist())
+    for place in (0, -1):
+        counts = np.bincount(epochs[..., place].ravel().numpy(), minlength=high)
+        assert stats.chisquare(counts).pvalue > 1e-4
+    again = (epochs[1:] == epochs[:-1]).double().mean().item()  # a new order each time
+    assert abs(again - 1 / high) < 4 / np.sqrt(high * epochs[1:, :, 0].numel())
+
+
+def test_orders_are_equally_likely():
+    found = random.shuffled(9, torch.arange(6000), 0, 3, 1, 3)[..., 0].T
+    assert stats.chisquare(np.unique(found.numpy(), axis=0, return_counts=True)[1]).pvalue > 1e-4
+    assert len(found.unique(dim=0)) == 6
+
+
+def test_an_order_depends_on_seed_stream_and_epoch_alone():
+    many = random.shuffled(3, torch.arange(40), 0, 60, 5, 38)  # seven steps an epoch
+    for first, n in ((0, 1), (6, 3), (7, 7), (20, 40), (59, 1)):
+        assert torch.equal(random.shuffled(3, torch.tensor([17, 2]), first, n, 5, 38), many[first : first + n, [17, 2]])
+    assert not torch.equal(random.shuffled(4, torch.arange(40), 0, 60, 5, 38), many)
+    whole = random.shuffled(3, torch.arange(40), 0, 8, 35, 38)  # the same order in larger batches
+    assert torch.equal(whole[0], many[:7].transpose(0, 1).flatten(1))
+
+
+def test_more_than_the_data_cannot_be_drawn_without_replacement():
+    with pytest.raises(ValueError, match=r"batch_size=8 without replacement; allowed: 1 to 7, the number of data"):
+        random.shuffled(0, torch.arange(2), 0, 1, 8, 7)

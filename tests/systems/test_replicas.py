@@ -192,6 +192,18 @@ def test_batches_are_rows_of_the_data_with_their_labels():
     assert not torch.equal(found[0][1][0], found[0][1][1])
 
 
+def test_without_replacement_an_epoch_meets_each_datum_once():
+    """Fresh batches at fixed weights, whose scatter is that of one batch, are drawn independently all the same."""
+    data, module = Dataset(torch.arange(40.0)[:, None], torch.arange(40)), models.mlp((1, 40))
+    system, streams = NetworkOnData(module, data, replacement=False), torch.arange(3)
+    epoch = torch.cat([y.clone() for _, y in system.batches(0, streams, 5, 5, 8)], 1)
+    assert torch.equal(epoch.sort(1).values, data.y.expand(3, 40))
+    w = system.start(streams, 0)
+    assert torch.equal(system.gradients(w, 5, 8, 1, streams), NetworkOnData(module, data).gradients(w, 5, 8, 1, streams))
+    assert "replacement" not in NetworkOnData(module, data).settings()  # as in logs from before there was this
+    assert system.settings()["replacement"] is False
+
+
 def test_a_network_learns_the_data_that_it_is_told_to_use():
     """As one that was made with them, from the next step on; inputs of another shape are refused."""
     generator = torch.Generator().manual_seed(0)
@@ -280,17 +292,16 @@ OTHERS = {
     "running": lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, affine=False), nn.Linear(5, 3)),
     "residual": Residual,
 }
+TRACED = {**OTHERS, "transformer": lambda: nn.Sequential(nn.Linear(4, 4), models.Residual(nn.Tanh()), nn.Linear(4, 3))}
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_modules_go_to_autograd(name):
+def test_other_modules_go_to_autograd_or_plain_torch(name):
     module = double(OTHERS[name]())
     replicas = Replicas(module, "squared")
-    assert replicas.backend == "autograd"
+    assert replicas.backend == ("autograd" if name in ("gelu", "affine") else "loop")
     with pytest.raises(ValueError, match=r"backend='batched' takes an nn.Sequential of Linear, ReLU"):
         Replicas(module, "squared", "batched")
-    if name == "running":  # torch.func forbids running statistics; here it is the choice that is tested
-        return
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(2, replicas.n_parameters, generator=generator, dtype=torch.float64)
     x, y = (torch.randn(2, 6, k, generator=generator, dtype=torch.float64) for k in (4, 3))
@@ -298,11 +309,11 @@ def test_other_modules_go_to_autograd(name):
     agree((replicas.loss_and_gradient(w, x, y, g), g), one_by_one(module, "squared", w, x, y))
 
 
-@pytest.mark.parametrize("name", ["gelu", "affine", "residual"])
+@pytest.mark.parametrize("name", ["gelu", "affine", "transformer"])
 def test_traced_operations_are_those_of_autograd(name, monkeypatch):
     """To the bit, for other weights and layouts than those traced, and with frozen parameters as they are now."""
     monkeypatch.setattr(engine_replicas, "TRACE_AFTER", (1, 1))
-    module = OTHERS[name]()
+    module = TRACED[name]()
     last = list(module.children())[-1].requires_grad_(False)
     replicas, generator = Replicas(module, "squared"), torch.Generator().manual_seed(0)
     for n, shape in ((2, (2, 6)), (2, (2, 6)), (2, (6, 2)), (3, (3, 1))):
@@ -316,7 +327,7 @@ def test_traced_operations_are_those_of_autograd(name, monkeypatch):
             loss = replicas.loss_and_gradient(w, x, y, g)
             assert torch.equal(loss, Replicas(module, "squared").loss_and_gradient(w, x, y, expected))
             assert torch.equal(g, expected)
-    assert sorted(calls for calls, operations in replicas._traces.values() if operations) == [4, 4, 8]
+    assert sorted(calls for calls, operations, _ in replicas._traces.values() if operations) == [4, 4, 8]
 
 
 def test_a_parameter_without_influence_has_gradient_zero():
@@ -371,7 +382,7 @@ def test_traces_follow_the_module_and_are_few(monkeypatch):
 def test_backends_and_losses_are_checked():
     assert Replicas(models.mlp((2, 2))).backend == "batched"
     assert Replicas(models.mlp((2, 2)), backend="autograd").backend == "autograd"
-    with pytest.raises(ValueError, match=r"loss='hinge' .*allowed: cross-entropy, squared"):
+    with pytest.raises(ValueError, match=r"loss='hinge' .*allowed: cross-entropy, squared, or a function"):
         Replicas(models.mlp((2, 2)), "hinge")
-    with pytest.raises(ValueError, match=r"backend='fast' .*allowed: auto, batched, autograd"):
+    with pytest.raises(ValueError, match=r"backend='fast' .*allowed: auto, batched, autograd, loop"):
         Replicas(models.mlp((2, 2)), backend="fast")

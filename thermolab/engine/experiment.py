@@ -8,6 +8,7 @@ on the same backend, device and number of threads, because every random number i
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ from thermolab.engine.state import Frame, State
 from thermolab.systems.system import System
 
 LAST_STEP = 2**31  # steps have one number each; those above belong to probes that are never trained on
+
+
+def _bytes(t: torch.Tensor) -> bytes:
+    return t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()  # numpy knows no bfloat16
 
 
 class DivergenceError(RuntimeError):
@@ -89,7 +94,7 @@ class Experiment:
             weights = system.start(self.streams, self.seed)
         weights = torch.as_tensor(weights, device=device).detach().clone()
         nobody = torch.full((self.n_replicas,), -1, dtype=torch.int64, device=device)
-        memory = {name: torch.zeros_like(weights) for name in system.memory}
+        memory = system.start_memory(weights)
         self.state = State(weights, 0, nobody, torch.linalg.vector_norm(weights, dim=1), MappingProxyType(memory))
         self.start, self.first_device = self.state, self.device
         self.events: list[list] = []
@@ -127,7 +132,7 @@ class Experiment:
         weights = torch.as_tensor(weights).detach().to(now, copy=True)
         if weights.shape != now.shape:
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: {list(now.shape)}")
-        written = base64.b64encode(weights.cpu().numpy().tobytes()).decode()
+        written = base64.b64encode(_bytes(weights)).decode()
         self.events.append([self.state.step, {"weights": written}])  # an event of its own: what was turned before acted before
         self.state = replace(self.state, weights=weights)
 
@@ -138,6 +143,14 @@ class Experiment:
         if len(read) != now.nbytes:
             raise ValueError(f"weights at step {self.state.step} have {len(read)} bytes; allowed: {now.nbytes}")
         self.put(torch.frombuffer(bytearray(read), dtype=now.dtype).reshape(now.shape))
+
+    def fork(self) -> Experiment:
+        """A run that goes on from here by itself, on the same system: with this one's state, knobs, log and frames so far."""
+        other = copy.copy(self)
+        other.knobs, other.history, other._sums = dict(self.knobs), list(self.history), dict(self._sums)
+        other.events, other.cadence = copy.deepcopy(self.events), copy.deepcopy(self.cadence)
+        other.observables = copy.deepcopy(self.observables)  # some remember what they saw
+        return other
 
     def move(self, device: str) -> None:
         """Go on on another device, with the weights as they are; logged like a knob."""
@@ -284,7 +297,7 @@ class Experiment:
             "steps": self.state.step,
             "events": [[step, dict(change)] for step, change in self.events],
             "frames": [list(row) for row in self.cadence],
-            "weights": hashlib.sha256(b"".join(x.cpu().numpy().tobytes() for x in last)).hexdigest(),
+            "weights": hashlib.sha256(b"".join(map(_bytes, last))).hexdigest(),
         }
 
     def follow(self, events, every: int, until: int) -> Iterator[Frame]:

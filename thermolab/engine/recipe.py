@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import inspect
@@ -33,11 +34,12 @@ from typing import get_type_hints
 import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
-from thermolab.engine import rules
+from thermolab.engine import rules, store
+from thermolab.engine.progress import Progress, bar
 
 _ONE_AT_A_TIME = threading.RLock()
+_measuring: contextvars.ContextVar = contextvars.ContextVar("measuring", default=None)  # the plan's progress, the recipe's place
 _PRELOADED = ["thermolab.engine.preload"]
 
 
@@ -76,7 +78,7 @@ class Recipe:
                 jobs = steps.send(results)
             except StopIteration as end:
                 return end.value
-            results = [_one_thread(jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
+            results = [_counted(_job(jobs.function, s)) for s in _progress(jobs.settings, jobs.label)]
 
 
 def recipe(
@@ -201,25 +203,33 @@ async def together(recipes: Mapping, *names: str) -> dict:
 
     recipes: {name: recipe}, called already or not (a `functools.partial` of it and its settings), or a mapping of such, whose
     results stand under the name as a dict. A setting of a partial may be `From` another name: that is measured once, first.
-    names: which of them (default: all).
+    names: which of them (default: all). One progress bar shows how much of all the recipes is done, those of earlier calls too.
     """
     begun: dict[str, asyncio.Future] = {}
+    names = names or tuple(recipes)
 
     async def measured(name: str):
         if name not in begun:
-            begun[name] = asyncio.ensure_future(result(recipes[name]))
+            begun[name] = asyncio.ensure_future(result(recipes[name], (name,)))
         return await begun[name]
 
-    async def result(asked):
+    async def result(asked, part: tuple):
         if isinstance(asked, Mapping):
-            return dict(zip(asked, await asyncio.gather(*map(result, asked.values())), strict=True))
+            parts = (result(one, (*part, key)) for key, one in asked.items())
+            return dict(zip(asked, await asyncio.gather(*parts), strict=True))
+        found = await measure(asked, part)
+        progress.finished(part)
+        return found
+
+    async def measure(asked, part: tuple):
+        _measuring.set((progress, part))
         if isinstance(asked, functools.partial):
             given = {k: await measured(v.name) for k, v in asked.keywords.items() if isinstance(v, From)}
             asked = functools.partial(asked, **given)
         return await (asked() if callable(asked) else asked)
 
-    names = names or tuple(recipes)
-    return dict(zip(names, await asyncio.gather(*map(measured, names)), strict=True))
+    with Progress.of(recipes) as progress:
+        return dict(zip(names, await asyncio.gather(*map(measured, names)), strict=True))
 
 
 def seeds(seed: int, n: int) -> list[int]:
@@ -246,13 +256,21 @@ def _one_thread(function: Callable, settings: dict):
             torch.set_num_threads(before)
 
 
-def _progress(items, label: str, total: int | None = None):
-    """A progress bar where somebody looks: a terminal or a notebook's front end."""
-    if os.environ.get("JPY_SESSION_NAME"):
-        from tqdm.auto import tqdm as bar
+def _job(function: Callable, settings: dict) -> tuple[object, bool]:
+    """The result of a job, and whether the store had it."""
+    return store.kept(function, settings, lambda: _one_thread(function, settings))
 
-        return bar(items, desc=label, total=total, leave=False)
-    return tqdm(items, desc=label, total=total, leave=False, disable=None)
+
+def _counted(job: tuple[object, bool]):
+    result, found = job
+    store.counted["found" if found else "measured"] += 1
+    return result
+
+
+def _progress(items, label: str, total: int | None = None):
+    """A progress bar, or what moves the bar of a plan if that is being measured."""
+    part = _measuring.get()
+    return bar(items, desc=label, total=total) if part is None else part[0].jobs(part[1], label, items, total)
 
 
 @functools.cache
@@ -288,7 +306,7 @@ def warm_up(*modules: str) -> None:
 async def _elsewhere(jobs: Jobs) -> list:
     """All results in order; processes for the CPU, a thread for a GPU, which the processes would only share."""
     if any(str(s.get("device", "cpu")).startswith("cuda") for s in jobs.settings):
-        return [await asyncio.to_thread(_one_thread, jobs.function, s) for s in _progress(jobs.settings, jobs.label)]
+        return [_counted(await asyncio.to_thread(_job, jobs.function, s)) for s in _progress(jobs.settings, jobs.label)]
     bar, pool = _progress(None, jobs.label, total=len(jobs.settings)), _pool()
 
     def done(future):
@@ -297,12 +315,12 @@ async def _elsewhere(jobs: Jobs) -> list:
 
     try:
         # in a thread, for the first submit waits until the workers' server is up
-        submitted = await asyncio.to_thread(lambda: [pool.submit(_one_thread, jobs.function, s) for s in jobs.settings])
+        submitted = await asyncio.to_thread(lambda: [pool.submit(_job, jobs.function, s) for s in jobs.settings])
         futures = [asyncio.wrap_future(future) for future in submitted]
         for future in futures:
             future.add_done_callback(done)
         # shielded: a job cancelled in the pool would trip over the end of its worker
-        return list(await asyncio.gather(*map(asyncio.shield, futures)))
+        return [_counted(job) for job in await asyncio.gather(*map(asyncio.shield, futures))]
     except BaseException:
         _stop_workers(pool)
         raise

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 
 from thermolab.engine.drivers import frame_steps
 from thermolab.engine.experiment import DivergenceError, Experiment, Frame
 from thermolab.engine.recipe import Jobs, Recipe
+from thermolab.systems.own_rule import OwnRule, RuleError
 
 SCALES = ("log", "linear", "powers of two", "whole", "choice")
 
@@ -39,6 +40,11 @@ class Knob:
     def __post_init__(self):
         if self.scale not in SCALES:
             raise ValueError(f"scale={self.scale!r} is unknown; allowed: {', '.join(SCALES)}")
+
+    @property
+    def symbol(self) -> str:
+        """The last word of the label."""
+        return self.label.split()[-1]
 
     @property
     def allowed(self) -> str:
@@ -98,6 +104,8 @@ class Scenario:
     can those of the view, which `build` ignores; a change of the others starts a new run. defaults: {name: value} of all.
     observables: {name: Observable}, what can be shown. read(frame, settings) -> {name: [R] array}, those drawn from the
     experiment's, such as r from r2. predict(frame, settings) -> {name: number}, what theory expects at the knobs of the frame.
+    without: {symbol: why}, which of η, λ and B there is no knob for, and why. replays: whether a log can name it.
+    portable: whether other processes find its functions, which those of a module are; the others are called in this one.
     """
 
     name: str
@@ -107,6 +115,9 @@ class Scenario:
     observables: Mapping[str, Observable]
     read: Callable[[Frame, Mapping], Mapping] = _as_it_is
     predict: Callable[[Frame, Mapping], Mapping[str, float]] = _nothing
+    without: Mapping[str, str] = field(default_factory=dict)
+    replays: bool = True
+    portable: bool = True
 
     def checked(self, settings: Mapping) -> dict:
         """All settings, defaults filled in. Raises ValueError, one line, for an unknown name or a value not allowed."""
@@ -141,13 +152,29 @@ class Scenario:
         return run, run.drive(log["events"], frame_steps(log["frames"]), log["steps"])
 
 
+def with_rule(scenario: Scenario, step: Callable) -> Scenario:
+    """The same experiment under a rule of one's own, on the same batches: step(w, g, eta, lam) -> the new weights.
+
+    See `systems.own_rule` for what it is given; a schedule takes one more, the number t of the step. No log can name it, so none
+    is saved. Starting it raises ValueError where the network does not learn by plain SGD.
+    """
+
+    def build(**settings) -> Experiment:
+        run = scenario.build(**settings)
+        run.system = OwnRule(run.system, step)
+        run.system.to(run.device)
+        return run
+
+    return replace(scenario, build=build, replays=False)
+
+
 @Recipe
 def scripted(
     scenario: Scenario, events: Sequence = (), *, every: int, steps: int, seed: int = 0, device: str = "cpu", **settings
 ):
     """A scenario driven by a list of events instead of by hand: [[step, {knob: value}], …], the static twin of a panel.
 
-    Returns the frames, steps // every of them, and None, or what stopped the run before its end.
+    Returns the frames, at every `every` steps and where a knob is turned, and None, or what stopped the run before its end.
     """
     script = [[int(step), dict(change)] for step, change in events]
     call = {"scenario": scenario, "events": script, "every": every, "steps": steps, "seed": seed, "device": str(device)}
@@ -158,6 +185,8 @@ def scripted(
 def _drive(*, scenario, events, every, steps, seed, device, settings) -> tuple[list[Frame], str | None]:
     run = scenario.start(seed=seed, device=device, **settings)
     try:
-        return list(run.follow(events, every, steps)), None
-    except DivergenceError as error:
+        # one at each turn: where a line jumps, the picture must know it to the step
+        turns = {step for step, _ in events if 0 < step < steps}
+        return list(run.drive(events, sorted({*range(every, steps + 1, every), *turns}), steps)), None
+    except (DivergenceError, RuleError) as error:
         return list(run.history), str(error)

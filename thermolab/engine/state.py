@@ -14,7 +14,8 @@ import torch
 class State:
     """What a run is at a step. weights: [R, P]; diverged: [R], the step of divergence or -1; radius: [R] of the fixed sphere.
 
-    memory: {name: [R, P]}, what the optimiser keeps from step to step, read only; empty for plain SGD.
+    memory: {name: [R, ...]}, read only: what is kept from step to step beside the weights, as an optimiser's velocity [R, P] or
+    the buffers of a module that steps change; empty for plain SGD without such buffers.
     """
 
     weights: torch.Tensor

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from thermolab.systems import models
-from thermolab.systems.replicas import LOSSES
+from thermolab.systems.losses import LOSSES
 
 POOLING = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Flatten, models.MeanToken, *POOLING)

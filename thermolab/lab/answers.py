@@ -11,9 +11,12 @@ from html import escape
 from pathlib import Path
 
 import ipywidgets
+from filelock import FileLock
 
 from thermolab.lab import results, saved
 from thermolab.lab.live import front_end
+
+LOCKED = 5  # seconds to wait for another kernel that writes the same file
 
 
 class Answers:
@@ -99,13 +102,14 @@ class Answers:
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         new = {"question": question, "given": given, "right": bool(found), "said": found.message, "time": when}
         try:
-            attempts = self.kept()
-            same = [attempt["given"] for attempt in attempts if attempt["question"] == question]
-            if not same or same[-1] != given:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                results.write_json(self.file, {"notebook": self.notebook, "attempts": [*attempts, new]})
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.file.with_name(f".{self.notebook}.lock"), timeout=LOCKED):  # the notebook may be open twice
+                attempts = self.kept()
+                same = [attempt["given"] for attempt in attempts if attempt["question"] == question]
+                if not same or same[-1] != given:
+                    results.write_json(self.file, {"notebook": self.notebook, "attempts": [*attempts, new]})
         except OSError as error:
-            return f" (not kept: {self.file}: {error.strerror})"
+            return f" (not kept: {self.file}: {error.strerror or error})"
         return ""
 
     def _row(self, name: str) -> ipywidgets.Widget:

@@ -82,7 +82,8 @@ def _counts(rows: Sequence[dict]) -> dict[str, int]:
 
 def _row(row: dict) -> dict:
     agreement = "as registered" if row["verdict"] == row["expected"] else f"registered: {row['expected']}"
-    return row | tables.texts(row) | {"state": row["verdict"], "agreement": agreement}
+    told = {name: claims.with_titles(row[name]) for name in ("source", "claimed", "narrowed") if row.get(name)}
+    return row | told | tables.texts(row) | {"state": row["verdict"], "agreement": agreement}
 
 
 def _footer(folder: Path) -> str:

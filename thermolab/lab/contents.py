@@ -1,20 +1,31 @@
-"""The files of `thermolab lab`'s server: a notebook without a kernel is opened without its widgets, see `saved`."""
+"""The files of `thermolab lab`'s server: how notebooks look that are opened there.
+
+One without a kernel comes without its widgets, see `saved`; in the student layout its code is folded, see `layout`.
+"""
 
 from __future__ import annotations
 
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
-from thermolab.lab import saved
+from thermolab.lab import layout, saved
 
 
 class Contents(AsyncLargeFileManager):
-    """JupyterLab's own manager of files, but for notebooks that no session has open: their widgets have no models."""
+    """JupyterLab's own manager of files, but for the widgets of notebooks that no session has open, and for what is folded."""
 
     async def get(self, path, content=True, type=None, format=None, **more):
         model = await super().get(path, content, type, format, **more)
-        if model["type"] == "notebook" and content and not await self._is_running(model["path"]):
-            saved.without_widgets(model["content"])
+        if model["type"] == "notebook" and content:
+            if not await self._is_running(model["path"]):
+                saved.without_widgets(model["content"])
+            if layout.asked_for() == "student":
+                layout.fold(model["content"])
         return model
+
+    async def save(self, model, path=""):
+        if model.get("type") == "notebook" and model.get("content"):
+            layout.unfold(model["content"])
+        return await super().save(model, path)
 
     async def _is_running(self, path: str) -> bool:
         return any(session["path"] == path for session in await self.parent.session_manager.list_sessions())

@@ -69,4 +69,6 @@ def kernel() -> dict:
     if torch is None:
         return {}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"torch_threads": torch.get_num_threads(), "gpu": gpu}
+    store = sys.modules.get("thermolab.engine.store")
+    jobs = {f"jobs_{how}": n for how, n in store.counted.items()} if store and store.folder() else {}
+    return {"torch_threads": torch.get_num_threads(), "gpu": gpu, **jobs}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thermolab import claims as register
+from thermolab import feedback
 from thermolab.lab.params import UserError
 
 if TYPE_CHECKING:
@@ -27,15 +29,52 @@ def verdicts(results: Iterable[Result]) -> None:
 
 
 def numbers(results: Iterable[Result]):
-    """The numbers behind the verdicts, as a styled pandas table."""
-    import pandas as pd
+    """The numbers behind the verdicts as HTML: a line for each claim, which opens, and a link to the figure that shows it."""
+    from IPython.display import HTML
 
-    rows = [texts(r.as_dict()) for r in results]
-    frame = pd.DataFrame(rows, columns=[c for c in COLUMNS if c not in ("expected", "run")])
-    left = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
-    style = frame.style.hide(axis="index").set_properties(**left).map(_weight, subset=["verdict"])
-    style.set_table_styles([{"selector": "th", "props": "text-align: left"}]).set_uuid("numbers")
-    return style
+    results = list(results)
+    remarks = {feedback.first_look(str(r.settings.get("preset", ""))) for r in results} - {""}
+    rows = "".join(f'<div class="tl-claim">{_folded(r)}{_link(r.claim.figure)}</div>' for r in results)
+    return HTML(f"{STYLE}{''.join(f'<p><em>{remark}</em></p>' for remark in remarks)}{rows}")
+
+
+STYLE = """<style>
+.tl-claim { display: flex; gap: 1em; align-items: baseline; max-width: 75em; border-bottom: 1px solid rgba(128, 128, 128, .4); }
+.tl-claim details { flex: 1; min-width: 0; border: 0; padding: .15em 0; }
+.tl-claim details:not([open]) summary { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.tl-claim dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1em; margin: .3em 0 .6em 1.2em; }
+.tl-claim dt { font-weight: 600; } .tl-claim dd { margin: 0; }
+</style>"""
+
+
+def _folded(result: Result) -> str:
+    """A claim in one line, its verdict, statement and measurement, that opens on what is behind them."""
+    row = result.as_dict()
+    shown, claim = texts(row), result.claim
+    facts = {
+        "measured": f"{shown['measured']}: {row['quantity']}",
+        "predicted": f"{shown['predicted']}, tolerance {shown['tolerance']}",
+        "control": shown["control"],
+        "undecided": result.undecided,
+        "registered": claim.expected + (f": {claim.reason}" if claim.reason else ""),
+        "source": f"{claim.source}: {claim.claimed}",
+        "narrowed": claim.narrowed,
+        "id": claim.id,
+    }
+    lines = "".join(
+        f"<dt>{name}</dt><dd>{escape(register.with_titles(text).strip(': '))}</dd>" for name, text in facts.items() if text
+    )
+    word = f"{SYMBOLS[result.verdict]} {result.verdict}"
+    verdict = word if result.verdict == "holds" else f"<b>{word}</b>"
+    title = f"{verdict} · {escape(claim.statement)}"
+    return f"<details><summary>{title}</summary><dl>{lines}</dl></details>"
+
+
+def _link(figure: str) -> str:
+    from thermolab import plots  # not above: the command line draws nothing
+
+    number = plots.number(figure)
+    return f'<a href="#{plots.anchor(figure)}">Figure {number}</a>' if number else ""
 
 
 def scorecard(folder) -> list[dict]:
@@ -147,10 +186,6 @@ def measurement(x: float | None, error: float | None) -> str:
     if not -1 <= decimals <= 6:
         return f"{x:.3g} ± {error:.2g}"
     return f"{round(x, decimals):.{max(decimals, 0)}f} ± {round(error, decimals):.{max(decimals, 0)}f}"
-
-
-def _weight(verdict: str) -> str:
-    return "" if verdict.endswith("holds") else "font-weight: bold"
 
 
 def _terminal(lines: list[dict[str, str]]) -> str:

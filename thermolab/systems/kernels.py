@@ -15,7 +15,7 @@ from thermolab.systems.jit import cached_njit
 MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
 ROUNDS = 10
-NOISE, BATCH, START = 0, 1, 2  # purposes: draws for different ends never share a counter
+NOISE, BATCH, START, ORDER = 0, 1, 2, 3  # purposes: draws for different ends never share a counter
 LANES = 32  # replicas worked on side by side: two vector registers of 16 float32
 SEGMENT = 64  # steps summed in float32 before they join a float64 total
 DIVERGED = 1e24  # |w|² past which a replica counts as diverged, while float32 still holds its square

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -12,16 +13,18 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from thermolab.systems import compiled_mlp, random, updates
+from thermolab.systems import checks, compiled_mlp, global_random, random, updates
+from thermolab.systems.batched import plan
 from thermolab.systems.codes import protocol_code
 from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
-from thermolab.systems.replicas import Replicas, plan
+from thermolab.systems.replicas import Replicas
 from thermolab.systems.system import OBSERVABLES, Base
 from thermolab.systems.updates import PROTOCOLS
 
 INDEX_BLOCK = 2**18  # batch indices drawn at once
+FRESH = 2**31  # steps from here on are never trained on: their batches are independent of a run's, and drawn with replacement
 
 
 @functools.cache
@@ -33,9 +36,11 @@ def _blas():
 class NetworkOnData(Base):
     """Replicas of a module that learn a data set under one of the protocols.
 
-    Batches are drawn independently, with replacement, for each replica. optimiser: "sgd", "momentum", "adam",
-    "adagrad", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's: momentum μ; beta1, beta2, eps;
-    rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    Batches are drawn independently for each replica, with replacement, or as usual training draws them, replacement=False: each
+    datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
+    optimiser: "sgd", "momentum", "adam", "adagrad", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the
+    optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per
+    experiment.
     """
 
     name = "network"
@@ -47,11 +52,14 @@ class NetworkOnData(Base):
         module: nn.Module,
         data: Dataset,
         protocol: str = "lr",
-        loss: str = "cross-entropy",
+        loss: str | Callable = "cross-entropy",
         backend: str = "auto",
         optimiser: str = "sgd",
+        replacement: bool = True,
     ):
-        self.replicas, self.data, self.backend = Replicas(module, loss, backend), data, backend
+        self.replicas, self.data, self.backend = Replicas(checks.materialised(module, data), loss, backend), data, backend
+        checks.check_data(data, self.replicas)
+        self.replacement = replacement
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
         self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
         self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
@@ -71,8 +79,9 @@ class NetworkOnData(Base):
             "protocol": self.protocol,
             "loss": self.replicas.loss,
         }
-        # plain SGD goes without saying, as in the logs from before there were others
-        return plain if self.optimiser == "sgd" else {**plain, "optimiser": self.optimiser}
+        # plain SGD and replacement go without saying, as in the logs from before there were others
+        plain |= {} if self.optimiser == "sgd" else {"optimiser": self.optimiser}
+        return plain if self.replacement else {**plain, "replacement": False}
 
     def to(self, device) -> None:
         """Move data and frozen parameters."""
@@ -87,6 +96,7 @@ class NetworkOnData(Base):
         new, old = (tuple(d.x.shape[1:]) for d in (data, self.data))
         if new != old:
             raise ValueError(f"inputs have shape {new}; allowed: {old}, as those so far")
+        checks.check_data(data, self.replicas)
         self.data, content = data, b"".join(t.cpu().numpy().tobytes() for t in (data.x, data.y))
         self.data_key = hashlib.sha256(content).hexdigest()
         self._known[self.data_key] = data
@@ -100,9 +110,15 @@ class NetworkOnData(Base):
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The backend that `advance` takes for these weights."""
-        fits = self.replicas.chain and self.data.x.dim() == 2 and self.optimiser == "sgd"
-        compiled = self.backend == "auto" and fits and weights.device.type == "cpu" and weights.dtype == torch.float32
+        fits = self.backend == "auto" and self.optimiser == "sgd" and self.replacement and self.data.x.dim() == 2
+        fits = fits and weights.device.type == "cpu" and self.replicas.chain
+        numbers = (weights, self.data.x, *self.replicas.module.parameters(), *([] if self.data.y.dim() == 1 else [self.data.y]))
+        compiled = fits and all(t.dtype == torch.float32 for t in numbers)
         return "compiled" if compiled else self.replicas.backend
+
+    def start_memory(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As in `System`: what the optimiser keeps, and the module's buffers where a step may change them."""
+        return {**super().start_memory(weights), **self.replicas.own_memory(weights)}
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, P], Gaussian at the usual scale of each layer."""
@@ -112,9 +128,10 @@ class NetworkOnData(Base):
         """n batches (x [R, B, ...], y [R, B, ...]), one after the other, all in the same memory."""
         sources = (self.data.x, self.data.y)
         buffers = [t.new_empty((len(streams) * batch_size, *t.shape[1:])) for t in sources]
+        draw = random.indices if self.replacement or first_step >= FRESH else random.shuffled
         chunk = max(1, INDEX_BLOCK // (len(streams) * batch_size))
         for begin in range(0, n, chunk):
-            picks = random.indices(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
+            picks = draw(seed, streams, first_step + begin, min(chunk, n - begin), batch_size, len(self.data))
             for pick in picks:
                 flat = pick.flatten()
                 yield [
@@ -129,19 +146,36 @@ class NetworkOnData(Base):
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
-        with torch.no_grad():
+        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
+        with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             r = torch.linalg.vector_norm(weights, dim=1)
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
-                totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
+                totals["U"] += gradient(first_step + i, weights, x, y, g)
                 totals["r2"] += r * r
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
                 if self.rule.probe is not None:
-                    self.replicas.loss_and_gradient(self.rule.probe(weights, g, rates), x, y, g)
+                    gradient(first_step + i, self.rule.probe(weights, g, rates), x, y, g)
                 totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
                 r = torch.linalg.vector_norm(weights, dim=1)
                 bad = ~(r * r < DIVERGED)
                 diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
+
+    @contextmanager
+    def _gradients(self, weights, memory: dict, seed: int, streams):
+        """gradient(step, weights, x, y, out) -> losses, within a span of steps; what the module draws hangs on seed and step."""
+        net = self.replicas
+        with net.settled(weights):
+            if net.backend != "loop":
+                yield lambda step, *batch: net.loss_and_gradient(*batch)
+            elif not net.may_draw:
+                yield lambda step, *batch: net.loss_and_gradient(*batch, memory)
+            else:
+                names = streams.tolist()
+                with global_random.kept():
+                    yield lambda step, *batch: net.loss_and_gradient(
+                        *batch, memory, lambda r: global_random.seed(seed, step, names[r])
+                    )
 
     def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
@@ -149,18 +183,21 @@ class NetworkOnData(Base):
         eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
         rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
         span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
-        chain, samples = Chain(*plan(self.replicas), squared), Samples(x, classes, targets, int(knobs["batch_size"]))
+        chain, samples = (
+            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared),
+            Samples(x, classes, targets, int(knobs["batch_size"])),
+        )
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
             compiled_mlp.advance_chain(weights.numpy(), chain, samples, span, rates, found)
         return {k: torch.from_numpy(s / n) for k, s in zip(OBSERVABLES, found.sums, strict=True)}, torch.from_numpy(
             found.diverged
         )
 
-    def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
-        """Gradients [n, R, P] of n fresh batches at fixed weights, for `instruments.noise`."""
+    def gradients(self, weights: torch.Tensor, n: int, batch_size: int, seed: int, streams, memory=()) -> torch.Tensor:
+        """Gradients [n, R, P] of n fresh batches at fixed weights and memory (default: that of the start)."""
         out = torch.empty((n, *weights.shape), dtype=weights.dtype, device=weights.device)
-        with torch.no_grad():
-            # steps from 2^31 on are never trained on: these batches are independent of the run's
-            for g, (x, y) in zip(out, self.batches(seed, streams, 2**31, n, batch_size), strict=True):
-                self.replicas.loss_and_gradient(weights, x, y, g)
+        memory = {k: v.clone() for k, v in (dict(memory) or self.start_memory(weights)).items()}
+        with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
+            for i, (x, y) in enumerate(self.batches(seed, streams, FRESH, n, batch_size)):
+                gradient(FRESH + i, weights, x, y, out[i])
         return out

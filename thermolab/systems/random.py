@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from thermolab.systems import kernels
-from thermolab.systems.kernels import BATCH, MULTIPLIER_0, MULTIPLIER_1, NOISE, ROUNDS, START, WEYL_0, WEYL_1
+from thermolab.systems.kernels import BATCH, MULTIPLIER_0, MULTIPLIER_1, NOISE, ORDER, ROUNDS, START, WEYL_0, WEYL_1
 
-__all__ = ["NOISE", "START", "directions", "indices", "normals"]
+__all__ = ["NOISE", "START", "directions", "indices", "normals", "shuffled"]
 
 
 def _counters(seed: int, streams: torch.Tensor, first_step: int, n: int, blocks: int, purpose: int):
@@ -54,6 +54,22 @@ def indices(seed: int, streams: torch.Tensor, first_step: int, n: int, batch_siz
     words = torch.stack(_counters(seed, streams, first_step, n, -(-batch_size // 4), BATCH), -1)
     words = words.flatten(2)[..., :batch_size]
     return (words * high) >> 32
+
+
+def shuffled(seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int, high: int) -> torch.Tensor:
+    """Batches drawn without replacement: [n, R, B] int64 below `high`, on the device of `streams` [R].
+
+    An epoch is high // B steps, in which each index comes once, and the high % B that are left over do not come at all. Its order
+    is a function of (seed, stream, number of the epoch): all orders are equally likely, up to words that are equal, 1 in 2^32.
+    Raises ValueError for a batch larger than the data.
+    """
+    length = high // batch_size
+    if not length:
+        raise ValueError(f"batch_size={batch_size} without replacement; allowed: 1 to {high}, the number of data")
+    epoch, begin = divmod(first_step, length)
+    words = torch.stack(_counters(seed, streams, epoch, -(-(begin + n) // length), -(-high // 4), ORDER), -1)
+    order = words.flatten(2)[..., :high].argsort(dim=-1, stable=True)[..., : length * batch_size]
+    return order.unflatten(-1, (length, batch_size)).transpose(1, 2).flatten(0, 1)[begin : begin + n]
 
 
 def directions(seed: int, streams: torch.Tensor, count: int, dtype=torch.float32) -> torch.Tensor:

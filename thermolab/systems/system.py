@@ -18,7 +18,7 @@ class System(Protocol):
     knobs: {name: default} of all that can be turned beside eta and lam; a text is one of `choices` {name: allowed texts}.
     limits: {name: (low, high)} of knobs that are bound by low <= knob < high, and not by 0 <= knob as all others.
     has_batches: whether a step learns from a batch, the size of which is then the knob batch_size.
-    memory: names of what is kept from step to step beside the weights, [R, P] each, 0 at the start.
+    memory: names of what is kept from step to step beside the weights, [R, P] each, 0 at the start; a step may keep more.
     divergence_hint: what helps against divergence beside a smaller η, in a few words.
     data_key: what a log calls the data that are learnt now, empty for those that the system was made with.
     """
@@ -46,6 +46,9 @@ class System(Protocol):
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
         """Weights [R, P], a function of the seed and the stream of each replica alone."""
 
+    def start_memory(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is kept from step to step beside the weights [R, P], before the first: {name: [R, ...]}."""
+
     def choose_backend(self, weights: torch.Tensor) -> str:
         """Which of several ways to compute the same steps `advance` takes for these weights: their device and type decide."""
 
@@ -54,7 +57,7 @@ class System(Protocol):
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """n >= 1 steps, the first of which is number first_step, from 0 on; in place.
 
-        weights [R, P] and memory {name: [R, P]} change; knobs {name: [R] float64, or a text}, batch_size one whole number;
+        weights [R, P] and memory {name: [R, ...]} change; knobs {name: [R] float64, or a text}, batch_size one whole number;
         streams [R] int64, which with seed and step make all random numbers; radius [R] of the fixed sphere.
         Returns the means over the steps of each observable, {name: [R] float64}, and the step [R] int64 by which a replica first
         diverged, -1 where none did. A replica's weights depend to the bit neither on the others nor on how a run is cut.
@@ -79,6 +82,10 @@ class Base:
         """Nothing was ever exchanged."""
         if data_key:
             raise ValueError(f"the run learnt data {data_key[:8]}… that this system never had: a log holds their hash alone")
+
+    def start_memory(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Zeros [R, P] under each name of `memory`."""
+        return {name: torch.zeros_like(weights) for name in self.memory}
 
     def choose_backend(self, weights: torch.Tensor) -> str:
         """The only one."""

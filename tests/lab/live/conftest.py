@@ -100,6 +100,18 @@ class News(Listener):
         self.other.failed(error)
         self._note("failed", error)
 
+    def placed(self, knobs):
+        self.other.placed(knobs)
+        self._note("placed", knobs)
+
+    def kept(self):
+        self.other.kept()
+        self._note("kept")
+
+    def returned(self, number, frames):
+        self.other.returned(number, frames)
+        self._note("returned", number)
+
     def of(self, kind):
         """All news of a kind."""
         return [what[0] if len(what) == 1 else what for k, *what in self.heard if k == kind]

@@ -118,7 +118,11 @@ def test_one_scale_about_the_origin(board, reading):
     x, y = chart._scales["x"], chart._scales["y"]
     assert (x.min, x.max) == (y.min, y.max) == (-x.max, x.max)
     assert x.max > 3
-    assert (chart.figure.min_aspect_ratio, chart.figure.max_aspect_ratio) == (1, 1)
+    height, margin = 260.0, chart.figure.fig_margin  # of the figure; what is left for the plot is square
+    assert chart.figure.layout.height == "260px"
+    width = height * chart.figure.min_aspect_ratio
+    assert width - margin["left"] - margin["right"] == pytest.approx(height - margin["top"] - margin["bottom"])
+    assert (chart.figure.max_aspect_ratio, chart.figure.padding_x, chart.figure.padding_y) == (width / height, 0, 0)
 
 
 def test_a_plane_with_theory_behind(board, run):
@@ -132,6 +136,18 @@ def test_a_plane_with_theory_behind(board, run):
     assert not chart._words
 
 
+@pytest.mark.parametrize("name", ["U", "r"])
+def test_a_ghost_out_of_range_does_not_squash_the_axis(board, run, reading, name):
+    alone = drawn(Lines(name), board(run(5)))._scales["y"]
+    far = [reading(s, U=[1e6], r=[1e6]) for s in (10, 20)]
+    later = [reading(s, U=[-1e6], r=[1e-6]) for s in (10**5, 2 * 10**5)]  # beyond the steps that are shown
+    scale = drawn(Lines(name), board(run(5), ghosts={"far": far, "later": later}))._scales["y"]
+    span, reach = (np.log10([s.max, s.min]) @ [1, -1] if name == "r" else s.max - s.min for s in (alone, scale))
+    assert span < reach < 3 * span
+    near = [reading(s, U=[4.0], r=[2.5]) for s in (10, 20)]
+    assert drawn(Lines(name), board(run(5), ghosts={"near": near}))._scales["y"].max == alone.max
+
+
 def test_a_heat_map_has_the_matrix_and_its_colours(board, reading):
     b = board([reading(1, m=[0.0, 1.0, 2.0, np.nan])])
     chart = drawn(HeatMap("m", rows=["a", "b"], columns=["x", "y"], limits=(-1.0, 5.0), x="column", y="row"), b)
@@ -140,6 +156,7 @@ def test_a_heat_map_has_the_matrix_and_its_colours(board, reading):
     scale = chart._scales["color"]
     assert (scale.min, scale.max) == (-1, 5)
     assert [axis.label for axis in chart.figure.axes] == ["column  (dark -1, bright 5)", "row"]
+    assert (grid.display_format, scale.colors) == (".3f", ["#9d8fd0", "#fde725"])  # .99 is not 1.00, and black stands out
     assert chart._scales["y"].reverse  # the first row is on top, as in the still picture
     assert (list(grid.row), list(grid.column)) == (["a", "b"], ["x", "y"])
 

@@ -1,8 +1,6 @@
 """The panel without a browser: what its controls tell the driver, what it shows, and where it is shown at all."""
 
 import asyncio
-import contextlib
-import html
 import json
 import math
 import re
@@ -16,6 +14,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
+from panels import VIEWS, controls, shown, text, write
 
 from thermolab import phenomena
 from thermolab.engine import recipe
@@ -25,12 +24,11 @@ from thermolab.lab import replay
 from thermolab.lab.live import echo as echo_module
 from thermolab.lab.live import widgets
 from thermolab.lab.live.board import Goal
-from thermolab.lab.live.views import Lines, Scatter
+from thermolab.lab.live.views import Lines
 from thermolab.lab.live.widgets import Panel
 from thermolab.phenomena.ideal_gas.live import ISOTROPIC, NETWORK
 
 pytestmark = pytest.mark.usefixtures("no_window")
-VIEWS = [Lines("T", "U"), Scatter("across", "along", equal=True)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,33 +38,13 @@ def answering(request, monkeypatch):
         monkeypatch.setattr(widgets.Echo, "late", False)
 
 
-@contextlib.asynccontextmanager
-async def shown(live, arms, views=VIEWS, **settings):
-    """A panel whose task runs, as (panel, driver, news)."""
-    panel = Panel(arms, views, **settings)
-    async with live.driving(panel.driver, panel) as (news, _):
-        yield panel, panel.driver, news
-
-
-def controls(panel):
-    """{CSS class: widget} of all that has one."""
-    found, todo = {}, [panel.widget]
-    while todo:
-        widget = todo.pop()
-        found |= dict.fromkeys(widget._dom_classes, widget)
-        todo += getattr(widget, "children", ())
-    return found
-
-
-def text(widget):
-    """What a reader sees of an HTML widget."""
-    return html.unescape(re.sub(r"<[^>]+>", " ", widget.value))
-
-
 # --- controls -----------------------------------------------------------------------------------------------------------
 def test_the_css_classes_are_all_there(live):
     net = Panel([live.arm(NETWORK, replicas=1)], [Lines("r")])
-    wanted = "panel eta lam batch device run pause step reset speed chart readout status log protocol ghost guess goals"
+    wanted = (
+        "panel eta lam batch device run pause step reset undo keep back speed chart readout status log save protocol ghost "
+        "beside guess goals look"
+    )
     assert {f"tl-{name}" for name in wanted.split()} <= set(controls(net))
     gas = controls(Panel([live.gas()], VIEWS))
     assert {"tl-sigma", "tl-dim", "tl-protocol"} <= set(gas)
@@ -89,57 +67,78 @@ def test_every_scale_has_its_control(live):
         return build(**more)
 
     scenario = type(scenario)("all", wide, knobs, defaults, scenario.observables, lambda f, s: f.observables, lambda f, s: {})
-    found = controls(Panel([live.arm(scenario)], [Lines("U")]))
-    kinds = {"tl-eta": "FloatLogSlider", "tl-width": "IntSlider", "tl-lam": "FloatSlider", "tl-batch": "SelectionSlider",
-             "tl-kind": "Dropdown"}  # fmt: skip
-    assert {name: type(found[name]).__name__ for name in kinds} == kinds
-    assert [found[name].value for name in kinds] == [0.5, 3, 0.25, 24, "b"]
-    assert [v if isinstance(v, int) else v[1] for v in found["tl-batch"].options] == [2, 4, 8, 16, 24, 32, 64]
-    assert [found[name].description for name in kinds][:2] == ["learning rate η", "width W"]
+    panel = Panel([live.arm(scenario)], [Lines("U")])
+    knobs, found = panel._controls.knobs, controls(panel)
+    assert list(knobs) == ["eta", "width", "lam", "batch_size", "kind"]
+    assert {f"tl-{name}" for name in ("eta", "width", "lam", "batch", "kind")} <= set(found)
     assert "tl-hidden" not in found
+    assert [knobs[name].field.value for name in list(knobs)[:4]] == ["0.5", "3", "0.25", "24"]
+    assert [knobs[name].field.description for name in ("eta", "width")] == ["learning rate η", "width W"]
+    assert [knobs[name].grid[knobs[name].slider.value] for name in list(knobs)[:4]] == [0.5, 3, 0.25, 24]
+    assert knobs["batch_size"].grid == [2, 4, 8, 16, 24, 32, 64]
+    assert (knobs["width"].grid, len(knobs["lam"].grid)) == (list(range(1, 9)), 101)
+    assert (found["tl-kind"].value, found["tl-kind"].description) == ("b", "kind")
 
 
 @pytest.mark.parametrize("value", [1e-4, 0.03, 0.0123, 1 / 3, 1.0])
 def test_the_start_value_lies_on_the_grid_of_the_slider(live, value):
-    slider = controls(Panel([live.gas(eta=value)], VIEWS))["tl-eta"]
-    assert slider.value == pytest.approx(value, rel=1e-12)
-    places = (math.log10(value) - slider.min) / slider.step
-    assert places == pytest.approx(round(places), abs=1e-6)
-    assert 1e-4 * (1 - 1e-9) <= 10**slider.min <= 1e-4 * 10**slider.step
-    assert 10**-slider.step <= 10**slider.max <= 1 + 1e-9
+    knob = Panel([live.gas(eta=value)], VIEWS)._controls.knobs["eta"]
+    assert knob.grid[knob.slider.value] == value
+    assert np.diff(np.log10(knob.grid)) == pytest.approx(0.02)
+    assert 1e-4 <= knob.grid[0] < 1e-4 * 10**0.02
+    assert 10**-0.02 < knob.grid[-1] <= 1
 
 
 async def test_a_slider_that_reports_what_it_was_given_gives_no_order(live):
-    async with shown(live, [live.gas(eta=0.0123)]) as (panel, driver, news):
+    async with shown(live, [live.gas(eta=0.0123, lam=0.0)]) as (panel, driver, news):
         told, tell = [], driver.tell
         driver.tell = lambda *order: told.append(order) or tell(*order)
-        found = controls(panel)
-        for name in ("eta", "lam", "sigma", "dim", "protocol"):
-            panel._on_knob(name, found[f"tl-{name}"].value)
-        panel._on_knob("eta", 10 ** math.log10(0.0123) * (1 + 1e-14))  # as it comes back from a page
+        for name in ("eta", "lam", "sigma", "dim"):
+            knob = panel._controls.knobs[name]
+            knob._on_slider(knob.slider.value)
+            knob._on_field(knob.field.value)
         assert told == []
         driver.tell("reset")
         await news.next("framed")
         assert told == [("reset",), ("look",)]
-        found["tl-eta"].value = 0.1
-        assert told[2:] == [("turn", "eta", 0.1)]
+        panel._controls.knobs["lam"].slider.value = 1
+        assert told[2:] == [("turn", "lam", 1e-5)]
+        await live.settled(driver)
+        assert panel._controls.knobs["lam"].field.value == "1e-05"
+        panel._controls.knobs["lam"].slider.value = 0
+        await live.settled(driver)
+        assert (driver.settings[0]["lam"], panel._controls.knobs["lam"].field.value) == (0.0, "0")
 
 
-async def test_a_knob_that_starts_at_zero_stays_there_and_comes_back(live):
-    async with shown(live, [live.gas(lam=0.0)]) as (panel, driver, news):
-        slider = controls(panel)["tl-lam"]
-        panel._on_knob("lam", slider.value)  # the page reports what it shows
-        await live.settled(driver)
-        assert driver.settings[0]["lam"] == 0.0
-        driver.tell("reset")
-        await news.next("framed")
-        await live.settled(driver)
-        assert driver.settings[0]["lam"] == 0.0
-        assert slider.options[slider.index][0] == "0"
-        for value in (0.1, 0.0):
-            slider.value = value
+async def test_a_written_number_is_kept_as_it_was_written(live):
+    async with shown(live, [live.gas(eta=0.03, lam=0.01)]) as (panel, driver, _):
+        knobs = panel._controls.knobs
+        for name, written, value in (
+            ("eta", "0.26", 0.26), ("eta", ".5", 0.5), ("eta", "1/3", 1 / 3), ("lam", "0,02", 0.02), ("lam", "0", 0.0),
+            ("sigma", "1e-1", 0.1), ("lam", "3e-3", 0.003),
+        ):  # fmt: skip
+            write(panel, name, written)
             await live.settled(driver)
-            assert driver.settings[0]["lam"] == value
+            assert driver.settings[0][name] == value
+            assert knobs[name].field.value == written
+            assert float(knobs[name].slider.tooltip) == pytest.approx(value, rel=1e-5)
+            near = knobs[name].grid[knobs[name].slider.value]
+            assert near == value or abs(math.log10(near / value)) <= 0.0101
+        knobs["eta"].slider.value -= 1  # from the place beside what was written
+        await live.settled(driver)
+        assert driver.settings[0]["eta"] == knobs["eta"].grid[knobs["eta"].slider.value] < 1 / 3
+        assert knobs["eta"].field.value == f"{driver.settings[0]['eta']:.3g}"
+        eta = driver.settings[0]["eta"]
+        for name, written, said in (
+            ("eta", "7", "eta=7.0 is not allowed; allowed: a number from 0.0001 to 1"), ("eta", "a lot", "is no number: write"),
+            ("dim", "3.5", "dim=3.5 is not allowed; allowed: a whole number from 3 to 128"), ("eta", "", "is no number"),
+        ):  # fmt: skip
+            before = knobs[name].field.value
+            write(panel, name, written)
+            await live.settled(driver)
+            assert said in text(controls(panel)["tl-status"])
+            assert knobs[name].field.value == before
+        assert driver.settings[0]["eta"] == eta
 
 
 async def test_controls_turn_the_experiment_and_the_read_out_follows(live):
@@ -151,8 +150,8 @@ async def test_controls_turn_the_experiment_and_the_read_out_follows(live):
             assert re.search(rf"\b{name}=[-\d.e]+ +± [\d.e-]+", before) or name in ("r", "p"), name
         assert re.search(r"p=[\d.e-]+ +\(theory 0.01\)", before)
         assert re.search(r"S=not yet", before)
-        found["tl-eta"].value = 0.05
-        found["tl-batch"].value = 8
+        write(panel, "eta", "0.05")
+        write(panel, "batch_size", "8")
         found["tl-protocol"].value = "lr"
         await live.settled(driver)
         assert news.count("turned") == 3
@@ -175,7 +174,8 @@ async def test_controls_turn_the_experiment_and_the_read_out_follows(live):
         found["tl-reset"].click()
         await news.next("framed")
         assert text(found["tl-readout"]).split() == before.split()
-        assert (found["tl-eta"].value, found["tl-batch"].value, found["tl-protocol"].value) == (0.03, 32, "elr")
+        knobs = panel._controls.knobs
+        assert (knobs["eta"].field.value, knobs["batch_size"].field.value, found["tl-protocol"].value) == ("0.03", "32", "elr")
 
 
 async def test_the_predictions_of_an_arm_are_those_of_its_present_settings(live):
@@ -190,16 +190,22 @@ async def test_the_predictions_of_an_arm_are_those_of_its_present_settings(live)
 async def test_buttons_and_status_follow_the_state(live):
     async with shown(live, [live.gas()]) as (panel, driver, news):
         found = controls(panel)
-        assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (False, True)
+
+        def off():
+            assert not found["tl-run"].disabled  # the keyboard's focus stays on a button that was pressed
+            assert not found["tl-pause"].disabled
+            return [name for name in ("run", "pause") if "tl-off" in found[f"tl-{name}"]._dom_classes]
+
+        assert off() == ["pause"]
         assert "paused; press Run" in text(found["tl-status"])
         assert 'role="status"' in found["tl-status"].value
         found["tl-run"].click()
         await news.next("framed", 2)
-        assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (True, False)
+        assert off() == ["run"]
         assert "running" in text(found["tl-status"])
         driver.tell("pause")
         await live.settled(driver)
-        assert (found["tl-run"].disabled, found["tl-pause"].disabled) == (False, True)
+        assert off() == ["pause"]
     assert "closed" in text(found["tl-status"])
 
 
@@ -250,8 +256,8 @@ async def test_a_turned_knob_leaves_a_mark_and_a_step_of_theory(live):
 async def test_a_guess_is_drawn_and_a_bad_one_is_one_line(live):
     async with shown(live, [live.gas()]) as (panel, driver, _):
         found = controls(panel)
-        assert [key for _, key in panel._guess_of.options] == ["T", "U"]
-        assert panel._guess_of.options[0][0] == panel.charts[0].chart.y.label
+        assert [key for _, key in panel._controls.guess_of.options] == ["T", "U"]
+        assert panel._controls.guess_of.options[0][0] == panel.charts[0].chart.y.label
         theory = panel.board.readings[0][-1].theory["T"]
         for written, guesses, said in (
             (f"{3 * theory}", {"T": 3 * theory}, "beside theory at the present knobs: off by a factor of 3, too large"),
@@ -553,7 +559,8 @@ async def test_where_somebody_looks_there_is_the_panel_and_the_folded_twin(front
     while not front.left:
         await asyncio.sleep(0)
     (picture,) = front.left  # of the state in which it came to rest
-    assert picture.data.startswith('<div class="tl-left"><img alt="the &lt;twin&gt;')
+    assert picture.data.startswith('<div class="tl-left"><figure ')
+    assert '<img alt="the &lt;twin&gt;' in picture.data
     task.cancel()
 
 

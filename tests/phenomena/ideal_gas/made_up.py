@@ -105,6 +105,18 @@ def twin(known):
     return data.assign_coords(rate=rates).assign(sphere_S=(("rate", "seed"), noisy(cold, 1e-4)))
 
 
+def epochs():
+    """Variances of SGD with and without replacement where noise does not depend on the weights."""
+    curvatures = np.array([0.2, 0.8, 3.2])
+    known = np.stack([theory.epoch_variance(0.01 * h, 50) * theory.contraction(0.01 * h) for h in curvatures])
+    known, dims = np.stack([1 + 0 * known, known]), ("batches", "curvature", "position")
+    return xr.Dataset(
+        {"variance": ((*dims, "seed"), noisy(known, 1e-2)), "predicted": (dims, known)},
+        coords={"batches": ["with", "without"], "curvature": curvatures, "position": np.arange(50), "seed": np.arange(3)},
+        attrs={"eta": 0.01, "length": 50},
+    )
+
+
 def everything():
     """All datasets of the notebook, by its names."""
     known = reference()
@@ -119,6 +131,7 @@ def everything():
         "reference": known,
         "net": {k: net(k, known) for k in ("elr", "lr")},
         "perfect": twin(known),
+        "epochs": epochs(),
     }
 
 

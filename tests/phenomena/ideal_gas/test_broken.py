@@ -107,6 +107,7 @@ DATA = [  # claim, which array, how it is broken, what its check becomes
     ("net.stationarity", ("reference",), "drift", lambda d: 0 * d, "fails"),
     ("net.thermometer", ("net", "lr"), "balance", lambda b: 1.1 * b, "fails"),
     ("net.thermometer-sphere", ("reference",), "push", lambda p: 1.3 * p, "fails"),
+    ("replacement", ("epochs",), "predicted", lambda v: 0.8 * v, "fails"),
 ]
 
 

@@ -83,7 +83,7 @@ def test_figures_have_an_alt_text(found):
         figures.radius_of_the_network(found["net"]),
         figures.maxwell_relation(found["net"]),
         figures.entropy_and_noise(found["reference"], found["perfect"]),
-        figures.stationarity(found["net"]["lr"], found["reference"]),
+        figures.stationarity(found["net"]["lr"], found["reference"], found["epochs"]),
     ]
     assert len({picture.data.split('alt="')[1].split('"')[0] for picture in shown}) == 8
     assert figures.shown(found["iso"]["lr"]) == "fixed LR: η = 0.003 … 0.1 (5), λ = 0.001 … 0.1 (5)"

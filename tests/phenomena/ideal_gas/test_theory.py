@@ -293,3 +293,33 @@ def test_power_spectra(dim):
     assert s[0] / s[1] == pytest.approx(2**1.5, rel=1e-12)
     np.testing.assert_allclose(theory.power_spectrum(dim, 0), 1)
     assert theory.anisotropic_entropy_shift(s) < 0
+
+
+# --- batches without replacement --------------------------------------------------------------------------------------
+def by_covariances(rate, length, epochs):
+    """Variances before each step of the last of many epochs, from the covariance matrix of all steps; C = 1."""
+    epoch = np.full((length, length), -1 / (length - 1))
+    np.fill_diagonal(epoch, 1.0)
+    noise = linalg.block_diag(*[epoch] * epochs)
+    steps = np.arange(length * epochs)
+    out = []
+    for t in steps[-length:]:
+        weight = np.where(steps < t, (1 - rate) ** np.maximum(t - 1 - steps, 0), 0.0)
+        out.append(weight @ noise @ weight)
+    return out
+
+
+@pytest.mark.parametrize(("rate", "length"), [(0.1, 2), (0.3, 7), (1.0, 5), (1.7, 4)])
+def test_the_variance_over_an_epoch_is_that_of_the_covariances(rate, length):
+    found = theory.epoch_variance(rate, length)
+    np.testing.assert_allclose(found, by_covariances(rate, length, 160 // length), rtol=1e-12, atol=1e-12)
+
+
+def test_slow_directions_feel_a_third_of_an_epoch():
+    """Of independent batches; and a twelfth of its square at the ends. Relative corrections are of order ηhM and 1/M."""
+    rate, length = 1e-5, 500
+    ratio = theory.epoch_variance(rate, length) * theory.contraction(rate)
+    assert ratio.mean() == pytest.approx(rate * length / 3, rel=5 / length)
+    assert ratio[0] == pytest.approx((rate * length) ** 2 / 12, rel=5 / length)
+    fifty = theory.epoch_variance(0.002, 50) * theory.contraction(0.002)
+    assert (fifty.mean(), fifty[0]) == pytest.approx((0.033, 8.5e-4), rel=0.02)

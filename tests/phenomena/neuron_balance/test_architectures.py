@@ -11,7 +11,7 @@ from thermolab.engine.experiment import Experiment
 from thermolab.instruments import symmetry
 from thermolab.phenomena.neuron_balance import architectures as arch
 from thermolab.phenomena.neuron_balance import learners, twins
-from thermolab.systems.replicas import LOSSES
+from thermolab.systems.losses import LOSSES
 
 SMALL = {"steps": 12, "logs": 3, "n_data": 200, "n_seeds": 2, "eta": 1e-3, "copies": 2, "warm_up": 0}
 

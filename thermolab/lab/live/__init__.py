@@ -16,13 +16,13 @@ from html import escape
 from IPython import get_ipython
 
 from thermolab import plots
-from thermolab.engine.scenario import Scenario, scripted
+from thermolab.engine.scenario import Scenario, scripted, with_rule
 from thermolab.lab import saved
 from thermolab.lab.live import figures
 from thermolab.lab.live.board import Arm, Board, Goal, Reading, mark, read
 from thermolab.lab.live.views import HeatMap, Lines, Scatter, Sphere, Trajectory
 
-__all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Sphere", "Trajectory", "panel", "record", "running"]
+__all__ = ["Goal", "HeatMap", "Lines", "Scatter", "Sphere", "Trajectory", "panel", "record", "running", "with_rule"]
 
 READINGS = 30  # of a run that follows a script
 _shown: dict[str, tuple[asyncio.Task, object]] = {}  # by cell: the task of its panel, and the panel
@@ -65,7 +65,7 @@ async def panel(
     board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=marks)
     charts = [chart for view in shown for chart in view.charts(board)]
     _display(
-        plots.show(figures.draw(charts, board), alt),
+        plots.show(figures.draw(charts, board), alt, name=""),
         [f"{a.label}: {e}" for a, (_, e) in zip(arms, found, strict=True) if e],
         visible,
     )
@@ -85,7 +85,8 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
     events = [[step, {k: v for k, v in change.items() if k in known}] for step, change in events]
     settings = {"every": max(1, script["steps"] // READINGS), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
-    if any(function.__module__ == "__main__" for function in functions):  # written in a cell: other processes do not know it
+    known_here = any(function.__module__ == "__main__" for function in functions)  # written in a cell
+    if known_here or not (arm.scenario.portable and arm.scenario.replays):  # other processes do not know it
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
         frames, error = await scripted(arm.scenario, events, **settings)
@@ -116,10 +117,18 @@ def _start(arms: Sequence[Arm], shown: Sequence, alt: str, *, device: str, **set
     left = display(HTML(""), display_id=True)
 
     def leave() -> None:
-        picture = plots.show(figures.draw([chart.chart for chart in new.charts], new.board), alt).data
+        picture = plots.show(figures.draw([chart.chart for chart in new.charts], new.board), alt, name="").data
         left.update(HTML(f'<div class="tl-left">{picture}</div>'))
 
     new.on_rest = leave
+    new.on_run = lambda: _alone(new)
+
+
+def _alone(new) -> None:
+    """The other panels pause when one begins, unless it or they are told to run beside each other."""
+    for _, other in _shown.values():
+        if other is not new and other.driver.state == "running" and not (new.beside or other.beside):
+            other.rest('paused: another panel was started; press Run to go on, or tick "let other panels run" before')
 
 
 def _cell() -> str:

@@ -34,6 +34,23 @@ def limits(values: Sequence[np.ndarray], log: bool, before: tuple[float, float] 
     return (10 ** max(low, -300.0), 10**high) if log else (low, high)
 
 
+def within_reach(others: Sequence[np.ndarray], values: Sequence[np.ndarray], log: bool) -> list[np.ndarray]:
+    """The `others` for which an axis that has to hold the `values` makes room: it grows to three times their span at most.
+
+    >>> within_reach([np.array([0.0, 2.5, 900.0])], [np.array([1.0, 2.0])], log=False)
+    [array([0. , 2.5, 3. ])]
+    """
+    v = np.concatenate([np.zeros(0), *(np.ravel(x) for x in values)])
+    v = v[np.isfinite(v) & ((v > LEAST) | (not log))]
+    if not v.size:
+        return list(others)
+    v = np.log10(v) if log else v
+    low, high = float(v.min()), float(v.max())
+    span = max(high - low, 0.5 if log else 0.1 * max(abs(low), abs(high)))
+    ends = (low - span, high + span)
+    return [np.clip(x, *(10**e for e in ends) if log else ends) for x in others]
+
+
 def steps_window(first: float, last: float) -> tuple[float, float]:
     """Limits of an axis of steps, in round numbers: they move in jumps, so that the ticks stand still in between.
 

@@ -55,13 +55,21 @@ def knobs_of(arm: Arm, frame: Frame) -> dict[str, float | str]:
 
 @dataclass(frozen=True)
 class Goal:
-    """Something to reach: `observable` within `within` (relative) of `target`, the knobs `fixed` where they were at the start."""
+    """Something to reach: `observable` at `target`, the knobs `fixed` where they were at the start.
+
+    way: "near", within `within` (relative), "at least" or "at most".
+    """
 
     text: str
     observable: str
     target: float
     within: float = 0.1
     fixed: tuple[str, ...] = ()
+    way: str = "near"
+
+    def __post_init__(self):
+        if self.way not in ("near", "at least", "at most"):
+            raise ValueError(f"way={self.way!r} is unknown; allowed: near, at least, at most")
 
     def reached(self, readings: Sequence[Reading], start: Mapping[str, object], least: int = 20) -> bool:
         """Whether it stays there: both halves of the last `least` readings, all taken with the fixed knobs as they were."""
@@ -70,7 +78,16 @@ class Goal:
             return False
         held = all(r.knobs[k] == start[k] for r in last for k in self.fixed)
         halves = [np.mean([r.means[self.observable][0] for r in half]) for half in (last[: least // 2], last[least // 2 :])]
-        return held and all(abs(mean - self.target) <= self.within * abs(self.target) for mean in halves)
+        return held and all(self._there(mean) for mean in halves)
+
+    def _there(self, mean: float) -> bool:
+        if self.way == "near":
+            return abs(mean - self.target) <= self.within * abs(self.target)
+        return mean >= self.target if self.way == "at least" else mean <= self.target
+
+    def moved(self, present: Mapping[str, object], start: Mapping[str, object]) -> list[str]:
+        """The fixed knobs that are not where they were at the start: while one is not, the goal cannot be reached."""
+        return [name for name in self.fixed if present.get(name, start[name]) != start[name]]
 
 
 @dataclass
@@ -117,4 +134,4 @@ def mark(knob: Knob, value) -> str:
     >>> mark(Knob("learning rate η"), 0.1)
     'η 0.1'
     """
-    return f"{knob.label.split()[-1]} {value if isinstance(value, str) else format(value, '.3g')}"
+    return f"{knob.symbol} {value if isinstance(value, str) else format(value, '.3g')}"

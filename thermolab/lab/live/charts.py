@@ -17,7 +17,11 @@ from thermolab.lab.live.views import Chart, Series
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES = ("solid", "dashed", "dash_dotted", "dotted")
 INK, GREY = "#1a1a1a", "#999999"
-WIDTH, HEIGHT = 350, 210  # pixels: three charts stand in a row of a notebook at 1280
+HEIGHTS = {"equal": 260, "heat": 260}  # pixels, of others 210; the page gives the width, see page.css
+MARGIN = {"top": 12, "bottom": 40, "left": 78, "right": 12}
+# of the whole figure: width over height where one unit is as long across as up
+ROUND = 1 + (MARGIN["left"] + MARGIN["right"] - MARGIN["top"] - MARGIN["bottom"]) / HEIGHTS["equal"]
+DARK, BRIGHT = "#9d8fd0", "#fde725"  # of a heat map: black numbers stand out from both
 NOTHING = np.full(2, 0.5)  # on any scale at once
 
 
@@ -31,11 +35,10 @@ class LiveChart:
         self._axes = {k: self._axis(k) for k in ("x", "y")}
         self._marks = [self._mark(series) for series in chart.series]
         self._words, self._written = self._label(), None
-        margin = {"top": 12, "bottom": 40, "left": 78, "right": 12}
-        square = {"min_aspect_ratio": 1, "max_aspect_ratio": 1} if chart.kind == "equal" else {}
+        square = {"min_aspect_ratio": ROUND, "max_aspect_ratio": ROUND, "padding_y": 0} if chart.kind == "equal" else {}
         self.figure = bqplot.Figure(
-            marks=[*self._marks, *self._words], axes=list(self._axes.values()), fig_margin=margin, animation_duration=0,
-            layout={"width": f"{WIDTH}px", "height": f"{HEIGHT}px"}, background_style={"fill": "white"}, display_toolbar=False,
+            marks=[*self._marks, *self._words], axes=list(self._axes.values()), fig_margin=MARGIN, animation_duration=0,
+            layout={"height": f"{HEIGHTS.get(chart.kind, 210)}px"}, background_style={"fill": "white"}, display_toolbar=False,
             **square,
         )  # fmt: skip
 
@@ -76,8 +79,7 @@ class LiveChart:
 
     def _move_limits(self, board: Board, found) -> None:
         pairs = list(zip(self.chart.series, found, strict=True))
-        ys = [y for series, (_, y) in pairs if series.role != "mark"]
-        xs = [x for series, (x, _) in pairs if series.role != "mark"]
+        xs, ys = zip(*(xy for series, xy in pairs if series.role != "mark"), strict=True)
         if self.chart.kind == "equal":
             values = np.concatenate([np.zeros(0), *(np.ravel(v) for v in (*xs, *ys))])
             values = np.abs(values[np.isfinite(values)])  # what lies behind a sphere has no place
@@ -85,11 +87,15 @@ class LiveChart:
             low, high = axes.limits([np.array([-reach, reach])], False, self._limits["x"])
             wanted = {"x": (low, high), "y": (low, high)}
         else:
-            wanted = {"y": axes.limits(ys, self.chart.y.log, self._limits["y"])}
             if self.chart.kind == "lines":
-                wanted["x"] = board.window
+                wanted = {"x": board.window}
+                ys = [y for series, (_, y) in pairs if series.role not in ("mark", "ghost")]
+                ghosts = [y[(board.window[0] <= x) & (x <= board.window[1])] for s, (x, y) in pairs if s.role == "ghost"]
+                ys += axes.within_reach(ghosts, ys, self.chart.y.log)
+                wanted["y"] = axes.limits(ys, self.chart.y.log, self._limits["y"])
             else:
-                wanted["x"] = axes.limits(xs, self.chart.x.log, self._limits["x"])
+                found = {"x": (xs, self.chart.x.log), "y": (ys, self.chart.y.log)}
+                wanted = {k: axes.limits(values, log, self._limits[k]) for k, (values, log) in found.items()}
         for k, (low, high) in wanted.items():
             if (low, high) != self._limits[k]:
                 self._limits[k] = (low, high)
@@ -136,11 +142,12 @@ class LiveChart:
         dash = DASHES[series.arm % len(DASHES)]
         if series.role == "heat":
             low, high = self.chart.colours
-            self._scales["color"] = bqplot.ColorScale(min=low, max=high, scheme="viridis")
+            self._scales["color"] = bqplot.ColorScale(min=low, max=high, colors=[DARK, BRIGHT])
             names = [np.array(getattr(self.chart, k).names) for k in ("x", "y")]
             matrix = np.zeros((len(names[1]), len(names[0])))
             scales = {"row": scales["y"], "column": scales["x"], "color": self._scales["color"]}
-            return bqplot.GridHeatMap(row=names[1], column=names[0], color=matrix, scales=scales)
+            room = {"display_format": ".3f", "font_style": {"font-size": "10px"}} if len(names[0]) < 9 else {}
+            return bqplot.GridHeatMap(row=names[1], column=names[0], color=matrix, scales=scales, **room)
         if series.role == "measured":
             marker = MARKERS[series.arm % len(MARKERS)]
             look = {"scales": scales, "colors": [colour], "marker": marker}

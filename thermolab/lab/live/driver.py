@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from thermolab.engine.drivers import lockstep
@@ -20,6 +21,7 @@ from thermolab.lab.live.board import Arm
 
 FRAMES_PER_SECOND = 16
 MAX = math.inf  # speed: as fast as it goes
+DRAG = 1.0  # seconds between two turns of a knob that are one for Undo
 
 
 class Listener:
@@ -40,6 +42,25 @@ class Listener:
     def failed(self, error: Exception) -> None:
         """The run stopped with an error."""
 
+    def placed(self, knobs: dict) -> None:
+        """Knobs were turned by Undo, not by their controls."""
+
+    def kept(self) -> None:
+        """The present state was kept."""
+
+    def returned(self, number: int, frames: tuple[Frame, ...]) -> None:
+        """The runs are those of a kept state again; frames: the last ones that they gave."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A state to which one can return: the runs as they were, which settings they had, and with which they began."""
+
+    runs: list[Experiment]
+    settings: list[dict]
+    built: list[dict]
+    past: list
+
 
 class Driver:
     """Runs the experiments of a panel when told to. arms: what to run, side by side; speed: steps per second, at most."""
@@ -52,6 +73,8 @@ class Driver:
         self.settings: list[dict] = []  # as they are now
         self.built: list[dict] = []  # those that the present runs started with
         self.runs: list[Experiment] = []
+        self.states: list[Kept] = []  # those that were kept
+        self._past: list[tuple[str, object, float]] = []  # knobs turned: name, value before, when
         self._orders: SimpleQueue = SimpleQueue()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -59,7 +82,8 @@ class Driver:
         self._reset()
 
     def tell(self, order: str, *values) -> None:
-        """Leave an order for the task, from any thread: run, pause, step, reset, turn, move, look, call or close (`_run` …)."""
+        """Leave an order for the task, from any thread: run, pause, step, reset, turn, undo, keep, back, move, look, call
+        or close (`_run` …)."""
         self._orders.put((order, values))
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake.set)
@@ -193,7 +217,7 @@ class Driver:
     def _reset(self) -> None:
         """All as at the start: settings, seed, device; paused."""
         self.settings = [dict(arm.settings) for arm in self.arms]
-        self.device = self._first_device
+        self.device, self._past = self._first_device, []
         self._renew()
         self._be("paused")
 
@@ -216,6 +240,7 @@ class Driver:
 
     def _turn(self, name: str, value) -> None:
         """Turn a knob of all runs that have it; a setting that is no knob of a run makes new runs."""
+        self._remember(name, value)
         renew = False
         for arm, run, settings in zip(self.arms, self.runs, self.settings, strict=True):
             if name not in arm.scenario.settings:
@@ -230,6 +255,47 @@ class Driver:
             self._renew()
         else:
             self.listener.turned({name: value}, self.runs[0].state.step)
+
+    def _remember(self, name: str, value) -> None:
+        """For Undo: where a knob stood; of one that is dragged, where it stood at first."""
+        now, last = time.monotonic(), self._past[-1] if self._past else ("", None, 0.0)
+        before = next((settings[name] for settings in self.settings if name in settings), value)
+        if last[0] == name and now - last[2] < DRAG:
+            self._past[-1] = (name, last[1], now)
+        elif before != value:
+            self._past.append((name, before, now))
+
+    def _undo(self) -> None:
+        """Turn the knob that was turned last back to where it stood before."""
+        if self._past:
+            name, value, _ = self._past.pop()
+            past = list(self._past)
+            self._turn(name, value)
+            self._past = past
+            self.listener.placed({name: value})
+
+    def _keep(self) -> None:
+        if not all(run.history for run in self.runs):
+            self._look()
+        kept = Kept([run.fork() for run in self.runs], *self._copies(self.settings, self.built), list(self._past))
+        self.states.append(kept)
+        self.listener.kept()
+
+    def _back(self, number: int) -> None:
+        """To a kept state; paused. What came after it is not in the log of the runs that go on from it."""
+        kept = self.states[number]
+        self.runs, self._past, self._new = [run.fork() for run in kept.runs], list(kept.past), True
+        self.settings, self.built = self._copies(kept.settings, kept.built)
+        for run in self.runs:
+            if run.device != self.device:
+                run.move(self.device)
+        self._single = False
+        self.listener.returned(number, tuple(run.history[-1] for run in self.runs))
+        self._be("paused")
+
+    @staticmethod
+    def _copies(*lists: list[dict]) -> list[list[dict]]:
+        return [[dict(settings) for settings in one] for one in lists]
 
     def _move(self, device: str) -> None:
         if device != self.device:

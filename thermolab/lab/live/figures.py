@@ -12,17 +12,18 @@ from thermolab import plots
 from thermolab.lab.live.board import Board
 from thermolab.lab.live.views import ROLES, Chart
 
-COLUMNS = 3
 DASHES = ("-", "--", "-.", ":")
 
 
 def draw(charts: Sequence[Chart], board: Board) -> Figure:
-    """All charts of a panel, three in a row."""
-    figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=COLUMNS)
+    """All charts of a panel, three in a row, four in two rows."""
+    columns = 2 if len(charts) == 4 else min(3, len(charts))
+    figure, axes = plots.panels(len(charts), width=3.8, height=3.0, columns=columns)
     for ax, chart in zip(axes, charts, strict=True):
         _draw(ax, chart, board)
     names = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(names.values(), names, loc="outside upper left", ncols=min(len(names), len(axes), 4), fontsize="small")
+    wide = min(len(names), 4 if columns == 3 else columns)
+    figure.legend(names.values(), names, loc="outside upper left", ncols=wide, fontsize="small")
     return figure
 
 
@@ -57,6 +58,7 @@ def _draw(ax: Axes, chart: Chart, board: Board) -> None:
         _about_the_origin(ax)
     if chart.kind == "lines":
         ax.set_xlim(0, max([r.step for readings in board.readings for r in readings], default=1))
+        ax.locator_params("x", nbins=5)
     if chart.kind != "heat":
         plots.label(ax, chart.x.label, chart.y.label, log=log, legend="")
 

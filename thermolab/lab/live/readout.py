@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 from thermolab import plots
@@ -57,10 +57,30 @@ def legend(board: Board) -> str:
     spans = "".join(
         f'<span style="margin-right: 1.2em; white-space: nowrap">{sample} {escape(text)}</span>' for sample, text in items
     )
-    # contain: the page need not lay out itself anew whenever a number changes
-    ground = "<style>.tl-chart > * { background: white; margin: 2px; contain: strict } .tl-readout { contain: content }"
-    ground += " .jp-OutputArea:has(.tl-panel) .tl-left { display: none }</style>"  # the picture of a panel that is there
-    return f'{ground}<div class="tl-legend" style="line-height: 1.5">{spans}</div>'
+    return f'<div class="tl-legend" style="line-height: 1.5">{spans}</div>'
+
+
+def goals(board: Board, reached: Collection[str], present: Mapping[str, object]) -> str:
+    """The goals, a line each: lit where it was reached, with the reason where it cannot be. present: values of the knobs."""
+    start, knobs = board.arms[0].settings, board.arms[0].scenario.settings
+    rows = []
+    for goal in board.goals:
+        met, moved = goal.text in reached, goal.moved(present, start)
+        why = "".join(f"; not while {knobs[k].symbol} is {_value(present[k])}: it began at {_value(start[k])}" for k in moved)
+        why += " (Undo, or Reset)" if moved else ""
+        text = f"{'✓ reached:' if met else '○ goal:'} {escape(goal.text)}{'' if met else escape(why)}"
+        rows.append(f'<div class="tl-goal{" tl-met" * met}">{text}</div>')
+    return "".join(rows)
+
+
+def without(board: Board) -> str:
+    """Which of η, λ and B there is no knob for, and why."""
+    lines = {f"No {symbol}: {why}" for arm in board.arms for symbol, why in arm.scenario.without.items()}
+    return "".join(f"<div>{escape(line)}</div>" for line in sorted(lines))
+
+
+def _value(value) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _svg(inside: str) -> str:

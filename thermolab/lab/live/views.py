@@ -164,10 +164,13 @@ class Scatter:
 
 
 class Trajectory:
-    """The path of two observables in their plane, its last point marked. curve(board) -> (x, y): theory behind it."""
+    """The path of two observables in their plane, its last point marked. curve(board) -> (x, y): theory behind it.
 
-    def __init__(self, x: str, y: str, *, curve: Curve | None = None):
-        self.x, self.y, self.curve = x, y, curve
+    equal: one scale on both axes, about the origin.
+    """
+
+    def __init__(self, x: str, y: str, *, equal: bool = False, curve: Curve | None = None):
+        self.x, self.y, self.equal, self.curve = x, y, equal, curve
 
     def charts(self, board: Board) -> list[Chart]:
         """One chart."""
@@ -182,7 +185,7 @@ class Trajectory:
                 out += [(x, y), (x[-1:], y[-1:])]
             return out
 
-        return [_plane(self.x, self.y, board, series, points, "plane")]
+        return [_plane(self.x, self.y, board, series, points, "equal" if self.equal else "plane")]
 
 
 class Sphere:

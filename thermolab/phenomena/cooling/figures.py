@@ -64,9 +64,7 @@ def schedules(logarithms: xr.Dataset, endings: xr.Dataset, schedules: xr.Dataset
     cells = {f"η/B = 1/{1 / r:.0f}": ratio.sel(ratio=r) for r in ratio["ratio"].values}
     points = {k: (c["eta"], c["U"]) for k, c in cells.items()}
     plots.panel(right, points, x="learning rate η", y="energy U (loss)", log="xy")
-    return plots.show(
-        figure, "Left: cosine ends lower than any logarithm. Middle: decay and growth coincide. Right: U at equal η/B."
-    )
+    return plots.show(figure, "(a) cosine ends lower than any logarithm. (b) decay and growth coincide. (c) U at equal η/B.")
 
 
 def flatness(flatness: xr.Dataset):
@@ -109,5 +107,5 @@ def transitions(detection: xr.Dataset, plateau: xr.Dataset, adaptive: xr.Dataset
     plots.label(right, "schedule", "validation loss at the end")
     return plots.show(
         figure,
-        "Left: CUSUM finds drops of η. Middle: S and log(log K − U) move together, U last. Right: losses at the end.",
+        "(a) CUSUM finds drops of η. (b) S and log(log K − U) move together, U last. (c) losses at the end.",
     )

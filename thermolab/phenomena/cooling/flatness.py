@@ -41,8 +41,9 @@ from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, NotNegative, Positive, choice, integer, number, several
 from thermolab.instruments import curvature
 from thermolab.phenomena.cooling.classifiers import Difficulty, Share, Width, evaluate, images, system
+from thermolab.systems.losses import cross_entropy
 from thermolab.systems.network import NetworkOnData
-from thermolab.systems.replicas import Replicas, cross_entropy
+from thermolab.systems.replicas import Replicas
 
 CURVATURES = ("lambda_max", "trace")
 ARMS = {"sgd": "sgd", "decay": "sgd", "sam": "sam", "eef": "eef"}  # and their optimisers; only the first is compared with itself

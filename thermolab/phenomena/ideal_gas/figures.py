@@ -36,7 +36,7 @@ def energy_and_entropy(iso: Grids):
 
 
 def radius_and_pressure(iso: Grids, here: xr.Dataset):
-    """Left: r against λ at the ends of the grid, and the working point; right: p on the sphere against the λ that it holds."""
+    """(a) r against λ at the ends of the grid, and the working point; (b) p on the sphere against the λ that it holds."""
     ends = {f"{NAMES[k]}, η = {e:.2g}": iso[k].sel(eta=e) for k in ("elr", "lr") for e in iso[k]["eta"].values[[0, -1]]}
     ends["your working point"] = here.isel(eta=0)
     d = iso["sphere"].transpose("eta", "lam", "seed")
@@ -49,24 +49,22 @@ def radius_and_pressure(iso: Grids, here: xr.Dataset):
     diagonal = {"p = λ": (d["lam"], d["lam"])}
     held_by = "λ that would hold this radius"
     plots.panel(right, {"all η": (held, d["p"])}, diagonal, x=held_by, y="pressure p on the sphere", log="xy")
-    return plots.show(
-        figure, "Left: the radius falls with weight decay along the lines. Right: pressures lie on the diagonal p = λ."
-    )
+    return plots.show(figure, "(a) the radius falls with weight decay along the lines. (b) pressures lie on the diagonal p = λ.")
 
 
 def relaxation_and_hot_end(relaxation: Grids, hot: xr.Dataset):
-    """Left: r/r* in time at the highest rate, from each start; right: U against T on the hot sphere."""
+    """(a) r/r* in time at the highest rate, from each start; (b) U against T on the hot sphere."""
     runs = {f"{NAMES[k]}, from {s:g} r*": d.isel(eta=-1).sel(start=s) for k, d in relaxation.items() for s in d["start"].values}
     t, dim = np.geomspace(hot["temperature"].min(), hot["temperature"].max()), hot.attrs["dim"]
     forms = {"von Mises–Fisher": (t, theory.energy_vmf(t, dim)), "(D − 1) T/2": (t, theory.energy_small_t(t, dim))}
     figure, (left, right) = plots.panels(2)
-    few = slice(None, None, 4)
+    few = np.unique(np.geomspace(1, next(iter(runs.values())).sizes["time"], 16).astype(int)) - 1  # even on a logarithmic axis
     measured = {k: (d["time"][few], (d["r"] / d["r_star"])[few]) for k, d in runs.items()}
     lines = {k: (d["time"], d["r_pred"] / d["r_star"]) for k, d in runs.items()}
     plots.panel(left, measured, lines, x="step", y="radius r/r*", log="x")
     plots.panel(right, {f"D = {dim}": (hot["temperature"], hot["U"])}, forms, x=TEMPERATURE, y=LABELS["U"], log="xy")
     return plots.show(
-        figure, "Left: radii relax to r* along the predicted curves. Right: the energy bends away from the small-T line."
+        figure, "(a) radii relax to r* along the predicted curves. (b) the energy bends away from the small-T line."
     )
 
 
@@ -106,7 +104,7 @@ def maxwell_relation(net: Grids):
 
 
 def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
-    """Left: rise of S with T of network and perfect gas; right: effective dimension of the noise against the rate."""
+    """(a) rise of S with T of network and perfect gas; (b) effective dimension of the noise against the rate."""
     d = settled(reference)
     dim = d.attrs["dim"]
     t, rise = compare.entropy_rise(d["eta"] * d["trace"].mean("seed") / (2 * (dim - 1)), d["S"])
@@ -120,21 +118,29 @@ def entropy_and_noise(reference: xr.Dataset, perfect: xr.Dataset):
     line = {"D": (d["eta"], dim + 0 * d["eta"])}
     plots.panel(right, noise, line, x="effective learning rate η", y="effective dimension of the noise", log="xy")
     return plots.show(
-        figure, "Left: the network's entropy rises more steeply than the gas. Right: its noise fills few of 576 directions."
+        figure, "(a) the network's entropy rises more steeply than the gas. (b) its noise fills few of 576 directions."
     )
 
 
-def stationarity(lr: xr.Dataset, reference: xr.Dataset):
-    """The thermometer. Left: its ratio at fixed LR, early and over the window; right: its two sides on the sphere."""
+def stationarity(lr: xr.Dataset, reference: xr.Dataset, epochs: xr.Dataset):
+    """The thermometer: (a) its ratio at fixed LR, early and over the window; (b) its two sides on the sphere; (c) epochs."""
     rate = (lr["eta"] * lr["lam"]).transpose("eta", "lam").values.ravel()
     names = {"first 24 steps": "balance_early", "window": "balance"}
     ratios = {k: (rate, xr.DataArray(compare.seeds_first(lr[v]), dims=("seed", "cell"))) for k, v in names.items()}
     eta = reference["eta"]
     sides = {"pull of the loss": (eta, reference["pull"]), "what noise takes": (eta, eta / 2 * reference["push"])}
-    figure, (left, right) = plots.panels(2)
+    figure, (left, middle, right) = plots.panels(3, columns=3)
     line = {"stationary": (rate, 1 + 0 * rate)}
     plots.panel(left, ratios, line, x="η λ of a cell, fixed LR", y="pull / push on |w|²", log="x")
-    plots.panel(right, sides, x="effective learning rate η, fixed sphere", y="along the mean direction (loss)", log="x")
+    plots.panel(middle, sides, x="effective learning rate η, fixed sphere", y="along the mean direction (loss)", log="x")
+    epoch, step = epochs.sel(batches="without"), epochs.attrs["eta"] * epochs.attrs["length"]
+    measured, known = (
+        {f"ηhM = {step * h:.2g}": (epoch["position"], epoch[name].sel(curvature=h)) for h in epoch["curvature"].values}
+        for name in ("variance", "predicted")
+    )
+    plots.panel(right, measured, known, x="step in the epoch", y="variance / with replacement", log="y")
     return plots.show(
-        figure, "Left: ratios are off in the first steps and one over the window. Right: the sides agree but at the lowest rates."
+        figure,
+        "(a) ratios are off in the first steps and one over the window. (b) the sides agree but at the lowest rates. "
+        "(c) without replacement the variance is far below that of independent batches, least at the ends of an epoch.",
     )

@@ -86,6 +86,7 @@ ISOTROPIC = Scenario(
     | {"along": Observable("weights along μ", mean=False), "across": Observable("weights across μ", mean=False)},
     read=_read_gas,
     predict=_predict_gas,
+    without={"B": "the noise is drawn, not made by data; a batch B times as large would be a σ smaller by √B"},
 )
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from thermolab.engine.recipe import From
 from thermolab.phenomena.common import presets
-from thermolab.phenomena.ideal_gas import isotropic, network, reference, theory, transients, twin
+from thermolab.phenomena.ideal_gas import epochs, isotropic, network, reference, theory, transients, twin
 
 # settings that are not the recipes' own defaults
 SIZES: dict[str, dict[str, dict]] = {
@@ -29,6 +29,7 @@ SIZES: dict[str, dict[str, dict]] = {
         "elr": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 900},
         "lr": {"eta": (0.2, 0.6, 3), "lam": (0.03, 0.1, 3), "burn_in": 300, "window": 900},
         "perfect": {"eta": (0.02, 0.05, 3), "lam": (0.01, 0.1, 3), "burn_in": 300, "window": 900, "samples": 40},
+        "epochs": {"curvatures": (0.5, 3.2), "length": 25, "window": 25},
     },
 }
 
@@ -37,7 +38,8 @@ def datasets(setup) -> dict:
     """{name: recipe, not yet called}: what the notebook measures at its checked parameters.
 
     iso, relaxation and net hold a dataset for each protocol; here is the working point of the isotropic model, anisotropic the
-    gas under noise of variances 1/i, hot its hot end; reference is the network on the sphere, perfect the gas beside it.
+    gas under noise of variances 1/i, hot its hot end; reference is the network on the sphere, perfect the gas beside it; epochs
+    is least squares on batches with and without replacement.
     """
     common = presets.common(setup, smoke=3)
     size = {name: SIZES[setup.preset].get(name, {}) | common for name in SIZES["smoke"]}
@@ -60,6 +62,7 @@ def datasets(setup) -> dict:
         "reference": partial(reference.sphere, **batch, **size["reference"] | many["reference"]),
         "net": {p: partial(network.stationary, p, **known, **batch, **size[p] | many["net"]) for p in ("elr", "lr")},
         "perfect": partial(twin.gas, **known, **size["perfect"]),
+        "epochs": partial(epochs.epochs, **size["epochs"]),
     }
 
 

@@ -168,3 +168,23 @@ def relaxation_time(protocol: str, eta, lam, dim, sigma):
     if protocol == "lr":
         return 1 / (4 * np.asarray(eta * lam, float))
     return 1 / (eta**2 * sigma**2 * (dim - 1)) + 0 * np.asarray(lam, float)
+
+
+# --- batches without replacement ------------------------------------------------------------------------------------
+def contraction(rate):
+    """1 - (1 - ηh)²: the share of a variance that a step of gradient descent takes, at rate ηh along a curvature h."""
+    return rate * (2 - rate)
+
+
+def epoch_variance(rate: float, length: int) -> np.ndarray:
+    """Stationary variance [M] before each step of an epoch of M batches without replacement, in units of η²C.
+
+    rate: η h; length: M; C: variance of the gradient of such a batch. Steps x ← (1 - ηh) x - ηξ, in which the ξ of one epoch have
+    the covariance -C/(M - 1) and those of two epochs none; independent ones give 1/(1 - (1 - ηh)²) throughout. For ηhM ≪ 1 the
+    mean over the epoch is ηhM/3 of that, and the first (ηhM)²/12. Exact where noise does not depend on the weights.
+    """
+    k, a = np.arange(length + 1), 1 - rate
+    sums, squares = (1 - a**k) / rate, (1 - a ** (2 * k)) / contraction(rate)  # of 1, a, … aᵏ⁻¹ and of their squares
+    drawn = (length * squares - sums**2) / (length - 1)
+    first = drawn[-1] / (1 - a ** (2 * length))
+    return (a ** (2 * k) * first + drawn)[:-1]

@@ -30,7 +30,7 @@ def arrow_of_time(steps: xr.Dataset, split: xr.Dataset):
     plots.panel(right, {f"layer {k}": (when, off.sel(layer=k)) for k in off["layer"].values}, {"exact": (when, 0 * when)},
                 x="step + 1", y="product of means / E|g|² − 1", log="x")  # fmt: skip
     return plots.show(
-        figure, "Left: each way of agreeing has its own constant. Middle: c = 1/2 gains an order. Right: means against E|g|²."
+        figure, "(a) each way of agreeing has its own constant. (b) c = 1/2 gains an order. (c) means against E|g|²."
     )
 
 
@@ -53,10 +53,10 @@ def orbits_and_charges(orbit: xr.Dataset, noether: xr.Dataset):
     some = np.unique(np.linspace(0, charge.sizes["step"] - 1, 12).astype(int))
     gain = {k: charge[["charge", "predicted"]].sel(row=k) - charge["charge"].sel(row=k)[0] for k in names}
     plots.panel(right, {k: (g["step"][some], g["charge"][some]) for k, g in gain.items()},
-                {k: (g["step"], g["predicted"]) for k, g in gain.items()}, x="step", y="gain of θᵀAθ", legend="")  # fmt: skip
-    return plots.show(
-        figure, "Left: F has one minimum on each orbit, where L is constant. Right: θᵀAθ follows its exact prediction."
-    )
+                {k: (g["step"], g["predicted"]) for k, g in gain.items()}, x="step", y="gain of θᵀAθ",
+                legend="upper left")  # fmt: skip
+    right.set_ylim(top=2 * right.get_ylim()[1])  # room for the legend
+    return plots.show(figure, "(a) F has one minimum on each orbit, where L is constant. (b) θᵀAθ follows its exact prediction.")
 
 
 def walkers_and_valley(growth: xr.Dataset, occupation: xr.Dataset):
@@ -67,7 +67,7 @@ def walkers_and_valley(growth: xr.Dataset, occupation: xr.Dataset):
                 {k: (r["time"], r["law"]) for k, r in runs.items()}, x="step", y="|w|⁴", log="xy")  # fmt: skip
     dense = {f"η = {e:g}": occupation["density"].sel(eta=e) for e in occupation["eta"].values}
     plots.panel(right, {k: (v["s"], v) for k, v in dense.items()}, x="place s in the valley, in ησ/2", y="density")
-    return plots.show(figure, "Left: |w|⁴ grows as predicted. Right: points of equal loss are visited unequally often.")
+    return plots.show(figure, "(a) |w|⁴ grows as predicted. (b) points of equal loss are visited unequally often.")
 
 
 def turning_cloud(cloud: xr.Dataset, minibatches: xr.Dataset):
@@ -83,17 +83,19 @@ def turning_cloud(cloud: xr.Dataset, minibatches: xr.Dataset):
     known["with the measured Σ"] = (most["eta"], (most["expected"] / most["eta"] ** 2).mean("seed"))
     plots.panel(right, own, known, x="learning rate η", y="2 · area of a step / η²")
     return plots.show(
-        figure, "Left: the cloud turns, as fast at any small η, unless noise and Hessian agree. "
-        "Middle: so it produces entropy. Right: minibatches turn it too."
+        figure, "(a) the cloud turns, as fast at any small η, unless noise and Hessian agree. "
+        "(b) so it produces entropy. (c) minibatches turn it too."
     )  # fmt: skip
 
 
 def training(equal_loss: xr.Dataset, clean_labels: xr.Dataset, perturbed: xr.Dataset, tasks: xr.Dataset):
     """Gradient norms at equal loss with noisy and clean labels, the effect of a push, and one task after another."""
-    figure, (left, clean, pushes, course) = plots.panels(4, columns=4, width=4.2)
+    figure, (left, clean, pushes, course) = plots.panels(4, columns=2)
     time, push = equal_loss["time"], perturbed["push"]
     arms = {f"η = {e:g}": (time, equal_loss["S_t"].sel(eta=e)) for e in equal_loss["eta"].values}
     plots.panel(left, arms | {"gradient flow": (time, equal_loss["flow_S_t"])}, x="time η · steps", y="E|∇l|²")
+    means = [values.mean("seed") for _, values in (*arms.values(), (time, equal_loss["flow_S_t"]))]
+    left.set_ylim(0.9 * min(m.min() for m in means), 1.05 * max(m.max() for m in means))  # the first bar at a large η is wider
     flow = clean_labels["flow_S"]
     dose = {"SGD, clean labels": (clean_labels["share"], clean_labels["S"] / flow - 1)}
     plots.panel(clean, dose, {"gradient flow": (clean_labels["share"], 0 * clean_labels["share"])}, x="η / (2/λ_max)",
@@ -101,6 +103,6 @@ def training(equal_loss: xr.Dataset, clean_labels: xr.Dataset, perturbed: xr.Dat
     plots.panel(pushes, {"pushed at": (push + 1, perturbed["changed"])}, x="step of the push + 1", y="change of the end", log="x")
     plots.panel(course, {k: (tasks["task"], tasks[k]) for k in ("dead", "accuracy")}, x="task", y="share")
     return plots.show(
-        figure, "First: at equal loss a larger η shrinks gradients faster. Second: on clean labels by a few per cent. "
-        "Third: what a push changes. Fourth: tasks in a row."
+        figure, "(a) at equal loss a larger η shrinks gradients faster. (b) on clean labels by a few per cent. "
+        "(c) what a push changes. (d) tasks in a row."
     )  # fmt: skip

@@ -18,7 +18,8 @@ from torch.func import functional_call, vmap
 from thermolab.engine.rules import choice, integer, several
 from thermolab.instruments import curvature
 from thermolab.systems import models
-from thermolab.systems.replicas import Replicas, squared_error
+from thermolab.systems.losses import squared_error
+from thermolab.systems.replicas import Replicas
 
 ACTIVATIONS = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "softplus": nn.Softplus, "gelu": nn.GELU}
 Widths = Annotated[Sequence[int], several(integer(1), 2)]  # of a perceptron, from inputs to outputs

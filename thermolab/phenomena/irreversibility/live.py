@@ -64,6 +64,10 @@ LANDSCAPE = Scenario(
         "time": Observable("time on the way, Σ ± η"),
     },
     predict=_conserved,
+    without={
+        "B": "each step uses the whole loss, there are no data to draw from",
+        "λ": "decay would leave two points of the valley of minima",
+    },
 )
 
 
@@ -119,6 +123,7 @@ WALKER = Scenario(
         "y": Observable("weights across", mean=False),
     },
     predict=_predict,
+    without={"B": "each step learns from one fresh sample, so B is 1; the noise is turned by σ"},
 )
 
 
@@ -192,6 +197,7 @@ CLOUD = Scenario(
         "hand_y": Observable("hand, w₂"),
     },
     predict=_at_rest,
+    without={"B": "the noise is drawn, not made by data; a batch B times as large would be a σ smaller by √B"},
 )
 
 

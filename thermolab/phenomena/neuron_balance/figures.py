@@ -41,7 +41,7 @@ def on_the_way(relu: xr.Dataset, decayed: xr.Dataset, here: xr.Dataset):
         x="(2λ/η) (|u|² − |w|²)",
         y="E|g_u|² − E|g_w|²",
     )
-    alt = "Left: small η or large B needs more steps. Middle: over η²t/B there is one curve. Right: weight decay."
+    alt = "(a) small η or large B needs more steps. (b) over η²t/B there is one curve. (c) weight decay."
     return plots.show(figure, alt)
 
 
@@ -113,9 +113,7 @@ def on_the_clock(rates: Mapping[str, xr.Dataset], found: Mapping[str, xr.Dataset
         lines[label] = (ratio["time"], ratio)
     time = np.array([0, max(float(t[-1]) for t, _ in lines.values())])
     plots.panel(right, lines, {"balance": (time, 0 * time)}, x="step", y="log(E|g_w|²/E|g_u|²)")
-    alt = (
-        "Left: strength of balance over η in as many steps, as linear theory has it. Right: some pairs come to 0, some stay off."
-    )
+    alt = "(a) strength of balance over η in as many steps, as linear theory has it. (b) some pairs come to 0, some stay off."
     return plots.show(figure, alt)
 
 
@@ -151,7 +149,7 @@ def neurons_alike(alike: xr.Dataset):
     names = {"near": "1 % apart at the start", "same": "exactly alike"}
     lines = {label: (alike["time"], alike["distance"].sel(arm=arm)) for arm, label in names.items()}
     plots.panel(right, lines, x="step", y="distance / size of a neuron")
-    alt = "Left: SGD pulls two neurons apart no faster than descent on all data; own batches do at once. Right: near ones part."
+    alt = "(a) SGD pulls two neurons apart no faster than descent on all data; own batches do at once. (b) near ones part."
     return plots.show(figure, alt)
 
 
@@ -171,7 +169,7 @@ def norms_and_threshold(linear: Mapping[str, xr.Dataset], thresholded: xr.Datase
     forms = {"soft threshold": (fine, np.minimum(fine / tau, 1)), "τ = 0": (fine, 0 * fine)}
     lost = ((s - thresholded["singular"]) / tau).transpose("i", "seed")
     plots.panel(right, {"measured": (s, lost)}, forms, x="singular value of the target", y="(target − learnt) / τ", log="x")
-    alt = "Left: norms of both layers lie on the closed form. Right: singular values lack τ, or all they have."
+    alt = "(a) norms of both layers lie on the closed form. (b) singular values lack τ, or all they have."
     return plots.show(figure, alt)
 
 
@@ -190,7 +188,7 @@ def matrices_and_flatness(matrix: xr.Dataset, linear: Mapping[str, xr.Dataset]):
     plots.panel(right, above, flat, x="noise of the five outputs", y="λ_max over the least on the orbit", legend="upper right")
     right.set_xticks(where, linear)
     right.set_xlim(-0.5, 3.2)
-    return plots.show(figure, "Left: matrices balance at a large η, not yet at a small one. Right: balanced noise ends flattest.")
+    return plots.show(figure, "(a) matrices balance at a large η, not yet at a small one. (b) balanced noise ends flattest.")
 
 
 def controls(relu: xr.Dataset, tanh: xr.Dataset, mlp: xr.Dataset, twins: xr.Dataset):
@@ -208,5 +206,5 @@ def controls(relu: xr.Dataset, tanh: xr.Dataset, mlp: xr.Dataset, twins: xr.Data
     middle.set_ylim(low, high + 0.6 * (high - low))  # room for the legend
     paths = {arm: (twins["time"], twins["apart"].sel(arm=arm)) for arm in twins["arm"].values}
     plots.panel(right, paths, x="step", y="distance from the twin (relative)", log="y")
-    alt = "Left: ReLU neurons balance, tanh neurons do not. Middle: a pair without bias is off. Right: twin paths."
+    alt = "(a) ReLU neurons balance, tanh neurons do not. (b) a pair without bias is off. (c) twin paths."
     return plots.show(figure, alt)

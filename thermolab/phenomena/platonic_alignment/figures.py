@@ -40,9 +40,7 @@ def clocks(linear: xr.Dataset, pace: xr.Dataset, minima: xr.Dataset):
     nets = len(np.unique(minima["of"]))
     plots.panel(right, {"minima of F": (low["eta"], low)}, {"η²": (low["eta"], square)},
                 x="learning rate η", y=f"1 − worst CKA of {nets} nets", log="xy")  # fmt: skip
-    return plots.show(
-        figure, "Left: alignment takes time, less at large η. Middle: the clock is η²t. Right: minima of F align up to η²."
-    )
+    return plots.show(figure, "(a) alignment takes time, less at large η. (b) the clock is η²t. (c) minima of F align up to η².")
 
 
 WORDS = ("high", "moderate", "low", "random")  # of the table of document 2
@@ -63,7 +61,7 @@ def table(linear: xr.Dataset):
                 x="learning rate η", y="ratio of SGD to descent", log="x")  # fmt: skip
     return plots.show(
         figure,
-        "Left: CKA falls with η for two decades, then no more. Right: at large η features are smaller, in more directions.",
+        "(a) CKA falls with η for two decades, then no more. (b) at large η features are smaller, in more directions.",
     )
 
 
@@ -85,7 +83,7 @@ def destroyed(linear: xr.Dataset, here: xr.Dataset):
     trace = linear["trace"].isel(arm=0, layer=inner).transpose("layer", "seed")
     plots.categories(right, {"": dict(zip(linear["layer"].values[inner], trace, strict=True))}, y="trace of the hidden kernel")
     return plots.show(
-        figure, "Left: what lowers the worst CKA. Right: kernels are alike up to a scalar, which differs from layer to layer."
+        figure, "(a) what lowers the worst CKA. (b) kernels are alike up to a scalar, which differs from layer to layer."
     )
 
 
@@ -97,9 +95,13 @@ def off_the_minimum(resting: xr.Dataset):
     measured = {"SGD": worst.sel(law="independent"), "noise in pairs ±": worst.sel(law="opposite")}
     figure = plots.panel(None, {k: (slow, v) for k, v in measured.items()}, {"slow motion": (slow, slow)},
                          x="worst CKA of A with B, predicted", y="worst CKA of A with B, measured")  # fmt: skip
+    figure.axes[0].locator_params("x", nbins=5)
     return plots.show(
         figure, "SGD that starts at the minimum of F leaves it as predicted; with noise in pairs of opposite sign it stays."
     )
+
+
+ACCURACY = "accuracy"
 
 
 def last_layers(relu: xr.Dataset, tanh: xr.Dataset) -> dict[str, dict]:
@@ -111,25 +113,28 @@ def last_layers(relu: xr.Dataset, tanh: xr.Dataset) -> dict[str, dict]:
             found[f"{name}, {'noisy labels' if noise else 'no noise'}"] = {
                 "A and A": last(at_end(arm)["same"]),
                 "A and B": last(at_end(arm)["cross"]),
-                "accuracy": arm["accuracy"].isel(time=-1).sel(images="new").mean("net"),
+                ACCURACY: arm["accuracy"].isel(time=-1).sel(images="new").mean("net"),
             }
     return found
 
 
 def digits(relu: xr.Dataset, tanh: xr.Dataset, starts: Mapping[float, xr.Dataset]):
     """CKA of all layers of ReLU networks A and B, that of the last ones of A and A for each start, and all arms."""
-    figure, (left, middle, right) = plots.panels(3, columns=3)
+    figure, (left, middle, right, learnt) = plots.panels(4, columns=2)
     cross = at_end(relu)["cross"].isel(noise=-1).mean("seed")
     rows, columns = ([f"{net}{i}" for i in cross[f"layer_{net.lower()}"].values] for net in "AB")
     plots.heat_map(left, cross, rows, columns, label="CKA", limits=(0.4, 1), title="noisy labels, end")
     same = xr.concat([last(at_end(data)["same"]) for data in starts.values()], "start")
     curves = {("noisy labels" if s else "no noise"): (list(starts), same.sel(noise=s)) for s in same["noise"].values}
     plots.panel(middle, curves, x="start, in units of √(2/fan-in)", y="CKA of the last layers, A and A", log="x")
-    plots.categories(right, last_layers(relu, tanh), y="CKA of last layers, or share", legend="lower left")
+    ends = last_layers(relu, tanh)
+    plots.categories(right, {k: {w: v for w, v in arm.items() if w != ACCURACY} for k, arm in ends.items()},
+                     y="CKA of the last layers", legend="lower left")  # fmt: skip
     right.set_ylim(0.3, 1.03)  # room for the legend
+    plots.categories(learnt, {"": {k: arm[ACCURACY] for k, arm in ends.items()}}, y="accuracy on new images")
     return plots.show(
         figure,
-        "Left: only the last layers align. Middle: without label noise, less the larger the start. Right: at equal accuracy.",
+        "(a) only the last layers align. (b) without label noise, less the larger the start. (c) at equal accuracy, (d).",
     )
 
 
@@ -161,6 +166,4 @@ def broken(pairs: xr.Dataset, classes: xr.Dataset):
         for target in labels["target"].values
     }
     plots.categories(right, drawn, y="CKA with the labels", legend=(0.35, 0.66))
-    return plots.show(
-        figure, "Left: six ways break alignment. Middle: noise does it at any size. Right: class labels: neural collapse."
-    )
+    return plots.show(figure, "(a) six ways break alignment. (b) noise does it at any size. (c) class labels: neural collapse.")

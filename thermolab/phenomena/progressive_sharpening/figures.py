@@ -29,9 +29,7 @@ def switches(found: Mapping):
                 y="λ_max, linear network", legend=(0.01, 0.52))  # fmt: skip
     others = {k: found[f"switch_{k}"]["lambda_max"].sel(arm="imbalanced") for k in ("tanh", "relu")}
     plots.panel(right, {k: (v["time"], v) for k, v in others.items()}, x="step", y="λ_max, imbalanced in the middle")
-    return plots.show(
-        figure, "Left: λ_max lies on its closed form. Middle, right: imbalanced noise sharpens, balanced noise flattens."
-    )
+    return plots.show(figure, "(a) λ_max lies on its closed form. (b), (c) imbalanced noise sharpens, balanced noise flattens.")
 
 
 def starts(found: Mapping):
@@ -46,7 +44,7 @@ def starts(found: Mapping):
     plots.panel(middle, arms, x="step", y="λ_max, tanh", log="y")
     plots.panel(right, _curves(found["adam"]["lambda_max"].sel(start="flat"), "noise"), x="step", y="λ_max, Adam, flat start")
     return plots.show(
-        figure, "Left: noise flattens, no noise does not. Middle: random starts flatten under both. Right: Adam sharpens too."
+        figure, "(a) noise flattens, no noise does not. (b) random starts flatten under both. (c) Adam sharpens too."
     )
 
 
@@ -75,8 +73,8 @@ def cause(found: Mapping):
     right.set_ylim(top=3.4)  # room for the legend
     return plots.show(
         figure,
-        "Above: λ_max along orbits of equal function; balanced noise takes a network to the flattest point, imbalanced away. "
-        "Below: one switch moves kernel and sharpness together.",
+        "(a) λ_max along orbits of equal function. (b) Balanced noise takes a network to the flattest point, imbalanced away. "
+        "(c), (d) One switch moves kernel and sharpness together.",
     )
 
 
@@ -94,9 +92,7 @@ def edge(found: Mapping):
     after = found["adam_edge"].isel(time=slice(1, None))  # P is not yet a mean at the first step
     adam = after["preconditioned"] * after["eta"] / EDGE
     plots.panel(right, _curves(adam, "eta", "η = {:g}"), _at_one(adam), x="step", y="η λ_max(P⁻¹H) / 38, Adam")
-    return plots.show(
-        figure, "Left: λ_max comes to 2/η. Middle: under SGD the batch sharpness does, λ_max is lower. Right: Adam at 38/η."
-    )
+    return plots.show(figure, "(a) λ_max comes to 2/η. (b) under SGD the batch sharpness does, λ_max is lower. (c) Adam at 38/η.")
 
 
 def _at_one(scaled: xr.DataArray) -> dict[str, tuple]:
@@ -112,7 +108,7 @@ def languages(found: Mapping):
             mean, each = runs["theory"].mean(("seed", "language")), runs.sizes["time"] // 3
             known = {arm: (runs["time"], np.repeat(mean.sel(arm=arm).values, each)) for arm in ("language", "noise")}
         plots.panel(ax, _curves(runs["lambda_max"].mean("language"), "arm"), known, x="step", y="λ_max", title=title)
-    return plots.show(figure, "Left: under cross-entropy an uneven language flattens. Right: under the squared loss it sharpens.")
+    return plots.show(figure, "(a) under cross-entropy an uneven language flattens. (b) under the squared loss it sharpens.")
 
 
 def _curves(values: xr.DataArray, over: str, label: str = "{}", along: str = "time") -> dict[str, tuple]:

@@ -34,6 +34,16 @@ def jackknife(statistic: Callable[[xr.Dataset], float], *data: xr.Dataset) -> Es
     return Estimate(float(whole), float(error * special.stdtrit(n - 1, (1 + COVERAGE) / 2) / 2), n)
 
 
+def leave_one_out(statistic: Callable[[xr.Dataset], np.ndarray], data: xr.Dataset) -> xr.DataArray:
+    """A curve read off the means over seeds, as (seed, curve): its mean is that curve, its spread the jackknife's error.
+
+    For `plots.points`, which takes mean and error over the seeds.
+    """
+    whole, n = statistic(data.mean("seed")), data.sizes["seed"]
+    parts = np.stack([statistic(data.drop_isel(seed=i).mean("seed")) for i in range(n)]) if n > 1 else whole[None]
+    return xr.DataArray(whole + (n - 1) * (parts.mean(0) - parts), dims=("seed", "curve"))
+
+
 def stationary_only(data: xr.Dataset) -> xr.Dataset:
     """The rates at which the entropy window was long enough for every seed."""
     return data.sel(eta=data["S"].notnull().all("seed")) if "seed" in data.dims else data.sel(eta=data["S"].notnull())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -18,16 +19,14 @@ def toys(toy: xr.Dataset, two: xr.Dataset):
     """Energy and signal-to-noise ratio of three points and of two, over η."""
     edge, floor = 2 * [two["critical"].item()], 1e-30  # far lower values are drawn at the floor
     excess = {"three points: U − U_min": (toy["eta"], toy["U"] - toy["U_min"]),
-              "two points: U at the end": (two["eta"], np.maximum(two["U_final"], floor))}  # fmt: skip
+              "two points: U, 1e-30 or less": (two["eta"], np.maximum(two["U_final"], floor))}  # fmt: skip
     lines = {"three points: U − U_min": (toy["eta"], toy["U_pred"] - toy["U_min"])}
     lines["critical η of two points"] = edge, [floor, 1]
     figure, (left, right) = plots.panels(2)
     plots.panel(left, excess, lines, x=RATE, y="energy (loss)", log="xy")
     ratios = {"three points (UP)": (toy["eta"], toy["snr"]), "two points (OP)": (two["eta"], two["snr"])}
     plots.panel(right, ratios, {"three points (UP)": (toy["eta"], toy["snr_pred"])}, x=RATE, y="SNR", log="xy")
-    return plots.show(
-        figure, "Left: three points follow their line; two points lose all energy below the critical rate. Right: SNR."
-    )
+    return plots.show(figure, "(a) three points follow their line; two points lose all energy below the critical rate. (b) SNR.")
 
 
 def ends(up_run: xr.Dataset, op_run: xr.Dataset, here: xr.Dataset):
@@ -44,30 +43,39 @@ def ends(up_run: xr.Dataset, op_run: xr.Dataset, here: xr.Dataset):
 def free_energies(up: xr.Dataset):
     """F of each state at the temperature of each, and two thermometers over η."""
     up = curves.stationary_only(up)
-    mean, t = up.mean("seed"), curves.temperature(up.mean("seed"))
-    known, free = np.isfinite(t), curves.free_energy(mean)
+    eta, t = up["eta"], curves.leave_one_out(curves.temperature, up)
+    known = np.flatnonzero(np.isfinite(t).all("seed"))
+    own = {f"T of η = {eta[k]:.2g}": (eta, curves.leave_one_out(partial(_above_minimum, k), up)) for k in known}
     figure, (left, right) = plots.panels(2)
-    rows = zip(mean["eta"].values, free.T, strict=True)
-    own = {f"T of η = {e:.2g}": (mean["eta"], f - f.min()) for e, f in rows if np.isfinite(f).all()}
     plots.panel(left, own, x="learning rate η of the state", y="F − its minimum (loss)", log="x")
-    thermometers = {"dU/dS": (mean["eta"][known], t[known]), "T_gas": (up["eta"], up["T_gas"])}
+    thermometers = {"dU/dS": (eta[known], t[:, known]), "T_gas": (eta, up["T_gas"])}
     plots.panel(right, thermometers, x=RATE, y="temperature T (loss)", log="xy")
-    return plots.show(figure, "Left: each free energy is least at its own learning rate. Right: two thermometers rise together.")
+    return plots.show(figure, "(a) each free energy is least at its own learning rate. (b) two thermometers rise together.")
+
+
+def _above_minimum(k: int, mean: xr.Dataset) -> np.ndarray:
+    """F of each state at the temperature of state k, above its least."""
+    free = curves.free_energy(mean)[:, k]
+    return free - free.min()
 
 
 def along_training(up_run: xr.Dataset, op_run: xr.Dataset):
     """dU/dS in time of both networks at the lowest η, and the minibatch gradient over the full one of the wide network."""
-    slope = {k: d.isel(eta=0).mean("seed") for k, d in {"narrow (UP)": up_run, "wide (OP)": op_run}.items()}
-    measured = {k: (d["time"][4:], curves.running_temperature(d["U"], d["S"])) for k, d in slope.items()}
+    lowest = {"narrow (UP)": up_run.isel(eta=0), "wide (OP)": op_run.isel(eta=0)}
+    measured = {k: (d["time"][4:], curves.leave_one_out(_running_temperature, d)) for k, d in lowest.items()}
     figure, (left, right) = plots.panels(2)
     plots.panel(left, measured, x="step", y="T = dU/dS of the last 5 logs (loss)", log="xy")
-    slow = {f"η = {e:.2g}": op_run.sel(eta=e).mean("seed") for e in op_run["eta"].values[:3]}
-    norms = {k: (np.sqrt(d["gradient_squared"]), np.sqrt(d["g2"])) for k, d in slow.items()}
+    slow = {f"η = {e:.2g}": op_run.sel(eta=e) for e in op_run["eta"].values[:3]}
+    norms = {k: (np.sqrt(d["gradient_squared"].mean("seed")), np.sqrt(d["g2"])) for k, d in slow.items()}
     g = np.sqrt(op_run["gradient_squared"].mean("seed").isel(eta=0))
     plots.panel(right, norms, {"exponent 1": (g, 2 * g)}, x="|∇L|", y="√E|g|² of a minibatch", log="xy")
     return plots.show(
-        figure, "Left: dU/dS of the wide net falls in time. Right: minibatch over full gradient, flatter than exponent 1."
+        figure, "(a) dU/dS of the wide net falls in time. (b) minibatch over full gradient, flatter than exponent 1."
     )
+
+
+def _running_temperature(mean: xr.Dataset) -> np.ndarray:
+    return curves.running_temperature(mean["U"], mean["S"])
 
 
 def batches_and_optimisers(batches: Mapping[int, xr.Dataset], plain: xr.Dataset, momentum: xr.Dataset, adam: xr.Dataset):
@@ -78,7 +86,7 @@ def batches_and_optimisers(batches: Mapping[int, xr.Dataset], plain: xr.Dataset,
              "Adam": (adam["eta"], adam["U"])}  # fmt: skip
     plots.panel(right, shown, x="η/(1 − μ)", y=ENERGY, log="x")
     return plots.show(
-        figure, "Left: energies at equal η/B agree at small rates and part at large ones. Right: momentum and plain SGD."
+        figure, "(a) energies at equal η/B agree at small rates and part at large ones. (b) momentum and plain SGD."
     )
 
 
@@ -91,7 +99,7 @@ def widths(widths: Mapping[int, xr.Dataset], convnets: xr.Dataset):
     arms = {arm: (slow["time"], slow.sel(arm=arm)) for arm in slow["arm"].values}
     title = f"ConvNets at η = {slow['eta'].item():g}"
     plots.panel(right, arms, x="step", y=GAS, log="y", title=title, legend="lower left")
-    return plots.show(figure, "Left: at low η T falls by four decades within an octave of width. Right: a ConvNet does the same.")
+    return plots.show(figure, "(a) at low η T falls by four decades within an octave of width. (b) a ConvNet does the same.")
 
 
 def layers(ordinary: xr.Dataset):
@@ -103,7 +111,7 @@ def layers(ordinary: xr.Dataset):
     plots.panel(right, balance, {"stationary": (eta, 0 * eta + 1)}, x=RATE, y="pull over push (no unit)", log="x")
     return plots.show(
         figure,
-        "Left: temperatures of both layers rise with η and differ. Right: pull and push about the start balance late.",
+        "(a) temperatures of both layers rise with η and differ. (b) pull and push about the start balance late.",
     )
 
 

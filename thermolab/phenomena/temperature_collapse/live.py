@@ -51,6 +51,7 @@ NETWORK = Scenario(
         "S": Observable("entropy S (nats)"),
     },
     read=_read,
+    without={"λ": "the weights are held on a sphere, where a pull towards the origin changes nothing"},
 )
 
 
@@ -99,4 +100,8 @@ POINTS = Scenario(
         "z": Observable("z", mean=False),
     },
     predict=_predict,
+    without={
+        "B": "each step sees one of the points",
+        "λ": "the loss depends on the direction of the weights alone, and they are held on a sphere",
+    },
 )

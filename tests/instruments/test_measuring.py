@@ -1,0 +1,88 @@
+"""What a measurement says of a trace: mean, error, autocorrelation time, and whether it drifts."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from thermolab.engine.experiment import Experiment
+from thermolab.instruments.measuring import STRAYED, measure, statistics
+from thermolab.systems.own import Network
+
+RNG = np.random.default_rng(3)
+
+
+def ornstein(n, rho):
+    """AR(1) of unit variance: τ = (1 + ρ)/(1 - ρ)."""
+    x, noise = np.empty(n), RNG.normal(size=n) * np.sqrt(1 - rho**2)
+    x[0] = RNG.normal()
+    for i in range(1, n):
+        x[i] = rho * x[i - 1] + noise[i]
+    return x
+
+
+def test_a_series_with_memory_has_the_error_of_fewer_samples():
+    n, tau = 40_000, 19.0
+    found = statistics(ornstein(n, 0.9)[:, None], every=5)
+    assert found["tau"][0] == pytest.approx(5 * tau, rel=0.15)
+    assert found["error"][0] == pytest.approx(np.sqrt(tau / n), rel=0.15)
+    assert abs(found["mean"][0]) < 4 * found["error"][0]
+    assert abs(found["drift"][0]) < 3.5
+
+
+def test_a_trend_drifts_and_readings_that_are_missing_do_not_count():
+    series = ornstein(400, 0.1) + np.linspace(0, 2, 400)
+    series[:7] = np.nan
+    found = statistics(np.stack([series, np.full(400, 2.0), np.full(400, np.nan)], 1))
+    assert found["drift"][0] > STRAYED
+    assert found["n"].tolist() == [393, 400, 0]
+    assert (found["mean"][1], found["error"][1], found["drift"][1]) == (2, 0, 0)
+    assert np.isnan(found["mean"][2])
+
+
+@pytest.fixture
+def run():
+    torch.manual_seed(1)
+    x, y = torch.randn(64, 4), torch.randn(64, 1)
+    return Experiment(Network(nn.Linear(4, 1), (x, y), loss="squared"), eta=0.05, batch_size=4, replicas=3)
+
+
+def test_a_run_at_its_minimum_is_stationary_at_the_energy_of_the_exact_solution(run):
+    """Least squares at its minimum: U of independent batches is the least loss plus what the noise adds, and does not drift."""
+    data = measure(run, 2000, burn_in=500, observe=["U", "r"])
+    assert run.state.step == 2500
+    assert dict(data["U"].sizes) == {"time": 200, "replica": 3}
+    x = torch.cat([run.system.data.x, torch.ones(64, 1)], 1).double()
+    w = torch.linalg.lstsq(x, run.system.data.y.double()).solution
+    least = float((x @ w - run.system.data.y).square().mean())
+    assert (data["U_mean"] > least).all()
+    assert (data["U_mean"] < 1.4 * least).all()  # η h is below .15
+    assert "U drifts" not in data.attrs["notes"]
+    assert "gauges" not in run.observables
+
+
+def test_the_start_of_a_run_is_not_called_stationary(run):
+    run.put(run.state.weights + 5)
+    data = measure(run, 100, observe=["U"], every=2)
+    assert "not stationary" in data.attrs["notes"] or "not known to be stationary" in data.attrs["notes"]
+
+
+def test_a_measurement_is_written_and_read_again(run, tmp_path):
+    measure(run, 40, observe=["U", "sharpness"]).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    assert (tmp_path / "results.nc").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"steps": 3}, "steps=3 is not allowed"),
+        ({"steps": 10.5}, "steps=10.5 is not allowed"),
+        ({"steps": 100, "every": 50}, "every=50 leaves 2 readings"),
+        ({"steps": 100, "burn_in": -1}, "burn_in=-1 is not allowed"),
+        ({"steps": 100, "observe": ["heat"]}, "observe='heat' is unknown"),
+    ],
+)
+def test_what_is_not_allowed_is_one_line(run, settings, line):
+    with pytest.raises(ValueError, match=line):
+        measure(run, **settings)
+    assert run.state.step == 0

@@ -1,0 +1,94 @@
+"""Your own network: it starts where the module is, leaves the module alone, and takes data in the forms that people have."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
+
+from thermolab.engine.experiment import Experiment
+from thermolab.systems import loading
+from thermolab.systems.data import Dataset
+from thermolab.systems.own import Network
+
+X, Y = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 3
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(zip(X, Y, strict=True))
+
+
+def test_it_starts_from_the_weights_of_the_module_and_leaves_them():
+    module = nn.Sequential(nn.Linear(6, 4), nn.PReLU(), nn.Linear(4, 3))
+    own = nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+    run = Experiment(Network(module, (X, Y)), eta=0.1, batch_size=8, replicas=3)
+    assert (run.state.weights == own).all()
+    run.advance(20)
+    assert (nn.utils.parameters_to_vector(module.parameters()) == own).all()
+    assert not (run.state.weights[0] == run.state.weights[1]).all()  # batches of their own
+
+
+def collate(samples):
+    return torch.stack([x for x, _ in samples]), torch.tensor([int(y) for _, y in samples])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (X, Y),
+        [X.numpy(), Y.numpy().astype(np.int32)],
+        (X.double(), Y),
+        Dataset(X, Y),
+        TensorDataset(X, Y),
+        DataLoader(TensorDataset(X, Y), batch_size=7, shuffle=True, drop_last=True),
+        DataLoader(TensorDataset(X, Y), batch_size=16, collate_fn=collate),
+        DataLoader(Stream(), batch_size=16),
+    ],
+    ids=["tensors", "arrays", "double", "ours", "torch", "shuffled", "collated", "stream"],
+)
+def test_each_form_of_data_comes_out_alike(data):
+    net = Network(nn.Linear(6, 3), data)
+    assert torch.equal(net.data.x, X)
+    assert torch.equal(net.data.y, Y)
+
+
+def test_what_is_larger_than_memory_is_mapped_from_a_file_and_trains_alike(monkeypatch):
+    mapped, memmap = [], np.memmap
+    monkeypatch.setattr(np, "memmap", lambda *values, **named: mapped.append(named["shape"]) or memmap(*values, **named))
+    small = Network(nn.Linear(6, 3), DataLoader(TensorDataset(X, Y), batch_size=8), memory=1000)
+    assert mapped == [(50, 6)]  # 1200 bytes of inputs; of targets there are 400
+    whole = Network(small.replicas.module, (X, Y))
+    ends = []
+    for net in (small, whole):
+        run = Experiment(net, eta=0.1, batch_size=8)
+        run.advance(30)
+        ends.append(run.state.weights)
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ("digits", "data of type str are unknown; allowed: .x, y."),
+        (DataLoader(TensorDataset(X), batch_size=8), "allowed: .inputs, targets."),
+        (DataLoader([{"x": x, "y": y} for x, y in zip(X, Y, strict=True)]), r"a dict of \['x', 'y'\]"),
+        (DataLoader(TensorDataset(X, Y), sampler=WeightedRandomSampler([1.0] * 50, 50)), "WeightedRandomSampler is not kept"),
+        (DataLoader([(X[0], 1), (X[0][:3], 2)], batch_size=1), None),
+        (TensorDataset(X[:0], Y[:0]), "no samples"),
+    ],
+)
+def test_other_data_are_refused_in_one_line(data, line):
+    with pytest.raises((ValueError, RuntimeError), match=line) as error:
+        Network(nn.Linear(6, 3), data)
+    assert line is None or "\n" not in str(error.value)
+
+
+def test_a_stream_without_end_is_refused():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            while True:
+                yield X[0], Y[0]
+
+    with pytest.raises(ValueError, match="a stream of more than 1e\\+03 bytes has no number of samples"):
+        loading.as_dataset(DataLoader(Endless(), batch_size=8), memory=1000)

@@ -1,0 +1,118 @@
+"""What a network, its data and its loss must be, asked before anything runs: each fault is one line with a remedy."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from thermolab.systems import global_random
+from thermolab.systems.losses import mean_loss
+from thermolab.systems.replicas import Replicas
+
+TRIED = 8, 1, 2, 16, 32, 64, 100, 128, 256  # samples in the first batch: some modules take one number of them alone
+
+
+def materialised(module: nn.Module, data) -> nn.Module:
+    """The module; layers that take their shapes from the first batch have seen one, as in plain PyTorch."""
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters()):
+        with torch.no_grad():
+            module(data.x[: TRIED[0]].clone())
+    return module
+
+
+def check_data(data, replicas: Replicas) -> None:
+    """Raises ValueError, one line, for data that the module or the loss does not take; nothing else changes."""
+    x, y = data.x, data.y
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} inputs and {len(y)} targets; allowed: as many of one as of the other")
+    if not len(x):
+        raise ValueError("the data are empty: 0 inputs; allowed: at least 1")
+    for what, values in (("inputs", x), ("targets", y)):
+        if values.is_complex():
+            raise ValueError(f"the {what} are {values.dtype}; allowed: real numbers, such as torch.view_as_real({what})")
+        bad = ~torch.isfinite(values).flatten(1 if values.dim() > 1 else 0)
+        if bad.any():
+            first = int((bad.any(1) if bad.dim() > 1 else bad).nonzero()[0])
+            raise ValueError(
+                f"{int(bad.sum())} of the {what} are NaN or infinite, the first in sample {first}; leave such samples out"
+            )
+    if replicas.loss == "cross-entropy" and y.dtype != torch.int64:
+        raise ValueError(
+            f"labels are {y.dtype}; allowed: torch.int64, as of y.long(); for class probabilities give a function as loss"
+        )
+    if replicas.loss == "squared" and not y.is_floating_point():
+        raise ValueError(f"targets are {y.dtype}; allowed under loss='squared': floats, as of y.float()")
+    with global_random.kept(), torch.enable_grad(), replicas.holding(replicas.own_weights()) as module:
+        outputs, n = _first_outputs(module, x)
+        if replicas.loss == "cross-entropy" and isinstance(outputs, torch.Tensor) and outputs.dim() > 1:
+            _check_labels(y, outputs, y[:n])
+        _check_loss(replicas, outputs, y[:n])
+
+
+def _first_outputs(module, x):
+    fault = None
+    for n in [k for k in TRIED if k <= len(x)] or [len(x)]:
+        try:
+            return module(x[:n].clone()), n
+        except Exception as error:
+            fault = fault or error
+    raise ValueError(
+        f"the module does not take inputs {['B', *x.shape[1:]]} of {x.dtype}: {type(fault).__name__}: {_one_line(fault)}; "
+        "allowed: what module(x) takes"
+    ) from fault
+
+
+def _check_labels(y, outputs, first) -> None:
+    last = outputs.shape[:-1] == first.shape
+    k, low, high = outputs.shape[-1 if last else 1], int(y.min()), int(y.max())
+    if low < 0 or high >= k:
+        ignore = "; to ignore some, give torch.nn.functional.cross_entropy as loss" if low == -100 else ""
+        raise ValueError(f"labels go from {low} to {high}; allowed: 0 to {k - 1}, for {k} outputs{ignore}")
+
+
+def _check_loss(replicas: Replicas, outputs, y) -> None:
+    broadcast = _Broadcast(len(y))
+    try:
+        with warnings.catch_warnings(), broadcast:
+            warnings.filterwarnings("ignore", "Using a target size")
+            loss = mean_loss(replicas.loss_function, outputs, y.clone())
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"loss={replicas.loss} fails on the first batch: {type(error).__name__}: {_one_line(error)}") from error
+    if broadcast.seen:
+        a, b = broadcast.seen
+        raise ValueError(f"the loss broadcasts {a} with {b} to {[a[0]] * 2}; allowed: equal shapes, as of y[:, None]")
+    if not loss.requires_grad:
+        raise ValueError("the loss does not depend on the trainable weights: no gradient reaches them")
+
+
+class _Broadcast(TorchDispatchMode):
+    """Notices where a difference of [B, 1] and [B] becomes [B, B]: outputs and targets of different shape."""
+
+    def __init__(self, batch: int):
+        super().__init__()
+        self.batch, self.seen = batch, None
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        shapes = [list(t.shape) for t in args if isinstance(t, torch.Tensor) and t.is_floating_point()]
+        if (
+            self.batch > 1
+            and function.overloadpacket.__name__ in _DIFFERENCES
+            and sorted(shapes) == [[self.batch], [self.batch, 1]]
+        ):
+            self.seen = shapes
+        return out
+
+
+_DIFFERENCES = ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "rsub", "binary_cross_entropy_with_logits")
+
+
+def _one_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of what an error says, that names its cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[0][:limit]
