@@ -160,6 +160,21 @@ def test_agrees_with_the_registered_verdict_only():
     assert result(FAILS, HOLDS, replace(CLAIM, expected="open")).agrees
 
 
+@pytest.mark.parametrize("expected", EXPECTED)
+def test_a_claim_that_does_not_apply_has_a_reason_and_no_numbers(expected):
+    found = Result(replace(CLAIM, expected=expected), None, "", None, 0, inapplicable="no norm")
+    assert (found.verdict, found.undecided) == ("not applicable", "no norm")
+    assert found.agrees == (expected == "open")
+    record = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert (record["verdict"], record["undecided"], record["measured"], record["tolerance"]) == (
+        "not applicable",
+        "no norm",
+        None,
+        None,
+    )
+    assert record["control"]["verdict"] == "not applicable"
+
+
 def test_record_has_the_keys_of_claims_json():
     record = result(seconds=1.2345, settings={"eta": 0.1}).as_dict()
     assert record.keys() >= {
@@ -406,6 +421,18 @@ def test_a_decider_takes_datasets_by_the_names_of_its_parameters_or_by_others():
 
 
 @pytest.mark.usefixtures("deciders")
+def test_a_decider_may_say_that_a_claim_does_not_apply():
+    decides("toy.sum")(lambda right: claims.NotApplicable("no numbers to add"))
+    found = decide("toy.sum", {"right": []}, settings={"eta": 1})
+    assert (found.verdict, found.inapplicable, found.check, found.settings) == (
+        "not applicable",
+        "no numbers to add",
+        None,
+        {"eta": 1},
+    )
+
+
+@pytest.mark.usefixtures("deciders")
 def test_a_claim_has_one_decider():
     decides("toy.sum")(lambda right: Decision(HOLDS, "none", FAILS, 2))
     with pytest.raises(ValueError, match=r"toy\.sum is decided by .* already"):
@@ -453,3 +480,11 @@ def test_a_claim_names_a_figure_of_its_phenomenon():
         )
     ]
     assert wrong == []
+
+
+def test_every_claim_says_what_was_measured(sections):
+    """The first paragraph of its decider's docstring stands in the verdict table: it names a quantity by itself."""
+    for notebook in sections:
+        package(notebook)
+    said = {name: Result(claim, HOLDS, "", FAILS, 3).quantity for name, claim in claims.register().items()}
+    assert [name for name, text in said.items() if len(text) < 20 or re.match("(Minus )?(the same|that|each) ", text, re.I)] == []

@@ -6,6 +6,7 @@
     run = tl.Experiment(net, eta=0.1, lam=1e-3, batch_size=32, replicas=4)
     await tl.live(run, observe=["U", "T", "S", "snr", "sharpness", "balance"])     # a panel with its knobs
     data = tl.measure(run, steps=20_000)                                    # an xarray.Dataset, with errors
+    tl.scorecard(run)                                                       # which of the book's claims hold for it
     watch = tl.Watch(model, optimizer, loss_fn, loader)                     # your own loop: watch.step() in it
 
 The names come when they are asked for: `import thermolab` alone stays light, so that the command line starts at once. What
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from thermolab.instruments.measuring import measure
     from thermolab.instruments.watch import Watch
     from thermolab.lab.live.own import live, scenario
+    from thermolab.phenomena.your_network.scorecard import scorecard
     from thermolab.systems.own import Network
 
 __version__ = "0.1.0"
-__all__ = ["DivergenceError", "Experiment", "Network", "Scenario", "Watch", "live", "measure", "scenario"]
+__all__ = ["DivergenceError", "Experiment", "Network", "Scenario", "Watch", "live", "measure", "scenario", "scorecard"]
 
 _PLACES = {
     "DivergenceError": "thermolab.engine.experiment",
@@ -38,14 +40,17 @@ _PLACES = {
     "live": "thermolab.lab.live.own",
     "measure": "thermolab.instruments.measuring",
     "scenario": "thermolab.lab.live.own",
+    "scorecard": "thermolab.phenomena.your_network.scorecard",
 }
 
 
-def __getattr__(name: str):
-    if name not in _PLACES:
-        raise AttributeError(f"thermolab has no {name}; there are {', '.join(__all__)}")
-    globals()[name] = found = getattr(import_module(_PLACES[name]), name)
-    return found
+if not TYPE_CHECKING:  # a type checker would take every name for one that comes from here
+
+    def __getattr__(name: str):
+        if name not in _PLACES:
+            raise AttributeError(f"thermolab has no {name}; there are {', '.join(__all__)}")
+        globals()[name] = found = getattr(import_module(_PLACES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special  # not scipy.stats, which takes half a second to import
 
-Verdict = Literal["holds", "fails", "inconclusive"]
+Verdict = Literal["holds", "fails", "inconclusive", "not applicable"]
 Relation = Literal["equal", "above", "below"]
 
 DOCUMENTS = {  # the sources by their numbers in the register, as a reader is told of them
@@ -121,6 +121,9 @@ class Check:
         return "inconclusive"
 
 
+NOTHING = Check(math.nan, math.nan, math.inf, math.nan)  # what stands in the record of a claim that does not apply
+
+
 class Estimate(NamedTuple):
     """A number, one standard error of it, and how many seeds (or replicas) stand behind it."""
 
@@ -138,6 +141,12 @@ class Decision(NamedTuple):
     n_seeds: int
 
 
+class NotApplicable(NamedTuple):
+    """In place of a `Decision`: the claim says nothing about the case at hand, and why, in a few words."""
+
+    reason: str
+
+
 def with_control(
     measured: Estimate, control, tolerance: float, name: str, predicted: float = 0.0, relation: Relation = "equal"
 ) -> Decision:
@@ -151,23 +160,31 @@ def with_control(
 
 @dataclass(frozen=True)
 class Result:
-    """A claim, decided: its check and the check of its control, taken in the same run."""
+    """A claim, decided: its check and the check of its control, taken in the same run.
+
+    inapplicable: why the claim says nothing about the case at hand; its verdict is "not applicable" then, without checks.
+    """
 
     claim: Claim
-    check: Check
+    check: Check | None
     control_name: str
-    control: Check
+    control: Check | None
     n_seeds: int
     settings: Mapping[str, object] = field(default_factory=dict)
     seconds: float = 0.0
+    inapplicable: str = ""
 
     @property
     def verdict(self) -> Verdict:
+        if self.inapplicable:
+            return "not applicable"
         return "inconclusive" if self.undecided else self.check.verdict
 
     @property
     def undecided(self) -> str:
-        """Why the verdict is inconclusive, in a few words; "" where it is not."""
+        """Why the verdict is inconclusive or not applicable, in a few words; "" where it is decided."""
+        if self.inapplicable:
+            return self.inapplicable
         check, control, registered = self.check.verdict, self.control.verdict, self.claim.control_expected
         if "inconclusive" in (check, control):
             return f"{'the check' if check == 'inconclusive' else 'the control'} is within two standard errors of its tolerance"
@@ -189,7 +206,7 @@ class Result:
 
     def as_dict(self) -> dict:
         """The record of claims.json: plain values, JSON-ready."""
-        c, k = self.claim, self.check
+        c, k, other = self.claim, self.check or NOTHING, self.control or NOTHING
         return {
             "id": c.id,
             "statement": c.statement,
@@ -208,11 +225,11 @@ class Result:
             "expected": c.expected,
             "control": {
                 "name": self.control_name,
-                "measured": _plain(self.control.measured),
-                "predicted": _plain(self.control.predicted),
-                "error": _plain(self.control.error),
-                "margin": _plain(self.control.margin),
-                "verdict": self.control.verdict,
+                "measured": _plain(other.measured),
+                "predicted": _plain(other.predicted),
+                "error": _plain(other.error),
+                "margin": _plain(other.margin),
+                "verdict": "not applicable" if self.inapplicable else other.verdict,
             },
             "n_seeds": self.n_seeds,
             "settings": {k: np.asarray(v).tolist() for k, v in self.settings.items()},
@@ -391,7 +408,7 @@ _deciders: dict[str, Decider] = {}  # by claim; a phenomenon's recipes enter the
 
 
 def decides(claim: str, *, reads: Sequence[str] = (), **datasets: str):
-    """Enter a function as what decides the claim: it takes datasets and returns a `Decision`.
+    """Enter a function as what decides the claim: it takes datasets and returns a `Decision`, or `NotApplicable`.
 
     A parameter is the name of a dataset among those that the notebook measures, unless another name is given for it here.
     reads: the physical settings of the recipes behind it (grids, widths, noise) that bear on what it decides.
@@ -423,10 +440,13 @@ def decide(claim: str, found: Mapping, *, settings: Mapping[str, object] | None 
     if missing := sorted(set(by.datasets.values()) - set(found)):
         raise LookupError(f"{claim} needs the dataset {missing[0]!r}, which was not measured")
     decision = by.function(**{name: found[dataset] for name, dataset in by.datasets.items()})
+    seconds += time.perf_counter() - began
+    if isinstance(decision, NotApplicable):
+        return Result(register()[claim], None, "", None, 0, settings or {}, seconds, decision.reason)
     if not isinstance(decision, Decision):
         found = type(decision).__name__
         raise TypeError(f"{by.function.__qualname__}, which decides {claim}, must return a Decision, not {found}")
-    return Result(register()[claim], *decision, settings or {}, seconds + time.perf_counter() - began)
+    return Result(register()[claim], *decision, settings or {}, seconds)
 
 
 def decided(notebook: str, found: Mapping, *, settings: Mapping[str, object] | None = None, seconds: float = 0.0) -> list[Result]:

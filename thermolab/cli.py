@@ -52,7 +52,8 @@ def run(**options):
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--out", help="Folder of the results; THERMOLAB_OUT, else results.", show_default=False)
 @click.option("--force", is_flag=True, help="Measure again what has been measured.")
-def check(ids, **options):
+@click.option("--network", metavar="FILE.py:FUNCTION", help="Your own network, for claims general.*; the file is run.")
+def check(ids, network, parameters, **options):
     """Decide single claims, such as ideal-gas.net.radius: only the recipes behind them run.
 
     The numbers are those of the notebook with the same settings. The ids stand in data/claims.toml. A record is left in
@@ -63,7 +64,8 @@ def check(ids, **options):
     from thermolab.lab import check, tables
 
     _use_store(not options["force"])
-    rows = check.check(ids, phenomena.package, **options)
+    parameters = [*parameters, *([] if network is None else [("network", network)])]
+    rows = check.check(ids, phenomena.package, parameters=parameters, **options)
     click.echo(tables.as_text(rows))
     sys.exit(bool(tables.contradictions(rows)))
 
@@ -89,12 +91,14 @@ def claims(folder, style):
 @click.argument("log", metavar="LOG")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Another device than the log's.", show_default=False)
 @click.option("--out", help="File for the frames (netCDF).", show_default=False)
-def replay(log, device, out):
+@click.option("--scenario", metavar="FILE.py:NAME", help="Of a log of your own Scenario; the file is run.")
+def replay(log, device, out, scenario):
     """Replay the LOG that a live panel saved. Exit 1 if it does not end where the log did, on the same machine."""
     from thermolab import phenomena
     from thermolab.lab import replay
 
-    sys.exit(not replay.replay(log, phenomena.scenarios(), device=device, out=out))
+    known = phenomena.scenarios() if scenario is None else replay.own(scenario)
+    sys.exit(not replay.replay(log, known, device=device, out=out))
 
 
 @app.command()
@@ -126,12 +130,15 @@ def doctor():
 
 @app.command(context_settings={"ignore_unknown_options": True})
 @click.option("--layout", type=click.Choice(["student", "developer"]), help=LAYOUT, show_default=False)
+@click.option(
+    "--language", help="en, or one of which there is a catalogue, such as de. THERMOLAB_LANGUAGE, else en.", show_default=False
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def lab(layout, options):
+def lab(layout, language, options):
     """Open JupyterLab on the start page. OPTIONS go to JupyterLab, such as --no-browser."""
     from thermolab.lab import start
 
-    sys.exit(start.lab(options, layout))
+    sys.exit(start.lab(options, layout, language))
 
 
 @app.command()

@@ -9,12 +9,14 @@ from fractions import Fraction
 
 import numpy as np
 
+from thermolab.words import _
+
 FORM = "write a number, as 0.3, 2/3 or 1e-4"
 
 
 def first_look(preset: str) -> str:
     """What is said beside every figure and verdict of a run that is too short to decide much; "" of another."""
-    return "Preset smoke, a first look: runs so short and so few decide little." if preset == "smoke" else ""
+    return _("Preset smoke, a first look: runs so short and so few decide little.") if preset == "smoke" else ""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Feedback:
         return self.right
 
     def __repr__(self) -> str:
-        return f"{('✓' if self.right else '✗') if self.answered else '…'} {self.message}"
+        return f"{('✓' if self.right else '✗') if self.answered else '…'} {_(self.message)}"
 
 
 def as_number(given) -> float | None:
@@ -68,7 +70,7 @@ def number(given, exact: float, praise: str, hint: str, **tolerance: float) -> F
     if found is None:
         return Feedback(False, FORM, answered=given is not None)
     right = math.isclose(found, exact, **tolerance)
-    return Feedback(right, (praise if right else hint).format(found))
+    return Feedback(right, _(praise if right else hint).format(found))
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Question:
     def _choice(self, given) -> Feedback:
         word = self.option(given)
         if word is None:
-            return Feedback(False, f"write one of {', '.join(self.options)}")
+            return Feedback(False, f"{_('write one of')} {', '.join(self.options)}")
         return Feedback(word == self.answer, "so it is" if word == self.answer else self.hints.get(word, self.hint))
 
     def _number(self, given) -> Feedback:
@@ -112,14 +114,15 @@ class Question:
         if math.isclose(found, self.answer, rel_tol=self.tolerance):
             return Feedback(True, "so it is")
         usual = (hint for wrong, hint in self.hints.items() if math.isclose(found, wrong, rel_tol=self.tolerance))
-        return Feedback(False, f"{off(found, self.answer)}: {next(usual, self.hint)}")
+        return Feedback(False, f"{off(found, self.answer)}: {_(next(usual, self.hint))}")
 
 
 def off(found: float, right: float) -> str:
     """How far a number is from another one, in words."""
     if not right:
-        return "theory is 0"
+        return _("theory is 0")
     if found * right <= 0:
-        return "the sign is another" if found else "it is not 0"
+        return _("the sign is another") if found else _("it is not 0")
     ratio = found / right
-    return f"off by a factor of {max(ratio, 1 / ratio):.2g}, {'too large' if ratio > 1 else 'too small'}"
+    size, way = max(ratio, 1 / ratio), _("too large") if ratio > 1 else _("too small")
+    return _("off by a factor of {size:.2g}, {way}").format(size=size, way=way)

@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from thermolab import feedback
 from thermolab.claims import few_seeds
+from thermolab.words import _
 
 COLOURS = sns.color_palette("colorblind").as_hex()
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -55,8 +56,8 @@ def show(figure: Figure, alt: str, name: str | None = None):
     from IPython.display import HTML
 
     name = inspect.currentframe().f_back.f_code.co_name if name is None else name
-    title = f"<b>Figure {_numbers.setdefault(name, len(_numbers) + 1)}.</b> " if name else ""
-    remark = feedback.first_look(_preset())
+    title = f"<b>{_('Figure')} {_numbers.setdefault(name, len(_numbers) + 1)}.</b> " if name else ""
+    alt, remark = _(alt), feedback.first_look(_preset())
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144, facecolor="white")
@@ -101,6 +102,7 @@ def mean_and_error(values) -> tuple[np.ndarray, np.ndarray | None]:
 def points(ax: Axes, x, values: xr.DataArray, *, index: int = 0, label: str | None = None, **settings) -> None:
     """Markers with error bars (two standard errors over seeds) in colour and marker number `index`."""
     y, error = mean_and_error(values)
+    label = _(label) if label else label
     look = {
         "color": COLOURS[index % len(COLOURS)],
         "marker": MARKERS[index % len(MARKERS)],
@@ -123,7 +125,7 @@ def points(ax: Axes, x, values: xr.DataArray, *, index: int = 0, label: str | No
 
 def line(ax: Axes, x, y, *, index: int | None = None, label: str | None = None, **settings) -> None:
     """A theory line, in colour number `index` or black."""
-    order = np.argsort(np.ravel(x))
+    order, label = np.argsort(np.ravel(x)), _(label) if label else label
     look = {"color": "0.15" if index is None else COLOURS[index % len(COLOURS)], "linewidth": 1.3}
     ax.plot(np.ravel(x)[order], np.ravel(y)[order], label=label, **(look | settings))
 
@@ -183,7 +185,7 @@ def heat_map(ax: Axes, values, rows: Sequence[str], columns: Sequence[str], *, l
 
 def label(ax: Axes, x: str, y: str, *, log: str = "", title: str = "", legend: str = "best") -> None:
     """Axis labels with their units, logarithmic axes ("x", "y" or "xy"), title and legend."""
-    ax.set(xlabel=x, ylabel=y, title=title)
+    ax.set(xlabel=_(x), ylabel=_(y), title=_(title))
     for name in log:
         values = [np.asarray(getattr(line, f"get_{name}data")(), float) for line in ax.get_lines()]
         if values and not any((v > 0).any() for v in values):

@@ -65,3 +65,17 @@ def test_zero_is_not_negative(value, fits):
     else:
         with pytest.raises(ValueError, match="allowed: 0 or a positive number"):
             rules.not_negative()("lam", value)
+
+
+def test_a_choice_or_the_function_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").touch()
+    rule = rules.choice_or_function("mlp", "cnn")
+    assert rule("network", "cnn") == "cnn"
+    assert rule("network", "mine.py:make") == f"{tmp_path / 'mine.py'}:make"
+    assert rule("network", rule("network", "mine.py:make")) == f"{tmp_path / 'mine.py'}:make"
+    for wrong, said in (("rnn", "is unknown"), ("mine.txt:make", "is unknown"), ("mine.py:a b", "is unknown"), (3, "is unknown")):
+        with pytest.raises(ValueError, match=rf"{said}; allowed: one of mlp, cnn, or FILE\.py:FUNCTION"):
+            rule("network", wrong)
+    with pytest.raises(ValueError, match=r"names no file: other\.py is not there"):
+        rule("network", "other.py:make")

@@ -161,7 +161,9 @@ def test_a_log_without_frames_or_with_nothing_to_read_is_json_too():
 # --- scripts ----------------------------------------------------------------------------------------------------------------
 def test_a_script_turns_knobs_at_their_steps():
     events = [[15, {"eta": 0.1}], [20, {"lam": 0.5, "protocol": "lr"}]]
-    frames, error = scripted.run(GAS, events, every=10, steps=45, seed=3, dim=5)
+    plain, _ = scripted.run(GAS, events, every=10, steps=45, seed=3, dim=5)
+    assert [f.step for f in plain] == [10, 20, 30, 40]
+    frames, error = scripted.run(GAS, events, every=10, steps=45, seed=3, dim=5, at_turns=True)
     assert error is None
     assert [f.step for f in frames] == [10, 15, 20, 30, 40]  # one at each turn: a line jumps there and not at the frame before
     assert [f.knob("eta") for f in frames] == [0.05, 0.05, 0.1, 0.1, 0.1]

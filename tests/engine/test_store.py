@@ -105,7 +105,7 @@ def test_a_changed_package_another_library_and_another_recipe_find_nothing(folde
 
 def test_what_cannot_be_told_or_written_is_measured_each_time(folder):
     closed = 3
-    for what in (object(), lambda: closed, np.array([object()])):
+    for what in (object(), lambda: closed, np.array([object()]), "my_module.py:make"):
         assert measured({"what": what})[1]
         assert measured({"what": what})[1]
     assert store.files(folder) == []

@@ -66,7 +66,7 @@ def test_balance_is_zero_only_between_equals(run):
     (pair,) = gauges.symmetry.pairs(run.system.replicas.module)
     second[:, pair.incoming] = 1 / pair.incoming.numel()
     second[0, pair.outgoing], second[1, pair.outgoing] = 1 / pair.outgoing.numel(), np.e / pair.outgoing.numel()
-    probe = gauges.Probe(run.system, run.state, run.knobs, {})
+    probe = gauges.RunProbe(run.system, run.state, run.knobs, {})
     probe.__dict__["moments"] = type("Known", (), {"second": second})
     np.testing.assert_allclose(gauges.read(probe, ["balance"])["imbalance"], [0, 1], atol=1e-12)
 

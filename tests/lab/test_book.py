@@ -44,7 +44,9 @@ def executed():
     latex = v4.new_output("display_data", {"text/latex": r"$\displaystyle \frac{a}{b}$"})
     text = v4.new_output("stream", text="<script>no script</script>")
     solution = v4.new_code_cell("print(the_answer)", metadata={"tags": ["solution"]})
-    cells = [v4.new_markdown_cell(TEXT), v4.new_code_cell("draw()", outputs=[figure, widget, latex, text]), solution]
+    mine = v4.new_code_cell("write_here = None", metadata={"tags": ["student"]})
+    words = v4.new_markdown_cell("[Words](PRIMER.md#Words)")
+    cells = [v4.new_markdown_cell(TEXT), v4.new_code_cell("draw()", outputs=[figure, widget, latex, text]), solution, mine, words]
     return v4.new_notebook(cells=cells, metadata={"widgets": {"state": {}}, "language_info": {"name": "python"}})
 
 
@@ -78,6 +80,15 @@ def test_the_index_has_every_claim_and_a_link_to_what_was_run(built):
     assert "cell 3: it broke" in index
     assert {p.name for p in built.iterdir()} == {"index.html", "primer.html", "03_ideal_gas.html"}
     assert '<a href="primer.html">' in index
+    assert 'href="primer.html#Words"' in (built / "03_ideal_gas.html").read_text()
+
+
+def test_code_is_folded_behind_one_switch_but_where_students_write(built):
+    page = (built / "03_ideal_gas.html").read_text()
+    folded = re.findall(r'<div class="folded">(.*?)</pre>', page, flags=re.DOTALL)
+    assert [re.sub(r"<[^>]+>", "", text).strip() for text in folded] == ["draw()"]
+    assert page.count('<input type="checkbox" id="code">') == 1
+    assert 'id="code"' not in (built / "primer.html").read_text()
 
 
 def test_pages_need_no_network(built):

@@ -72,6 +72,7 @@ def test_what_is_no_notebook_is_one_line(tmp_path):
         "04_neuron_balance": "noise_std",
         "05_platonic_alignment": "depth_a depth_b width_a width_b",
         "06_progressive_sharpening": "noise_profile",
+        "07_your_network": "network images",
     }.items(),
 )
 def test_the_names_that_scripts_rely_on(name, own):

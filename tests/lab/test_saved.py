@@ -1,8 +1,10 @@
 import asyncio
 import copy
 
+import ipywidgets
 import nbformat
 import pytest
+from nbconvert import HTMLExporter, MarkdownExporter
 from nbformat import v4
 from traitlets.config import Configurable
 
@@ -31,6 +33,22 @@ def test_widgets_leave_their_pictures_and_nothing_else_changes():
     assert after.metadata == {}
 
 
+@pytest.mark.parametrize("exporter", [HTMLExporter, MarkdownExporter])
+def test_elsewhere_a_saved_file_shows_pictures_and_text(exporter, monkeypatch):
+    """By the MIME bundle that a widget really has, and the picture that a panel at rest leaves beside it."""
+    shown = []
+    monkeypatch.setattr(saved, "display", lambda data, raw: shown.append(data))
+    saved.show(ipywidgets.VBox(), "<p>Run this cell to go on.</p>")
+    (data,) = shown
+    assert set(data) == {saved.WIDGET, "text/html", "text/plain"}
+    left = v4.new_output("display_data", {"text/html": '<div class="tl-left"><img alt="a gas"></div>'})
+    cell = v4.new_code_cell("await panel()", outputs=[v4.new_output("display_data", data), left])
+    page, _ = exporter().from_notebook_node(v4.new_notebook(cells=[cell]))
+    assert "Run this cell to go on." in page
+    assert '<img alt="a gas"' in page
+    assert saved.WIDGET not in page
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_a_notebook_with_a_kernel_keeps_its_widgets(tmp_path, running):
     """As when the page is loaded again: the kernel has their models."""
@@ -53,7 +71,8 @@ def test_a_notebook_with_a_kernel_keeps_its_widgets(tmp_path, running):
 @pytest.mark.parametrize("name", ["student", "developer"])
 def test_code_is_folded_on_the_page_and_never_in_the_file(tmp_path, monkeypatch, name):
     monkeypatch.setenv("THERMOLAB_LAYOUT", name)
-    cells = [v4.new_markdown_cell("# Title"), *(v4.new_code_cell(str(i)) for i in range(5))]
+    monkeypatch.setenv("THERMOLAB_LANGUAGE", "de")
+    cells = [v4.new_markdown_cell("## The idea"), *(v4.new_code_cell(str(i)) for i in range(5))]
     cells[2].metadata["tags"] = ["student"]
     cells[3].metadata["tags"] = ["parameters"]
     cells[4].metadata = nbformat.from_dict({"tags": ["solution"], "jupyter": {"source_hidden": True, "outputs_hidden": True}})
@@ -71,6 +90,7 @@ def test_code_is_folded_on_the_page_and_never_in_the_file(tmp_path, monkeypatch,
     hidden = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in model["content"].cells]
     assert hidden == [False, name == "student", False, False, True, name == "student"]
     assert model["content"].cells[5].metadata.get("jupyter", {}).get("outputs_hidden", False) == (name == "student")
+    assert model["content"].cells[0].source == "## Die Idee"
     asyncio.run(manager.save(model, "x.ipynb"))
     after = nbformat.read(tmp_path / "x.ipynb", as_version=4)
     assert after.cells == before.cells

@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 from dataclasses import replace
@@ -157,10 +158,24 @@ def test_a_claim_links_to_its_figure_if_that_is_on_the_page(monkeypatch):
     assert html.count(f'href="#{plots.anchor("seen")}"') == html.count("href=") == 1
 
 
+@pytest.mark.parametrize("path", sorted((claims.data_folder() / "published").glob("[cs]*.csv")), ids=lambda path: path.stem)
+def test_what_is_published_stands_beside_our_verdicts(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for notebook in {row["notebook"] for row in rows}:
+        decided = [replace(result(GOOD), claim=claim) for claim in claims.section(notebook).values()]
+        html = tables.published(path.stem, decided).data
+        own = [row for row in rows if row["notebook"] == notebook]
+        assert html.count("<tr>") == 1 + len(own)
+        assert html.count("<br>") + len(own) == sum(len(row["claims"].split()) for row in own)
+        assert all(claims.register()[claim].statement in unescape(html) for row in own for claim in row["claims"].split())
+
+
 @pytest.mark.parametrize("preset", ["smoke", "lab"])
 def test_a_first_look_is_called_one_beside_its_verdicts(preset):
     html = tables.numbers([replace(result(GOOD), settings={"preset": preset})] * 2).data
     assert html.count("decide little") == (preset == "smoke")
+    assert html.count("✓ holds (first look) · ") == 2 * (preset == "smoke")
 
 
 @pytest.mark.parametrize(
@@ -176,3 +191,13 @@ def test_a_first_look_is_called_one_beside_its_verdicts(preset):
 )
 def test_measurement(x, error, text):
     assert tables.measurement(x, error) == text
+
+
+def test_a_claim_that_does_not_apply_is_shown_with_its_reason(finished):
+    claim = Claim("ideal-gas.x", NOTEBOOK, "a statement", "003", "open", "a control")
+    (row, *_) = tables.scorecard(finished("a", [Result(claim, None, "", None, 0, inapplicable="no norm")]))
+    text = tables.texts(row)
+    assert text["verdict"] == "– not applicable: no norm"
+    assert (text["measured"], text["tolerance"], text["control"]) == ("–", "–", "–")
+    assert not tables.contradictions([row])
+    assert tables.contradictions([row | {"expected": "holds"}])

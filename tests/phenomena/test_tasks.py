@@ -89,6 +89,13 @@ RIGHT = {
     "progressive_sharpening.batch_sharpness": lambda gs, hs: (
         sum(g @ h @ g / (g @ g) for g, h in zip(gs, hs, strict=True)) / len(gs)
     ),
+    "your_network.stationarity_ratio": lambda w, slope, g, eta, lam: (
+        sum(a @ (b + lam * a) for a, b in zip(w, slope, strict=True))
+        / sum(eta / 2 * (c + lam * a) @ (c + lam * a) for a, c in zip(w, g, strict=True))
+    ),
+    "your_network.temperature": lambda g, eta: (
+        eta / 2 * np.trace(np.atleast_2d(np.cov(g.T))) / sum(bool(np.any(column)) for column in g.T)
+    ),
 }
 
 

@@ -59,6 +59,17 @@ class Experiment:
     batch_size: one number. streams: [R] integers that name the replicas' random numbers (default 0 … R - 1).
     weights: [R, P] to start from (default: the system's start). observables: {name: function of (system, State, knobs)},
     instruments read at every frame beside the system's own; they return [R] or a number, or a dict of these by name.
+
+    >>> import torch, thermolab as tl
+    >>> net = tl.Network(torch.nn.Linear(1, 1), (torch.ones(8, 1), torch.ones(8, 1)), loss="squared")
+    >>> run = tl.Experiment(net, eta=[0.05, 0.1], batch_size=4)  # a grid: one replica for each η
+    >>> for frame in run.frames(every=50, until=100):
+    ...     print(frame.step, frame.observables["U"].shape)
+    50 (2,)
+    100 (2,)
+    >>> run.set(lam=0.1)  # from here on
+    >>> run.log["events"][1]
+    [100, {'lam': 0.1}]
     """
 
     def __init__(
@@ -216,8 +227,7 @@ class Experiment:
             self._sums[name] = self._sums.get(name, 0) + mean * n
         self.steps_summed += n
         diverged = torch.where(state.diverged >= 0, state.diverged, diverged)
-        memory = MappingProxyType(memory)
-        self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged, memory=memory)
+        self.state = replace(state, weights=weights, step=state.step + n, diverged=diverged, memory=MappingProxyType(memory))
 
     def frame(self) -> Frame:
         """What the observables read now; the system's own are means over the steps since the last frame.

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -67,6 +68,18 @@ def power_of_two(low: int, high: int) -> Rule:
 def choice(*options: str) -> Rule:
     """One of the given texts."""
     return Rule("one of " + ", ".join(options), lambda x: _one_of(x, options))
+
+
+def choice_or_function(*options: str) -> Rule:
+    """One of the given texts, or "FILE.py:NAME" with a file that is there, whose place becomes absolute."""
+
+    def check(x):
+        file, colon, name = x.rpartition(":") if isinstance(x, str) else ("", "", "")
+        if x in options or not (colon and name.isidentifier() and file.endswith(".py")):
+            return _one_of(x, options)
+        return f"{Path(file).absolute()}:{name}" if Path(file).is_file() else refuse(f"names no file: {file} is not there")
+
+    return Rule("one of " + ", ".join(options) + ", or FILE.py:FUNCTION", check)
 
 
 def flag() -> Rule:

@@ -170,23 +170,31 @@ def with_rule(scenario: Scenario, step: Callable) -> Scenario:
 
 @Recipe
 def scripted(
-    scenario: Scenario, events: Sequence = (), *, every: int, steps: int, seed: int = 0, device: str = "cpu", **settings
+    scenario: Scenario,
+    events: Sequence = (),
+    *,
+    every: int,
+    steps: int,
+    seed: int = 0,
+    device: str = "cpu",
+    at_turns: bool = False,
+    **settings,
 ):
     """A scenario driven by a list of events instead of by hand: [[step, {knob: value}], …], the static twin of a panel.
 
-    Returns the frames, at every `every` steps and where a knob is turned, and None, or what stopped the run before its end.
+    at_turns: with a frame where a knob is turned too, so that a picture knows to the step where a line jumps. Returns the frames,
+    one at every `every` steps and those, and None, or what stopped the run before its end.
     """
     script = [[int(step), dict(change)] for step, change in events]
     call = {"scenario": scenario, "events": script, "every": every, "steps": steps, "seed": seed, "device": str(device)}
+    call["turns"] = [step for step, _ in script if at_turns and 0 < step < steps]
     (found,) = yield Jobs(_drive, [{**call, "settings": settings}], scenario.name)
     return found
 
 
-def _drive(*, scenario, events, every, steps, seed, device, settings) -> tuple[list[Frame], str | None]:
+def _drive(*, scenario, events, every, steps, seed, device, turns, settings) -> tuple[list[Frame], str | None]:
     run = scenario.start(seed=seed, device=device, **settings)
     try:
-        # one at each turn: where a line jumps, the picture must know it to the step
-        turns = {step for step, _ in events if 0 < step < steps}
         return list(run.drive(events, sorted({*range(every, steps + 1, every), *turns}), steps)), None
     except (DivergenceError, RuleError) as error:
         return list(run.history), str(error)

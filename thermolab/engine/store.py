@@ -130,6 +130,8 @@ def _feed(digest, value) -> None:
         if value.dtype.hasobject:
             raise TypeError("an array of objects")
         digest.update(f"{value.dtype.str}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, str) and ".py" in value:
+        raise TypeError(f"{value} names a file, which may change, as may what it imports")
     elif isinstance(value, bool | int | float | complex | str | bytes | None):
         text = repr(value).encode()
         digest.update(f"{type(value).__name__}{len(text)}".encode() + text)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -72,9 +73,51 @@ class Moments:
         return self.mean.double().square().sum(-1).cpu().numpy() - self.trace / self.n
 
 
+class Probe(Protocol):
+    """What gauges ask of a moment of a run, or of a plain module that somebody trains."""
+
+    @property
+    def moments(self) -> Moments:
+        """Of the gradients [R, P] of fresh batches, taken once."""
+
+    @property
+    def mobility(self) -> torch.Tensor:
+        """M [R, 1] or [R, P]."""
+
+    @property
+    def radius(self) -> np.ndarray:
+        """|w| [R]."""
+
+    @property
+    def dimension(self) -> int:
+        """D: the weights that move, less one where the radius is held."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """Whose rescalable pairs are sought."""
+
+    def kept(self, name: str, make: Callable) -> Any:
+        """What a gauge keeps from one reading to the next."""
+
+    def energy(self) -> dict:
+        """U, unless the system itself gives it."""
+
+    def entropy(self) -> Any:
+        """S [R]."""
+
+    def sharpness(self) -> dict:
+        """λ_max [R] with the bound of its error."""
+
+    def batch_sharpness(self) -> Any:
+        """[R], the mean over fresh batches."""
+
+    def accuracy(self) -> Any:
+        """[R]."""
+
+
 @dataclass
-class Probe:
-    """A run of R replicas at a frame, as an observable of `Experiment` finds it. A Watch makes one of a plain module."""
+class RunProbe:
+    """A run of R replicas at a frame, as an observable of `Experiment` finds it."""
 
     system: NetworkOnData
     state: object
@@ -258,7 +301,7 @@ class Reader:
         self.names, self.batches, self._memory = for_run(system, names), batches, {}
 
     def __call__(self, system, state, knobs) -> dict:
-        probe = Probe(system, state, knobs, self._memory, self.batches)
+        probe = RunProbe(system, state, knobs, self._memory, self.batches)
         return read(probe, self.names)
 
 

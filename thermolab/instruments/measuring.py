@@ -58,7 +58,8 @@ def measure(
         run.observables = before
     time = [frame.step for frame in frames]
     traces = {gauges.variable(n): np.stack([_by_replica(run, f, gauges.variable(n)) for f in frames]) for n in names}
-    data, notes = {}, []
+    data: dict = {}
+    notes: list[str] = []
     for name, variable in ((n, gauges.variable(n)) for n in names):
         label = gauges.observable(name).label
         data[variable] = (("time", "replica"), traces[variable], {"long_name": label})
@@ -89,7 +90,7 @@ def _of_one(series: np.ndarray, every: int) -> dict:
         return {"mean": np.nan, "error": np.nan, "tau": np.nan, "n": float(len(series)), "drift": np.nan}
     found = sample_mean(series, time_ordered=True)
     halves = [sample_mean(half, time_ordered=True) for half in np.array_split(series, 2)]
-    spread = float(np.hypot(*(half.standard_error for half in halves)))
+    spread = float(np.hypot(halves[0].standard_error, halves[1].standard_error))
     apart = halves[1].value - halves[0].value
     drift = apart / spread if spread else np.copysign(np.inf, apart) if apart else 0.0
     tau = 1.0 if np.isnan(found.autocorrelation_time) else float(found.autocorrelation_time)

@@ -87,7 +87,8 @@ class Watch:
         self.budget, self.every, self.batches, self.out = budget, every, batches, out
         self.steps, self.loop_seconds, self.own_seconds = 0, 0.0, 0.0
         self.rows: list[dict] = []
-        self._noticed, self._memory, self._stopped = Noticed(optimizer), {}, False
+        self._noticed, self._stopped = Noticed(optimizer), False
+        self._memory: dict = {}
         self._cost: float | None = None  # of the last reading, in seconds
         self._left: float | None = None  # when `step` was left
         self._saved = time.perf_counter()
@@ -96,6 +97,10 @@ class Watch:
     def notes(self) -> list[str]:
         """What was noticed of the loop: optimiser, schedules, clipping, dropout."""
         return self._noticed.notes
+
+    def add_note(self, note: str) -> None:
+        """Something about the loop that whoever drives it knows, and a Watch cannot see."""
+        self._noticed.add(note)
 
     @property
     def share(self) -> float:
@@ -149,7 +154,7 @@ class Watch:
         if not self.rows:
             raise ValueError(f"there are no readings after {self.steps} steps; train longer, or set every=")
         variables = [k for k in self.rows[-1] if k not in ("step", "eta", "lam")]
-        data = {k: (("time", "replica"), [[row.get(k, np.nan)] for row in self.rows]) for k in variables}
+        data: dict = {k: (("time", "replica"), [[row.get(k, np.nan)] for row in self.rows]) for k in variables}
         data |= {k: (("time", "group"), np.array([row[k] for row in self.rows], float)) for k in ("eta", "lam")}
         attrs = {"notes": "; ".join(self.notes), "share": self.share, "batch_size": self.draw.batch_size}
         return xr.Dataset(data, {"time": [row["step"] for row in self.rows]}, attrs)
@@ -312,6 +317,9 @@ class _ModelProbe:
         hessian = ModuleHessian(self.parameters, lambda block: (self.watch.loss(block), _size(block)), blocks)
         found = gauges.follow(hessian, self.kept("vectors", dict), 0, self.watch.steps)
         return dict(zip(("lambda_max", "lambda_max_error"), found, strict=True))
+
+    def accuracy(self) -> float:
+        raise NotImplementedError("a Watch knows no classes: its names are checked before")
 
     def batch_sharpness(self) -> float:
         without_dropout(self.watch.model)

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from thermolab.lab import results, saved
 from thermolab.lab.live import front_end
+from thermolab.words import _
 
 LOCKED = 5  # seconds to wait for another kernel that writes the same file
 
@@ -44,17 +45,17 @@ class Answers:
         if front_end(self.live):
             last = {attempt["question"]: attempt["given"] for attempt in self._before()}
             self._given |= {name: last[name] for name in questions if name in last and given.get(name) is None}
-            saved.show(ipywidgets.VBox([self._row(name) for name in questions]), "Run this cell to see what you predicted.")
+            saved.show(ipywidgets.VBox([self._row(name) for name in questions]), _("Run this cell to see what you predicted."))
             return
         for name in questions:
-            print(f"{questions[name].text}: {self._said(name)}")
+            print(f"{_(questions[name].text)}: {self._said(name)}")
 
     def compare(self) -> None:
         """Say again, once it has been measured, what is to be said to each prediction, with the answer of theory."""
         for name, question in self._questions.items():
             given, found = self._given[name], question.check(self._given[name])
-            said = f"you said {given}, the answer is {_short(question.answer)}; {found}" if found.answered else "not predicted"
-            print(f"{question.text}: {said}")
+            form = _("you said {given}, the answer is {answer}; {found}") if found.answered else _("not predicted")
+            print(f"{_(question.text)}: {form.format(given=given, answer=_short(question.answer), found=found)}")
 
     def check(self, check: Callable, *args, **given):
         """Check an answer to an exercise, print what is said to it, and keep the attempt. check: a function, or what has one."""
@@ -117,17 +118,17 @@ class Answers:
         wide = {"description_width": f"{0.6 * max(len(q.text) for q in self._questions.values()):.0f}em"}  # in one column
         if question.options:
             box = ipywidgets.Dropdown(
-                options=[("choose …", ""), *((option, option) for option in question.options)],
+                options=[(_("choose …"), ""), *((option, option) for option in question.options)],
                 value=question.option(value) or "",
-                description=question.text,
+                description=_(question.text),
                 style=wide,
                 layout={"width": "max-content", "max_width": "100%"},
             )
         else:
             box = ipywidgets.Text(
                 "" if value is None else str(value),
-                description=question.text,
-                placeholder="a number, then Enter",
+                description=_(question.text),
+                placeholder=_("a number, then Enter"),
                 continuous_update=False,
                 style=wide,
                 layout={"width": "max-content", "max_width": "100%"},

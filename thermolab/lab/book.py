@@ -44,7 +44,8 @@ def write(outcomes: Sequence[Outcome], out: Path) -> None:
         _write(out / "primer.html", pages.page("page.html.j2", file="primer.html", pages=links, **content))
     for run, link in zip(done, links[-len(done) :], strict=True):
         executed = run.folder / "notebook.ipynb"
-        content = {"title": pages.title(executed), "body": Markup(pages.body(executed)), "footer": _footer(run.folder)}
+        body = pages.body(executed).replace('href="PRIMER.md', 'href="primer.html')
+        content = {"title": pages.title(executed), "body": Markup(body), "footer": _footer(run.folder)}
         _write(out / link["file"], pages.page("page.html.j2", file=link["file"], pages=links, **content))
     sections = _sections(outcomes)
     rows = [row for section in sections for row in section["rows"]]

@@ -100,7 +100,8 @@ def _plan(notebook: str, names: list[str], package: ModuleType, given, out: Path
     facts = {**values, **physical}
     which = names[0] if len(names) == 1 else f"{names[0]}+{len(names) - 1}"
     key = runner.key(facts | {"claims": sorted(names)}, changed | {"preset"})
-    run = job.Run(path, facts, out / notebook / f"check-{which},{key}", changed <= set(runner.HOW), declaration.source)
+    source = declaration.source + declared.files(values)
+    run = job.Run(path, facts, out / notebook / f"check-{which},{key}", changed <= set(runner.HOW), source)
     return run, declaration.setup(values).as_dict() | physical, names, plan
 
 

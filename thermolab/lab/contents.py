@@ -1,12 +1,14 @@
 """The files of `thermolab lab`'s server: how notebooks look that are opened there.
 
-One without a kernel comes without its widgets, see `saved`; in the student layout its code is folded, see `layout`.
+One without a kernel comes without its widgets, see `saved`; in the student layout its code is folded, see `layout`; its prose is
+in the language that is asked for, see `words`. What is saved is as the file was.
 """
 
 from __future__ import annotations
 
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
+from thermolab import words
 from thermolab.lab import layout, saved
 
 
@@ -20,11 +22,13 @@ class Contents(AsyncLargeFileManager):
                 saved.without_widgets(model["content"])
             if layout.asked_for() == "student":
                 layout.fold(model["content"])
+            words.translate(model["content"])
         return model
 
     async def save(self, model, path=""):
         if model.get("type") == "notebook" and model.get("content"):
             layout.unfold(model["content"])
+            words.restore(model["content"])
         return await super().save(model, path)
 
     async def _is_running(self, path: str) -> bool:

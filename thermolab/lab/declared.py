@@ -67,6 +67,13 @@ def _package() -> bytes:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
 
 
+def files(values: dict[str, object]) -> str:
+    """A digest of the files that a parameter names as "FILE.py:FUNCTION", "" if none does: a run depends on what is in them."""
+    named = [Path(v.rpartition(":")[0]) for v in values.values() if isinstance(v, str) and ".py:" in v]
+    found = [path.read_bytes() for path in named if path.is_file()]
+    return f"+{hashlib.sha256(b''.join(found)).hexdigest()[:8]}" if found else ""
+
+
 def combinations(declaration: Declaration, given: Iterable[tuple[str, str]]) -> list[dict[str, object]]:
     """The checked parameters of every run asked for by (name, text) pairs: a sweep is their product.
 

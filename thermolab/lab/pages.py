@@ -14,7 +14,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
-from thermolab.lab import saved
+from thermolab.lab import layout, saved
 from thermolab.lab.params import UserError
 
 CELLS = """{% extends 'basic/index.html.j2' %}
@@ -22,16 +22,21 @@ CELLS = """{% extends 'basic/index.html.j2' %}
 {%- if 'solution' in cell.metadata.tags -%}
 <details class="solution"><summary>Solution</summary>{{ super() }}</details>
 {%- else -%}{{ super() }}{%- endif -%}
-{% endblock %}"""
+{% endblock %}
+{% block input_group %}<div{% if cell.metadata.folded %} class="folded"{% endif %}>{{ super() }}</div>{% endblock %}"""
 
 
 def body(path: Path) -> str:
-    """The cells of an executed notebook, or a Markdown file, as HTML. Widgets are left out; their static twins stay."""
+    """The cells of an executed notebook, or a Markdown file, as HTML. Widgets are left out; their static twins stay.
+
+    Code that is not for students is of class `folded`: a switch on the page shows it.
+    """
     notebook = _read(path)
     saved.without_widgets(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [_offline(o) for o in cell.outputs]
+            cell.metadata["folded"] = not layout.is_open(cell)
     options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
     templates = {"template_name": "basic", "template_file": "cells", "extra_loaders": [DictLoader({"cells": CELLS})]}
     exporter = HTMLExporter(filters={"markdown2html": markdown}, **options, **templates)
@@ -105,6 +110,6 @@ def _environment() -> Environment:
 @cache
 def _style() -> str:
     own = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
-    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
+    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("xcode", "github-dark"))
     plain = ".highlight, .highlight pre { background: none; }"
     return f"{own}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{plain}"

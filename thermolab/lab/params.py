@@ -14,11 +14,12 @@ import os
 from collections.abc import Mapping
 from types import SimpleNamespace
 
-from thermolab.engine.rules import Rule, choice, flag, grid, integer, number, power_of_two, refuse, several
+from thermolab.engine.rules import Rule, choice, choice_or_function, flag, grid, integer, number, power_of_two, refuse, several
 
 __all__ = [  # with the rules of the engine, so that a notebook needs one name
-    "ParameterError", "Rule", "Settings", "UserError", "check", "choice", "default_device", "default_out", "default_preset",
-    "device", "flag", "grid", "integer", "number", "numbers", "power_of_two", "preset", "resolve_device", "rows",
+    "ParameterError", "Rule", "Settings", "UserError", "check", "choice", "choice_or_function", "default_device", "default_out",
+    "default_preset", "device", "flag", "grid", "integer", "number", "numbers", "power_of_two", "preset",
+    "resolve_device", "rows",
 ]  # fmt: skip
 PRESETS = ("smoke", "lab", "paper")
 DEVICES = ("auto", "cpu", "cuda")

@@ -1,7 +1,8 @@
 """Logs of live runs: saved by a panel, checked, and replayed without one.
 
 A log holds plain values only, JSON {thermolab, recipe, settings, seed, backend, device, threads, events, frames, steps, …}.
-Its recipe is looked up in a table of scenarios; nothing in it is imported or evaluated.
+Its recipe is looked up in a table of scenarios, or in the file that a person names beside it (`own`); nothing that it says
+itself is imported or evaluated.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import jsonschema
 import torch
 from tqdm import tqdm
 
+from thermolab.engine import files
 from thermolab.engine.experiment import LAST_STEP, DivergenceError, Experiment
 from thermolab.engine.scenario import Scenario
 from thermolab.lab import params, results
@@ -68,6 +70,17 @@ def save(log: Mapping, label: str = "") -> Path:
         path.unlink(missing_ok=True)
         raise
     return path
+
+
+def own(place: str) -> dict[str, Scenario]:
+    """The table with the one scenario that "FILE.py:NAME" names; the file is run. Raises UserError, one line."""
+    try:
+        found = files.named(place)
+    except ValueError as error:
+        raise UserError(f"--scenario {error}") from None
+    if not isinstance(found, Scenario):
+        raise UserError(f"--scenario {place} is a {type(found).__name__}; allowed: a thermolab.engine.scenario.Scenario")
+    return {found.name: found}
 
 
 def load(path, scenarios: Mapping[str, Scenario]) -> dict:

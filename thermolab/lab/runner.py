@@ -95,7 +95,7 @@ def plan(notebooks: Iterable[Path], given: Iterable[tuple[str, str]], out: Path)
             changed = {name for name, value in values.items() if value != defaults[name]}
             shown = {name for name in values if name in changed or name == "preset"}
             folder = out / path.stem / key(values, shown)
-            runs[folder] = Run(path, values, folder, changed <= set(HOW), declaration.source)
+            runs[folder] = Run(path, values, folder, changed <= set(HOW), declaration.source + declared.files(values))
     return list(runs.values())
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from thermolab import words
 from thermolab.lab import layout as layouts
 from thermolab.lab.params import UserError
 
@@ -16,19 +17,22 @@ START_PAGE = "/lab/tree/notebooks/README.md"
 JUPYTER = Path(__file__).parent / "jupyter"  # has JupyterLab show Markdown rendered; a user's own settings go first
 
 
-def lab(options: Sequence[str] = (), layout: str | None = None) -> int:
+def lab(options: Sequence[str] = (), layout: str | None = None, language: str | None = None) -> int:
     """JupyterLab on the start page, on loopback with its token; a busy port makes it take the next one.
 
-    layout: how much code is shown, see `layouts`; THERMOLAB_LAYOUT if it is not given. Raises UserError for one that is none.
+    layout: how much code is shown, see `layouts`; language: of the prose, see `words`; THERMOLAB_LAYOUT and THERMOLAB_LANGUAGE if
+    they are not given. Raises UserError for one that is none.
     """
     _need("notebooks/README.md")
-    layout = layout or layouts.asked_for()
+    layout, language = layout or layouts.asked_for(), language or os.environ.get("THERMOLAB_LANGUAGE") or words.ENGLISH
+    if language not in words.languages():
+        raise UserError(f"there is no catalogue of {language!r}; allowed: {', '.join(words.languages())}")
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # containers
     jupyter = ["jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url={START_PAGE}"]
     config = os.pathsep.join(filter(None, [os.environ.get("JUPYTER_CONFIG_PATH"), str(JUPYTER)]))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for its terminals
     return _module(*jupyter, "--ServerApp.ip=localhost", *root, *options, JUPYTER_CONFIG_PATH=config, PATH=path,
-                   THERMOLAB_LAYOUT=layout)  # fmt: skip
+                   THERMOLAB_LAYOUT=layout, THERMOLAB_LANGUAGE=language)  # fmt: skip
 
 
 def bench(options: Sequence[str] = ()) -> int:

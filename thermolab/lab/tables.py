@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Iterable
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 from thermolab import claims as register
 from thermolab import feedback
 from thermolab.lab.params import UserError
+from thermolab.words import _
 
 if TYPE_CHECKING:
     from thermolab.claims import Result
 
-SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not measured": "–"}
+SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–", "not measured": "–"}
 COLUMNS = ("id", "expected", "verdict", "measured", "predicted", "tolerance", "control", "run")
 
 
@@ -62,19 +64,48 @@ def _folded(result: Result) -> str:
         "id": claim.id,
     }
     lines = "".join(
-        f"<dt>{name}</dt><dd>{escape(register.with_titles(text).strip(': '))}</dd>" for name, text in facts.items() if text
+        f"<dt>{_(name)}</dt><dd>{escape(register.with_titles(text).strip(': '))}</dd>" for name, text in facts.items() if text
     )
-    word = f"{SYMBOLS[result.verdict]} {result.verdict}"
+    word = _word(result)
     verdict = word if result.verdict == "holds" else f"<b>{word}</b>"
-    title = f"{verdict} · {escape(claim.statement)}"
+    title = f"{verdict} · {escape(_(claim.statement))}"
     return f"<details><summary>{title}</summary><dl>{lines}</dl></details>"
+
+
+def _word(result: Result) -> str:
+    """The verdict; one of a first look says that it is."""
+    word = f"{SYMBOLS[result.verdict]} {_(result.verdict)}"
+    return f"{word} ({_('first look')})" if feedback.first_look(str(result.settings.get("preset", ""))) else word
 
 
 def _link(figure: str) -> str:
     from thermolab import plots  # not above: the command line draws nothing
 
     number = plots.number(figure)
-    return f'<a href="#{plots.anchor(figure)}">Figure {number}</a>' if number else ""
+    return f'<a href="#{plots.anchor(figure)}">{_("Figure")} {number}</a>' if number else ""
+
+
+def published(name: str, results: Iterable[Result]):
+    """What a source prints beside our verdicts on it, as HTML; the rows of this notebook in data/published/NAME.csv.
+
+    A row has `notebook`, `what`, `setting`, `published`, and the ids of the `claims` that put it to the test.
+    """
+    from IPython.display import HTML
+
+    found = {result.claim.id: result for result in results}
+    notebooks = {result.claim.notebook for result in found.values()}
+    with open(register.data_folder() / "published" / f"{name}.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["notebook"] in notebooks]
+    head = "".join(f'<th scope="col" style="text-align: left">{_(text)}</th>' for text in ("what", "where", "published", "ours"))
+    lines = [_beside(row, [found[claim] for claim in row["claims"].split()]) for row in rows]
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+
+
+def _beside(row: dict, ours: list[Result]) -> str:
+    cells = [escape(_(row[name])) for name in ("what", "setting", "published")]
+    cells.append("<br>".join(f"{_word(r)}: {escape(_(r.claim.statement))}" for r in ours))
+    left = ' style="text-align: left; vertical-align: top"'
+    return f"<tr>{''.join(f'<td{left}>{cell}</td>' for cell in cells)}</tr>"
 
 
 def scorecard(folder) -> list[dict]:
@@ -154,6 +185,7 @@ def _contradicts(row: dict) -> bool:
 def texts(row: dict) -> dict[str, str]:
     """The columns of one row of the scorecard as short texts."""
     control = row["control"]
+    other = f"{control['name']}: {short(control['measured'])} ({control['verdict']})" if control and control["name"] else "–"
     sign = {"above": "≥ ", "below": "≤ "}.get(row.get("relation"), "")
     return {
         "id": row["id"],
@@ -162,7 +194,7 @@ def texts(row: dict) -> dict[str, str]:
         "measured": measurement(row["measured"], row["error"]),
         "predicted": sign + short(row["predicted"]),
         "tolerance": short(row["tolerance"]),
-        "control": f"{control['name']}: {short(control['measured'])} ({control['verdict']})" if control else "–",
+        "control": other,
         "run": row.get("run") or "–",
     }
 

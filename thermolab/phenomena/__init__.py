@@ -40,6 +40,7 @@ def scenarios() -> dict[str, Scenario]:
     from thermolab.phenomena.platonic_alignment import live as platonic_alignment
     from thermolab.phenomena.progressive_sharpening import live as progressive_sharpening
     from thermolab.phenomena.temperature_collapse import live as temperature_collapse
+    from thermolab.phenomena.your_network import live as your_network
 
     known = (
         irreversibility.LANDSCAPE,
@@ -54,6 +55,7 @@ def scenarios() -> dict[str, Scenario]:
         platonic_alignment.PAIR,
         progressive_sharpening.NETWORK,
         progressive_sharpening.EDGE,
+        your_network.NETWORK,
     )
     found = {s.name: s for s in known}
     return found | {old: found[new] for old, new in FORMERLY.items() if new in found}

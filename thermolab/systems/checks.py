@@ -23,8 +23,11 @@ def materialised(module: nn.Module, data) -> nn.Module:
     return module
 
 
-def check_data(data, replicas: Replicas) -> None:
-    """Raises ValueError, one line, for data that the module or the loss does not take; nothing else changes."""
+def check_data(data, replicas: Replicas) -> torch.dtype:
+    """The dtype of weights with which the module takes the data: its own, or else that of the inputs.
+
+    Raises ValueError, one line, for data that the module or the loss does not take; nothing else changes.
+    """
     x, y = data.x, data.y
     if len(x) != len(y):
         raise ValueError(f"{len(x)} inputs and {len(y)} targets; allowed: as many of one as of the other")
@@ -45,11 +48,33 @@ def check_data(data, replicas: Replicas) -> None:
         )
     if replicas.loss == "squared" and not y.is_floating_point():
         raise ValueError(f"targets are {y.dtype}; allowed under loss='squared': floats, as of y.float()")
-    with global_random.kept(), torch.enable_grad(), replicas.holding(replicas.own_weights()) as module:
-        outputs, n = _first_outputs(module, x)
-        if replicas.loss == "cross-entropy" and isinstance(outputs, torch.Tensor) and outputs.dim() > 1:
-            _check_labels(y, outputs, y[:n])
-        _check_loss(replicas, outputs, y[:n])
+    own = replicas.own_weights()
+    kinds = dict.fromkeys([own.dtype, x.dtype if x.is_floating_point() else own.dtype])
+    fault = None
+    for kind in kinds:
+        with global_random.kept(), torch.enable_grad(), replicas.holding(own.to(kind)) as module:
+            try:
+                outputs, n = _first_outputs(module, x)
+            except Exception as error:
+                fault = fault or error
+                continue
+            if replicas.loss == "cross-entropy" and isinstance(outputs, torch.Tensor) and outputs.dim() > 1:
+                _check_labels(y, outputs, y[:n])
+            _check_loss(replicas, outputs, y[:n])
+            return kind
+    raise ValueError(
+        f"the module does not take inputs {['B', *x.shape[1:]]} of {x.dtype}: {type(fault).__name__}: {_one_line(fault)}; "
+        "allowed: what module(x) takes"
+    ) from fault
+
+
+def check_precision(weights: torch.Tensor, kind: torch.dtype, data) -> None:
+    """Raises ValueError, one line, for weights in a precision in which the module does not take the data."""
+    if data.x.is_floating_point() and weights.dtype != kind and data.x.dtype == kind:
+        raise ValueError(
+            f"inputs are {kind} and weights {weights.dtype}; allowed: one precision: convert the inputs, or the module with "
+            f"module.to({kind})"
+        )
 
 
 def _first_outputs(module, x):
@@ -59,10 +84,7 @@ def _first_outputs(module, x):
             return module(x[:n].clone()), n
         except Exception as error:
             fault = fault or error
-    raise ValueError(
-        f"the module does not take inputs {['B', *x.shape[1:]]} of {x.dtype}: {type(fault).__name__}: {_one_line(fault)}; "
-        "allowed: what module(x) takes"
-    ) from fault
+    raise fault
 
 
 def _check_labels(y, outputs, first) -> None:
@@ -77,15 +99,19 @@ def _check_loss(replicas: Replicas, outputs, y) -> None:
     broadcast = _Broadcast(len(y))
     try:
         with warnings.catch_warnings(), broadcast:
-            warnings.filterwarnings("ignore", "Using a target size")
+            warnings.filterwarnings("error", "Using a target size")  # PyTorch's own losses broadcast with a warning
             loss = mean_loss(replicas.loss_function, outputs, y.clone())
     except ValueError:
         raise
+    except UserWarning:
+        broadcast.seen = broadcast.seen or (list(getattr(outputs, "shape", ())), list(y.shape))
     except Exception as error:
         raise ValueError(f"loss={replicas.loss} fails on the first batch: {type(error).__name__}: {_one_line(error)}") from error
     if broadcast.seen:
         a, b = broadcast.seen
-        raise ValueError(f"the loss broadcasts {a} with {b} to {[a[0]] * 2}; allowed: equal shapes, as of y[:, None]")
+        raise ValueError(
+            f"the loss broadcasts {a} with {b}, each output with each target; allowed: equal shapes, as of y[:, None]"
+        )
     if not loss.requires_grad:
         raise ValueError("the loss does not depend on the trainable weights: no gradient reaches them")
 

@@ -19,9 +19,10 @@ class FullBatch(NetworkOnData):
         return self.replicas.backend
 
     def batches(self, seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int):
-        """The whole data n times, the same for each replica."""
+        """The whole data n times, the same for each replica; a module that may write to its inputs gets copies."""
         whole = [t.expand(len(streams), *t.shape) for t in (self.data.x, self.data.y)]
-        yield from (whole for _ in range(n))
+        copied = self.replicas.backend == "loop"
+        yield from ([t.clone() for t in whole] if copied else whole for _ in range(n))
 
     def advance(self, weights, first_step, n, knobs, seed, streams, radius, memory=()):
         """As in `NetworkOnData`."""

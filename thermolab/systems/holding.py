@@ -8,6 +8,7 @@ Limits: one thread at a time; what a module changes inside a list or another obj
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,7 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-BUFFERS = "buffers."  # what a replica keeps of its module from step to step bears this before its name in the memory of a run
+# what a replica keeps of its module from step to step bears one of these before its name in the memory of a run
+BUFFERS, TENSORS, NUMBERS = (
+    "buffers.",
+    "tensors.",
+    "numbers.",
+)  # and frozen parameters; plain attributes that are one or the other
 SMALL = 2**16  # buffers up to this size belong to each replica from the start, larger ones from their first change on
 
 
@@ -36,18 +42,20 @@ class Holder:
         self._shared: dict[str, Shared] | None = None  # while it is lent
         self._copies: dict[str, tuple] = {}  # {name: (of what, copy)} of what all replicas share
         self._like, self._casts = torch.empty(0), True
+        self._attributes: dict[str, tuple[dict, dict]] = {}  # {path: (attributes of a layer, what they were)} while it is lent
 
     def own(self, like: torch.Tensor) -> dict[str, torch.Tensor]:
         """What each of R replicas keeps from step to step, at the start {name: [R, ...]}; like: their weights [R, P]."""
-        buffers = {
-            k: s.data for k, s in self._find().items() if not isinstance(s.tensor, nn.Parameter) and s.data.numel() <= SMALL
+        found = {BUFFERS + k: s.data for k, s in self._find().items() if not isinstance(s.tensor, nn.Parameter)}
+        found |= {
+            TENSORS + (f"{path}." if path else "") + k: t.detach()
+            for path, m in self.module.named_modules()
+            for k, t in m.__dict__.items()
+            if isinstance(t, torch.Tensor) and t.grad_fn is None
         }
         casts = self._one_dtype()
-        return {
-            BUFFERS + k: _cast(b, like, casts).expand(len(like), *b.shape).clone()
-            for k, b in buffers.items()
-            if b.numel() <= SMALL
-        }
+        small = {k: _cast(t, like, casts) for k, t in found.items() if t.numel() <= SMALL}
+        return {k: t.expand(len(like), *t.shape).clone() for k, t in small.items()}
 
     @contextmanager
     def lent(self, like: torch.Tensor) -> Iterator[None]:
@@ -58,8 +66,9 @@ class Holder:
         if self._shared is not None:
             yield
             return
-        modules = list(self.module.modules())
-        tables = [(t, dict(t)) for m in modules for t in (m._parameters, m._buffers, m.__dict__)]
+        modules = dict(self.module.named_modules())
+        tables = [(t, dict(t)) for m in modules.values() for t in (m._parameters, m._buffers) if isinstance(t, dict)]
+        self._attributes = {f"{path}." if path else "": (m.__dict__, dict(m.__dict__)) for path, m in modules.items()}
         self._like, self._casts, self._shared = like, self._one_dtype(), self._find()
         tensors = [*self.trainable.values(), *(s.tensor for s in self._shared.values())]
         back = [(t, t.data, t.grad, t.requires_grad) for t in tensors]
@@ -70,10 +79,8 @@ class Holder:
             yield
         finally:
             self._shared = None
-            for now, was in tables:
-                if len(now) != len(was) or any(now.get(k) is not v for k, v in was.items()):
-                    now.clear()
-                    now.update(was)
+            for now, was in (*tables, *self._attributes.values()):
+                _restore(now, was)
             for t, data, gradient, wants in back:
                 t.grad, t.data = None, data
                 if t.requires_grad != wants:
@@ -89,6 +96,14 @@ class Holder:
             begin += p.numel()
         for name, shared in self._shared.items():
             shared.tensor.data = own[BUFFERS + name] if BUFFERS + name in own else self._copy(name, shared)
+        for now, was in self._attributes.values():
+            _restore(now, was)
+        for name, value in own.items():
+            kind, _, place = name.partition(".")
+            if kind in (TENSORS[:-1], NUMBERS[:-1]):
+                path, dot, key = place.rpartition(".")
+                self._attributes[path + dot][0][key] = value if kind == TENSORS[:-1] else value.item()
+        self._placed = [dict(now) for now, _ in self._attributes.values()]
 
     def gradient(self, out: torch.Tensor) -> None:
         """What `backward` left in the parameters, into out [P]; 0 where nothing arrived."""
@@ -102,14 +117,15 @@ class Holder:
             begin += p.numel()
 
     def changed(self, own: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """{name: (before, after)} of what the module changed since `place` and is not the replica's own yet.
+        """{name: (before, after)} of what the module changed since `place`, but for buffers that are the replica's own already.
 
-        What is the replica's own is brought up to date in `own`, and the module has its own objects again.
+        Those are brought up to date in `own`, and the module has its own objects again. before: None if it was nothing such.
         """
         found = {}
         for name, (table, key, t, data) in self._shared.items():
-            now, kept = table.get(key), own.get(BUFFERS + name)
-            table[key] = t
+            now, kept = _get(table, key), own.get(BUFFERS + name)
+            if now is not t:
+                table[key] = t
             if now is t and (kept is not None or t._version == self._copies[name][1]):
                 continue
             before = _cast(data, self._like, self._casts) if kept is None else kept
@@ -123,6 +139,19 @@ class Holder:
                 found[BUFFERS + name] = before.clone(), now.detach().clone()
             else:
                 kept.copy_(now.detach())
+        for (path, (now, _)), was in zip(self._attributes.items(), self._placed, strict=True):
+            for key, value in now.items():
+                before = was.get(key)
+                if value is before:
+                    continue
+                if isinstance(value, torch.Tensor) and value.grad_fn is None:  # else it is what this pass computed
+                    found[TENSORS + path + key] = before if isinstance(before, torch.Tensor) else None, value.detach().clone()
+                elif isinstance(value, int | float):
+                    before = torch.tensor(before) if isinstance(before, int | float) else None
+                    found[NUMBERS + path + key] = (
+                        before,
+                        torch.tensor(value, dtype=torch.float64 if type(value) is float else None),
+                    )
         return found
 
     def _find(self) -> dict[str, Shared]:
@@ -146,6 +175,16 @@ class Holder:
         if name not in self._copies or self._copies[name][0] != of:
             self._copies[name] = of, t._version, _cast(data, self._like, self._casts).clone(), t
         return self._copies[name][2]
+
+
+def _get(table, key: str):
+    return table[key] if key in table else None  # noqa: SIM401 - the tables of a script have no get
+
+
+def _restore(now: dict, was: dict) -> None:
+    if len(now) != len(was) or not all(map(operator.is_, now.values(), was.values())):
+        now.clear()
+        now.update(was)
 
 
 def _cast(t: torch.Tensor, like: torch.Tensor, casts: bool) -> torch.Tensor:

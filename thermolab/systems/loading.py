@@ -52,8 +52,8 @@ def map_style(loader: torch_data.DataLoader) -> torch_data.Dataset | None:
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     if isinstance(sampler, torch_data.SubsetRandomSampler):
         return torch_data.Subset(loader.dataset, list(sampler.indices))
-    if type(sampler) not in UNIFORM or type(loader.batch_sampler) not in (torch_data.BatchSampler, type(None)):
-        kind = type(sampler if type(sampler) not in UNIFORM else loader.batch_sampler).__name__
+    if not isinstance(sampler, UNIFORM) or not isinstance(loader.batch_sampler, torch_data.BatchSampler | None):
+        kind = type(loader.batch_sampler if isinstance(sampler, UNIFORM) else sampler).__name__
         raise ValueError(f"{kind} is not kept: batches are drawn alike from all samples; pass the dataset itself, or (x, y)")
     return loader.dataset
 

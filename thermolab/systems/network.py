@@ -20,6 +20,7 @@ from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
 from thermolab.systems.replicas import Replicas
+from thermolab.systems.starts import check_starts, start
 from thermolab.systems.system import OBSERVABLES, Base
 from thermolab.systems.updates import PROTOCOLS
 
@@ -40,7 +41,8 @@ class NetworkOnData(Base):
     datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
     optimiser: "sgd", "momentum", "adam", "adagrad", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the
     optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per
-    experiment.
+    experiment. starts: "auto", "gaussian", "own", "fresh" or a function that makes the module anew (`systems.starts`). The data
+    are checked when the system is made: what the module or the loss does not take is a ValueError of one line.
     """
 
     name = "network"
@@ -56,10 +58,11 @@ class NetworkOnData(Base):
         backend: str = "auto",
         optimiser: str = "sgd",
         replacement: bool = True,
+        starts: str | Callable = "auto",
     ):
         self.replicas, self.data, self.backend = Replicas(checks.materialised(module, data), loss, backend), data, backend
-        checks.check_data(data, self.replicas)
-        self.replacement = replacement
+        self._precision = checks.check_data(data, self.replicas)
+        self.replacement, self.starts = replacement, check_starts(starts)
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
         self.protocol, self.n_parameters = updates.check_protocol(protocol), self.replicas.n_parameters
         self.optimiser, self.rule = optimiser, updates.find_optimiser(optimiser)
@@ -81,6 +84,7 @@ class NetworkOnData(Base):
         }
         # plain SGD and replacement go without saying, as in the logs from before there were others
         plain |= {} if self.optimiser == "sgd" else {"optimiser": self.optimiser}
+        plain |= {} if self.starts == "auto" else {"starts": getattr(self.starts, "__qualname__", str(self.starts))}
         return plain if self.replacement else {**plain, "replacement": False}
 
     def to(self, device) -> None:
@@ -96,7 +100,7 @@ class NetworkOnData(Base):
         new, old = (tuple(d.x.shape[1:]) for d in (data, self.data))
         if new != old:
             raise ValueError(f"inputs have shape {new}; allowed: {old}, as those so far")
-        checks.check_data(data, self.replicas)
+        self._precision = checks.check_data(data, self.replicas)
         self.data, content = data, b"".join(t.cpu().numpy().tobytes() for t in (data.x, data.y))
         self.data_key = hashlib.sha256(content).hexdigest()
         self._known[self.data_key] = data
@@ -121,8 +125,8 @@ class NetworkOnData(Base):
         return {**super().start_memory(weights), **self.replicas.own_memory(weights)}
 
     def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
-        """Weights [R, P], Gaussian at the usual scale of each layer."""
-        return self.replicas.start(random.normals(seed, streams, 0, 1, self.n_parameters, purpose=random.START)[0])
+        """Weights [R, P], as `starts` says."""
+        return start(self.replicas, self.starts, streams, seed)
 
     def batches(self, seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int):
         """n batches (x [R, B, ...], y [R, B, ...]), one after the other, all in the same memory."""
@@ -140,6 +144,7 @@ class NetworkOnData(Base):
 
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
         """As in `System`. Observables before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
+        checks.check_precision(weights, self._precision, self.data)
         if self.choose_backend(weights) == "compiled":
             return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}

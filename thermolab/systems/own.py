@@ -13,13 +13,14 @@ from thermolab.systems.network import NetworkOnData
 
 
 class Network(NetworkOnData):
-    """A module on data, ready for an `Experiment`; all replicas start from the module's own weights.
+    """A module on data, ready for an `Experiment`.
 
     module: any nn.Module with trainable weights; it is not changed. data: (x, y), a torch Dataset, a DataLoader or a
     `systems.data.Dataset`: inputs [N, ...] and classes [N] or targets [N, K]; floating numbers are cast to the type of the
     module's weights. loss: "cross-entropy", "squared" (|f - y|², no 1/2) or a callable(outputs, targets) -> mean over the batch.
     protocol: "lr", "elr" or "sphere"; optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`systems.updates`).
     replacement: whether batches are drawn with replacement, or each datum once in an epoch.
+    starts: "own", all replicas from the weights that the module has, "fresh", or a function that makes one (`systems.starts`).
     memory: bytes of data that are held in memory; more go into a temporary file that is mapped.
     Raises ValueError, one line, for data, a loss or a module that it does not take.
 
@@ -42,6 +43,7 @@ class Network(NetworkOnData):
         optimiser: str = "sgd",
         backend: str = "auto",
         replacement: bool = True,
+        starts: str | Callable = "own",
         memory: int = MEMORY,
     ):
         found = as_dataset(data, memory=memory)
@@ -49,8 +51,4 @@ class Network(NetworkOnData):
         x, y = (t.to(own) if t.is_floating_point() else t for t in (found.x, found.y))
         if not y.is_floating_point() and y.dtype not in (torch.int64, torch.bool):
             y = y.long()
-        super().__init__(module, Dataset(x, y), protocol, loss, backend, optimiser, replacement)
-
-    def start(self, streams: torch.Tensor, seed: int) -> torch.Tensor:
-        """The module's own weights [R, P], the same for all replicas, which differ in their batches."""
-        return self.replicas.own_weights().expand(len(streams), -1).to(streams.device, copy=True)
+        super().__init__(module, Dataset(x, y), protocol, loss, backend, optimiser, replacement, starts)

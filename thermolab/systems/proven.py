@@ -19,7 +19,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 # functions of their input and parameters alone, which torch.func.vmap computes as they do
-_FUNCTIONS = {
+FUNCTIONS = {
     nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Flatten, nn.Unflatten, nn.Linear, nn.Bilinear, nn.Embedding,
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.PixelShuffle,
     nn.PixelUnshuffle, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool1d,
@@ -34,11 +34,11 @@ _FUNCTIONS = {
 def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
     """(name, layer) of an nn.Sequential that `batched` computes exactly, for inputs [B, D], else None."""
     layers = list(module._modules.items())
-    if type(module) is not nn.Sequential or not layers or type(layers[0][1]) is not nn.Linear or _handled([module]):
+    if type(module) is not nn.Sequential or not layers or type(layers[0][1]) is not nn.Linear or handled([module]):
         return None
     tensors = [t for _, layer in layers for t in (*layer._parameters.values(), *layer._buffers.values()) if t is not None]
     shared = len({id(t) for t in tensors}) < len(tensors)  # an activation may come twice, weights may not
-    if shared or module._parameters or module._buffers or _handled(layer for _, layer in layers):
+    if shared or module._parameters or module._buffers or handled(layer for _, layer in layers):
         return None
     width = None
     for _, layer in layers:
@@ -65,14 +65,16 @@ def function_of_tensors(module: nn.Module) -> bool:
     All its layers are torch.nn's or this package's own, which are written so; nothing is drawn, remembered or changed in place.
     """
     modules = list(module.modules())
-    return not _handled(modules) and all(map(_is_function, modules))
+    places = [t for _, t in (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))]
+    shared = len({id(t) for t in places}) < len(places)  # functional_call leaves a tensor of vmap in one of two places
+    return not shared and not handled(modules) and all(map(_is_function, modules))
 
 
 def _is_function(m: nn.Module) -> bool:
     kind = type(m)
     if kind.__module__.startswith("thermolab."):
         return not m._buffers
-    if kind not in _FUNCTIONS or getattr(m, "inplace", False):
+    if kind not in FUNCTIONS or getattr(m, "inplace", False):
         return False
     if kind in _NORMS:
         return m.running_mean is None or not m.training
@@ -83,7 +85,7 @@ def _is_function(m: nn.Module) -> bool:
     return True
 
 
-def _handled(modules) -> bool:
+def handled(modules) -> bool:
     """Whether somebody hung something into one of these modules."""
     if any(getattr(global_hooks, f"_global{name}") for name in _HOOKS):
         return True
@@ -128,7 +130,8 @@ class Snapshot:
 
     @staticmethod
     def _of(m):
-        return (m.__dict__, m._parameters, m._buffers, m._modules, *(m.__dict__[name] for name in _HOOKS))
+        tables = (m.__dict__, m._parameters, m._buffers, m._modules, *(m.__dict__.get(name) for name in _HOOKS))
+        return [d for d in tables if isinstance(d, dict)]  # those of a script are none, and it is never taken for known
 
     def holds(self) -> bool:
         """Whether nothing has changed; values inside tensors may."""

@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from thermolab.systems import batched, proven
-from thermolab.systems.holding import BUFFERS, Holder
+from thermolab.systems.holding import Holder
 from thermolab.systems.losses import LOSSES, check_loss, mean_loss
 from thermolab.systems.models import start_mean, start_scale
 
@@ -138,7 +138,7 @@ class Replicas:
         if weights.shape != (self.n_parameters,):
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: [{self.n_parameters}], those of one replica")
         with self._holder.lent(weights):
-            self._holder.place(weights.detach().clone(), {k: v.clone() for k, v in memory.items() if k.startswith(BUFFERS)})
+            self._holder.place(weights.detach().clone(), {k: v.clone() for k, v in memory.items()})
             yield self.module
 
     def outputs(self, weights: torch.Tensor, x: torch.Tensor, memory: Mapping[str, torch.Tensor] = {}) -> torch.Tensor:
@@ -170,21 +170,36 @@ class Replicas:
         return losses
 
     def _loop(self, weights, x, y, out, memory, draw):
-        losses = weights.new_empty(len(weights))
+        losses, news = weights.new_empty(len(weights)), {}
         with self._holder.lent(weights), torch.enable_grad():
             for r in range(len(weights)):
-                own = {k: v[r] for k, v in memory.items() if k.startswith(BUFFERS)}
-                self._holder.place(weights[r], own)
                 if draw is not None:
                     draw(r)
-                loss = mean_loss(self.loss_function, self.module(x[r]), y[r])
-                loss.backward()
-                losses[r] = loss.detach()
-                self._holder.gradient(out[r])
-                for name, (before, after) in self._holder.changed(own).items():
-                    memory[name] = before.expand(len(weights), *before.shape).clone()
-                    memory[name][r] = after
+                own = {k: v[r] for k, v in memory.items()}
+                losses[r], changed = self._one(weights[r], own, x[r], y[r], out[r])
+                for name, (before, after) in changed.items():
+                    news.setdefault(name, [before] * len(weights))[r] = after
+        for name, values in news.items():
+            if len({None if v is None else v.shape for v in values}) > 1:
+                raise ValueError(
+                    f"the module keeps {name} of another shape in each replica; allowed: a buffer, of one shape for good"
+                )
+            memory[name] = torch.stack(values)
         return losses
+
+    def _one(self, weights, own, x, y, out):
+        """Loss of one replica, its gradient [P] in `out`, and what `Holder.changed` says; weights and own may be written to."""
+        placed = {k: (t, _aligned(t)) for k, t in {"": weights, **own}.items()}
+        own = {k: copy for k, (_, copy) in placed.items() if k}
+        self._holder.place(placed[""][1], own)
+        loss = mean_loss(self.loss_function, self.module(_aligned(x)), _aligned(y))
+        loss.backward()
+        self._holder.gradient(out)
+        changed = self._holder.changed(own)
+        for t, copy in placed.values():
+            if copy is not t:
+                t.copy_(copy)
+        return loss.detach(), changed
 
     def _traced(self, weights, x, y):
         """`_autograd`, after so many calls the bare list of its operations, to the bit the same.
@@ -215,6 +230,11 @@ class Replicas:
 
     def _loss_of_one(self, parameters, x, y):
         return mean_loss(self.loss_function, functional_call(self.module, parameters, (x,)), y)
+
+
+def _aligned(t: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy where its memory begins as no new one would: BLAS rounds by that, and replicas lie side by side."""
+    return t if t.data_ptr() % 64 == 0 else t.clone()
 
 
 def _check_parameters(trainable: Mapping[str, nn.Parameter]) -> None:

@@ -64,7 +64,7 @@ class System(Protocol):
         """
 
 
-class Base:
+class Base(System):
     """A system without batches, choices, memory or data, computed in one way: the defaults of `System`."""
 
     observables: tuple[str, ...] = OBSERVABLES

@@ -60,12 +60,12 @@ async def panel(
     marks, visible = _marks(arms, events), front_end(setup.live)
     if visible:
         _start(arms, shown, alt, goals=goals, ghosts=ghosts, speed=speed, seed=setup.seed, device=setup.device)
-    script = {"steps": steps, "seed": setup.seed, "device": setup.device}
+    script = {"steps": steps, "seed": setup.seed, "device": setup.device, "at_turns": True}
     found = await asyncio.gather(*(_script(arm, events, **script) for arm in arms))
     board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=marks)
     charts = [chart for view in shown for chart in view.charts(board)]
     _display(
-        plots.show(figures.draw(charts, board), alt, name=""),
+        plots.show(figures.draw(charts, board), alt),
         [f"{a.label}: {e}" for a, (_, e) in zip(arms, found, strict=True) if e],
         visible,
     )
@@ -85,8 +85,9 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
     events = [[step, {k: v for k, v in change.items() if k in known}] for step, change in events]
     settings = {"every": max(1, script["steps"] // READINGS), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
-    known_here = any(function.__module__ == "__main__" for function in functions)  # written in a cell
-    if known_here or not (arm.scenario.portable and arm.scenario.replays):  # other processes do not know it
+    scenario = arm.scenario  # written in a cell, or built from a run of this process: others do not know it
+    here = not (scenario.replays and scenario.portable) or any(function.__module__ == "__main__" for function in functions)
+    if here:
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
         frames, error = await scripted(arm.scenario, events, **settings)
@@ -117,7 +118,7 @@ def _start(arms: Sequence[Arm], shown: Sequence, alt: str, *, device: str, **set
     left = display(HTML(""), display_id=True)
 
     def leave() -> None:
-        picture = plots.show(figures.draw([chart.chart for chart in new.charts], new.board), alt, name="").data
+        picture = plots.show(figures.draw([chart.chart for chart in new.charts], new.board), alt).data
         left.update(HTML(f'<div class="tl-left">{picture}</div>'))
 
     new.on_rest = leave

@@ -13,6 +13,7 @@ import torch
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.scenario import BATCH_SIZE, ETA, LAM, MOMENTUM, Knob, Scenario
 from thermolab.instruments import gauges
+from thermolab.systems.system import System
 
 OBSERVED = ("U", "r", "T", "snr")
 FACTOR = 100.0  # from the value that a knob has to the ends of its range
@@ -86,7 +87,7 @@ def _kind(system) -> str:
 class _Start:
     """Builds runs that start alike: the function that a scenario asks for."""
 
-    system: object
+    system: System
     streams: list[int]
     weights: torch.Tensor
     names: tuple[str, ...]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thermolab.feedback import Feedback
+from thermolab.words import _
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Task:
     def check(self, answer, *, seed: int = 0) -> Feedback:
         """Try a student's function: which case differs first, and a hint where the mistake is a usual one; never a traceback."""
         if answer is None:
-            return Feedback(False, f"not written yet: {self.signature}", answered=False)
+            return Feedback(False, f"{_('not written yet')}: {self.signature}", answered=False)
         if not callable(answer):
             return Feedback(False, f"write a function, {self.signature}, and give it without calling it")
         cases = self.cases(np.random.default_rng(seed))
@@ -42,12 +43,12 @@ class Task:
                 returned = _returned(answer, arguments)
                 numbers = _numbers(returned)
             except NotImplementedError:
-                return Feedback(False, f"not written yet: {self.signature}", answered=False)
+                return Feedback(False, f"{_('not written yet')}: {self.signature}", answered=False)
             except Exception as error:  # whatever a student's function may raise
                 first = next(iter(_text(error).splitlines()), "")
                 return Feedback(False, f"{case}: it stops with {type(error).__name__}: {first}")
             if returned is None:
-                return Feedback(False, f"nothing is returned yet: {self.signature}", answered=False)
+                return Feedback(False, f"{_('nothing is returned yet')}: {self.signature}", answered=False)
             found.append(numbers)
             if numbers is None:
                 return Feedback(False, f"{case}: it returns no numbers but {type(returned).__name__}")

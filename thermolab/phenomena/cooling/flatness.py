@@ -195,7 +195,7 @@ def sam_flatter(flatness: xr.Dataset) -> Decision:
 
 @decides("cooling.eef-flatter", reads=["lam", "rho", "epochs", "moments", "width", "label_noise"])
 def eef_flatter(flatness: xr.Dataset) -> Decision:
-    """The same of the energy-entropy update; control: SAM in its place."""
+    """λ_max and trace of the energy-entropy update over those of SGD at U = 0.1, the larger ratio; control: of SAM."""
     eef, sam = (larger(*over_sgd(flatness, arm, CURVATURES)) for arm in ("eef", "sam"))
     return with_control(eef, sam, 0.0, "SAM in its place", predicted=FLATTER, relation="below")
 

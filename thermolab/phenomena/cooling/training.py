@@ -165,7 +165,7 @@ def delayed_transformer(runs: Runs) -> Decision:
 
 @decides("cooling.representation-shift", reads=READS)
 def representation_shift(runs: Runs) -> Decision:
-    """Minus the same of the CKA of the representation with that of the end, in the model that is least sure to be abrupt."""
+    """Log of the time to half the rise of the CKA with the end, over that of its middle half; the least abrupt model."""
     least = weakest((-abruptness(runs[m], "cka") for m in MODELS), 0.0)
     wrong = few_seeds(-abruptness(runs["waits"], "cka"))
     return with_control(least, wrong, 0.0, "a perceptron that rests for its first epochs", relation="above")

@@ -184,7 +184,7 @@ def hessian_flags(curvature: xr.Dataset) -> Decision:
 
 @decides("cooling.fisher-flags", reads=["ratio", "replicas", "points", "baseline", "samples"])
 def fisher_flags(curvature: xr.Dataset) -> Decision:
-    """The same of the largest eigenvalue of the Fisher matrix."""
+    """Share of the runs whose largest eigenvalue of the Fisher matrix leaves the null runs' band; control: at a drop of η."""
     return flagged(curvature, "fisher_max")
 
 

@@ -219,7 +219,7 @@ GAS = ("eta", "lam", "dim", "sigma")
 
 @decides("ideal-gas.iso.energy", reads=GAS)
 def energies(iso: Grids) -> Decision:
-    """U against the von Mises-Fisher mean, a mean over λ at each η; the worst decides."""
+    """U over the von Mises-Fisher mean, less 1, a mean over λ at each η; the worst decides."""
     other = {"elr": "lr", "lr": "sphere", "sphere": "lr"}
     right, wrong = (
         worst(
@@ -232,7 +232,7 @@ def energies(iso: Grids) -> Decision:
 
 @decides("ideal-gas.iso.entropy", reads=GAS)
 def entropies(iso: Grids) -> Decision:
-    """S of the direction against the von Mises-Fisher entropy, a mean over λ at each η; the worst decides."""
+    """S of the direction less the von Mises-Fisher entropy (nats), a mean over λ at each η; the worst decides."""
     dim = iso["elr"].attrs["dim"]
     right, wrong = (
         worst(*((d["S"] - _vmf(theory.entropy_vmf, factor * d["T_step"], dim)).mean("lam") for d in iso.values()))
@@ -243,7 +243,7 @@ def entropies(iso: Grids) -> Decision:
 
 @decides("ideal-gas.iso.radius", reads=GAS)
 def radii(iso: Grids) -> Decision:
-    """Each relaxed cell of the free protocols; the worst decides."""
+    """Radius over its closed form, less 1, in each relaxed cell of the free protocols; the worst decides."""
     free = [iso["elr"], iso["lr"]]
     right = worst(*((d["r"] / d["r_pred"] - 1).where(d["relaxed"]) for d in free))
     wrong = worst(*(d["r"] / _radius_at_twice_the_decay(d)[..., None] - 1 for d in free))
@@ -258,7 +258,7 @@ def _radius_at_twice_the_decay(data: xr.Dataset) -> np.ndarray:
 
 @decides("ideal-gas.iso.pressure", reads=GAS)
 def pressures(iso: Grids) -> Decision:
-    """Each cell of the fixed sphere; the worst decides."""
+    """Pressure over that of the equation of state, less 1, in each cell of the fixed sphere; the worst decides."""
     d, dim = iso["sphere"], iso["sphere"].attrs["dim"]
     ratio = d["p"] / d["p_pred"]
     right, wrong = (worst(x - 1) for x in (ratio, ratio * (dim - 1) / dim))
@@ -267,7 +267,7 @@ def pressures(iso: Grids) -> Decision:
 
 @decides("ideal-gas.iso.printed", reads=GAS)
 def printed_forms(iso: Grids) -> Decision:
-    """U, S a coordinate, r² and p against the leading order, each as an error of T, to the order η; the worst decides."""
+    """Relative error of T by which U, S a coordinate, r² and p miss their leading order; the worst decides."""
 
     def off(factor: float):
         for protocol, d in iso.items():
@@ -285,7 +285,7 @@ def printed_forms(iso: Grids) -> Decision:
 
 @decides("ideal-gas.iso.slopes", reads=GAS)
 def slopes(iso: Grids) -> Decision:
-    """Slopes of the full entropy in log η and log λ under both free protocols; the worst decides."""
+    """Slopes of the full entropy in log η and log λ (nats) less those of theory, under both free protocols; the worst decides."""
     dim = iso["elr"].attrs["dim"]
 
     def off(whose: Mapping[str, str]):
@@ -298,7 +298,7 @@ def slopes(iso: Grids) -> Decision:
 
 @decides("ideal-gas.iso.gibbs", reads=GAS)
 def minima(iso: Grids) -> Decision:
-    """The share of cells under the free protocols that are their own minimum of G."""
+    """Share of cells under the free protocols that are their own minimum of G."""
     right, wrong = (
         few_seeds(np.mean([compare.own_minima(iso[k], "T_step", swap) for k in ("elr", "lr")], 0)) for swap in (False, True)
     )
@@ -307,14 +307,14 @@ def minima(iso: Grids) -> Decision:
 
 @decides("ideal-gas.iso.vmf", reads=["temperatures", "dim", "eta"])
 def hot_energies(hot: xr.Dataset) -> Decision:
-    """U at each temperature, within the 3 % of pressures; the worst decides."""
+    """U over the von Mises-Fisher mean, less 1, at each temperature, within the 3 % of pressures; the worst decides."""
     right, wrong = (worst(hot["U"] / hot[name] - 1) for name in ("U_vmf", "U_small"))
     return with_control(right, wrong, PRESSURE, "small-temperature form")
 
 
 @decides("ideal-gas.iso.anisotropic", reads=[*GAS, "spectrum"])
 def uneven_noise(anisotropic: xr.Dataset) -> Decision:
-    """Worst of U, r, slopes and S, each in units of its tolerance."""
+    """Deviation of U, r, slopes and S from theory, each in units of its tolerance; the worst decides."""
     d, dim = anisotropic, anisotropic.attrs["dim"]
     expected = [*theory.slopes(d.attrs["protocol"], dim).values()]
 

@@ -160,7 +160,7 @@ ON_GRID = ("eta", "lam", "batch_size", "label_noise")
 
 @decides("ideal-gas.net.radius", reads=ON_GRID)
 def radii(net: Grids) -> Decision:
-    """A mean over λ at each η, under both protocols; the worst decides."""
+    """Radius over its prediction, less 1, a mean over λ at each η, under both protocols; the worst decides."""
     right, wrong = (
         worst(*((d["r"] / d[name] - 1).where(d["relaxed"]).mean("lam") for d in net.values()))
         for name in ("r_pred", "r_pred_without")
@@ -170,7 +170,7 @@ def radii(net: Grids) -> Decision:
 
 @decides("ideal-gas.net.radius-printed", reads=ON_GRID)
 def printed_radii(net: Grids) -> Decision:
-    """r* = √(T (D - 1)/λ) with the Tr Σ measured in the cell; the control counts |∇L|² beside it. As in `radii` else."""
+    """Radius over r* = √(T (D - 1)/λ) with the Tr Σ measured in the cell, less 1; the control counts |∇L|² beside it."""
 
     def off(moment: str):
         for protocol, d in net.items():
@@ -212,19 +212,19 @@ def _relation(d: xr.Dataset) -> Decision:
 
 @decides("ideal-gas.net.maxwell", reads=ON_GRID)
 def maxwell_relation(net: Grids) -> Decision:
-    """That of fixed LR."""
+    """Maxwell relation over (D - 1)/2, less 1, at fixed LR; the worst cell decides."""
     return _relation(net["lr"])
 
 
 @decides("ideal-gas.net.maxwell-elr", reads=ON_GRID)
 def maxwell_relation_elr(net: Grids) -> Decision:
-    """That of fixed ELR."""
+    """Maxwell relation over (D - 1)/2, less 1, at fixed ELR; the worst cell decides."""
     return _relation(net["elr"])
 
 
 @decides("ideal-gas.net.maxwell-is-tautology", reads=ON_GRID)
 def tautology(net: Grids) -> Decision:
-    """The same relation with a nonsense entropy in place of the measured one."""
+    """Maxwell relation over (D - 1)/2, less 1, with a nonsense entropy in place of the measured one; the worst cell decides."""
     d = net["lr"]
     log_r = np.log(seeds_first(d["r"]))
     nonsense = compare.nonsense_entropy(d) + 0 * log_r
@@ -234,13 +234,13 @@ def tautology(net: Grids) -> Decision:
 
 @decides("ideal-gas.net.gibbs", reads=ON_GRID)
 def near_minima(net: Grids) -> Decision:
-    """The share of cells at fixed ELR whose G is least in them or in a neighbour."""
+    """Share of cells at fixed ELR whose G is least in them or in a neighbour."""
     right, wrong = (few_seeds(compare.own_minima(net["elr"], "T", swap, within=1)) for swap in (False, True))
     return with_control(right, wrong, SHARE, "temperature of another cell", predicted=1.0)
 
 
 @decides("ideal-gas.net.thermometer", reads=ON_GRID)
 def balances(net: Grids) -> Decision:
-    """Each cell of the grid at fixed LR; the worst decides."""
+    """Pull over push on |w|², less 1, in each cell of the grid at fixed LR; the worst decides."""
     right, wrong = (worst(net["lr"][name] - 1) for name in ("balance", "balance_early"))
     return with_control(right, wrong, BALANCE, "the first 24 steps, before the radius has relaxed")

@@ -161,7 +161,9 @@ def _bands(values: xr.DataArray) -> list[np.ndarray]:
 
 @decides("ideal-gas.net.pressure", reads=ON_SPHERE)
 def pressures(reference: xr.Dataset) -> Decision:
-    """Over three bands of rates, since a single rate's |g|², which has heavy tails, is known to 3 % only."""
+    """Pressure over its prediction, less 1, in three bands of rates; the worst decides.
+
+    Bands, since a single rate's |g|², which has heavy tails, is known to 3 % only."""
     d = settled(reference)
 
     def off(moment):
@@ -183,7 +185,7 @@ def filled_directions(reference: xr.Dataset) -> Decision:
 
 @decides("ideal-gas.net.stationarity", reads=ON_SPHERE)
 def drifts(reference: xr.Dataset) -> Decision:
-    """|drift|, a mean over the slow rates."""
+    """Size of the log of U in the second half of the window over U in the first, a mean over the slow rates."""
     slow, fast = reference["drift"].sel(eta=list(SLOW)), reference["drift"].sel(eta=reference["eta"] >= 0.01)
     measured, control = (few_seeds(np.abs(x).mean("eta")) for x in (slow, fast))
     return with_control(measured, control, 0.0, "rates of 0.01 and more", predicted=STATIONARY_DRIFT, relation="above")
@@ -191,7 +193,7 @@ def drifts(reference: xr.Dataset) -> Decision:
 
 @decides("ideal-gas.net.thermometer-sphere", reads=ON_SPHERE)
 def balances(reference: xr.Dataset) -> Decision:
-    """Pull over (η/2) push, a ratio of sums over each of three bands of rates; the worst decides."""
+    """Pull over (η/2) push, less 1, a ratio of sums over each of three bands of rates; the worst decides."""
 
     def off(d: xr.Dataset, bands: Callable):
         parts = zip(bands(d["pull"]), bands(d["eta"] / 2 * d["push"]), strict=True)

@@ -72,6 +72,6 @@ def relaxation(
 
 @decides("ideal-gas.iso.relaxation", reads=["eta", "lam", "dim", "sigma", "starts"], by_protocol="relaxation")
 def laws(by_protocol: Mapping[str, xr.Dataset]) -> Decision:
-    """Every point of every curve; the worst decides."""
+    """Radius over its predicted curve, less 1, at every point of every curve; the worst decides."""
     right, wrong = (worst(*(d["r"] / d[name] - 1 for d in by_protocol.values())) for name in ("r_pred", "r_other"))
     return with_control(right, wrong, RELAXATION, "law of the other protocol")

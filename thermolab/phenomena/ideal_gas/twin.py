@@ -79,6 +79,8 @@ def entropy_growth(reference: xr.Dataset, perfect: xr.Dataset) -> Decision:
 
 @decides("ideal-gas.net.gibbs-exact", reads=ON_GRID)
 def minima(net: Grids, perfect: xr.Dataset) -> Decision:
-    """At fixed ELR; at fixed LR even a perfect gas misses a quarter of its cells with entropies of one path a cell."""
+    """Share of cells at fixed ELR whose G is least in them.
+
+    At fixed LR even a perfect gas misses a quarter of its cells with entropies of one path a cell."""
     network, control = (few_seeds(compare.own_minima(d, "T")) for d in (net["elr"], perfect))
     return with_control(network, control, SHARE, GAS, predicted=1.0)

@@ -180,14 +180,14 @@ def whole_stream(data: xr.Dataset) -> xr.Dataset:
 
 @decides("balance.mlp", reads=["steps"])
 def perceptron(mlp: xr.Dataset) -> Decision:
-    """Distance from balance of the pair that is furthest off; control: the same pairs without the incoming bias."""
+    """Log ratio of the pair that is furthest from balance; control: the same pairs without the incoming bias."""
     bare = rejected(mlp, symmetry.BIAS)
     return with_control(furthest(rescalable(mlp)), furthest(bare), BALANCE, "pairs that leave out the incoming bias")
 
 
 @decides("balance.digits", reads=["steps"])
 def soft_inputs(mlp_digits: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
-    """The same of the first pair, on digits; control: on digits of which few directions are left, of equal variance."""
+    """Log ratio of the first pair, on digits; control: on digits of which few directions are left, of equal variance."""
     name = "digits with four directions of equal variance"
     return with_control(furthest(read_by(mlp_digits, "-> 2")), furthest(read_by(mlp_even, "-> 2")), BALANCE, name)
 
@@ -195,34 +195,34 @@ def soft_inputs(mlp_digits: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
 @decides("balance.adam", reads=["steps"], adaptive="mlp_adam")
 @decides("balance.adagrad", reads=["steps"], adaptive="mlp_adagrad")
 def preconditioned(adaptive: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
-    """How far the first pair is off under an adaptive rule, on digits of few directions, by more than `BALANCE`; control: SGD."""
+    """Log ratio of the first pair under an adaptive rule, on digits of few directions; control: under SGD."""
     off, plain = (furthest(read_by(data, "-> 2")) for data in (adaptive, mlp_even))
     return with_control(off, plain, 0.0, "plain SGD on the same data", BALANCE, "above")
 
 
 @decides("balance.cnn", reads=["steps"])
 def convolutions(cnn: xr.Dataset, cnn_tanh: xr.Dataset) -> Decision:
-    """The pair of the two convolutions of a ConvNet; control: the same network with tanh in place of LeakyReLU."""
+    """Log ratio of the two convolutions of a ConvNet; control: the same network with tanh in place of LeakyReLU."""
     wrong = chosen(cnn_tanh, lambda name, _: name == "1 -> 4")
     return with_control(furthest(read_by(cnn, "-> 4")), furthest(wrong), BALANCE, "tanh in place of LeakyReLU")
 
 
 @decides("balance.cnn.last", reads=["steps"])
 def last_layer(cnn: xr.Dataset) -> Decision:
-    """The pair of the second convolution and the last layer; control: of the two convolutions."""
+    """Log ratio of the second convolution and the last layer; control: of the two convolutions."""
     return with_control(furthest(read_by(cnn, "-> 8")), furthest(read_by(cnn, "-> 4")), BALANCE, "the pair of its convolutions")
 
 
 @decides("balance.resnet", reads=["steps"])
 def stream(resnet: xr.Dataset) -> Decision:
-    """The pair of the whole stream, of all that writes into it and all that reads from it; control: of one and one of these."""
+    """Log ratio of the whole stream, of all that writes into it and all that reads from it; control: of one and one of these."""
     name = "pairs across blocks, one writer and one reader"
     return with_control(furthest(whole_stream(resnet)), furthest(rejected(resnet, symmetry.SKIP)), BALANCE, name)
 
 
 @decides("balance.transformer", reads=["steps"])
 def attention(transformer: xr.Dataset) -> Decision:
-    """Value to output map, in the block that is further off; control: query and value of a head, the nearest."""
+    """Log ratio of value and output map, in the block that is further off; control: query and value of a head, the nearest."""
     right, wrong = read_by(transformer, ".out"), rejected(transformer, symmetry.PARALLEL)
     name = "query and value of a head, which share no rescaling symmetry"
     return with_control(furthest(right), furthest(wrong, choose=min), BALANCE, name)
@@ -230,14 +230,14 @@ def attention(transformer: xr.Dataset) -> Decision:
 
 @decides("balance.transformer.perceptron", reads=["steps"])
 def perceptrons_of_blocks(transformer: xr.Dataset) -> Decision:
-    """Both layers of a block's perceptron, the nearest to balance; control: value to output map, the furthest off."""
+    """Log ratio of the layers of a block's perceptron, the nearest to balance; control: value to output map, the furthest off."""
     slow, fast = (read_by(transformer, end) for end in ("perceptron.2", ".out"))
     return with_control(furthest(slow, choose=min), furthest(fast), BALANCE, "value and output map of the same blocks")
 
 
 @decides("balance.adjacent-layers", reads=["steps"])
 def adjacent_layers(mlp: xr.Dataset, resnet: xr.Dataset) -> Decision:
-    """Distance from balance of the neighbour that is furthest off, of those without a bias or across a block boundary."""
+    """Log ratio of the neighbour that is furthest off, of those without a bias or across a block boundary."""
     others = furthest(rejected(mlp, symmetry.BIAS), rejected(resnet, symmetry.SKIP))
     right = furthest(rescalable(mlp), whole_stream(resnet))
     return with_control(others, right, BALANCE, "pairs of the same networks, that of the whole stream among them")
@@ -245,7 +245,7 @@ def adjacent_layers(mlp: xr.Dataset, resnet: xr.Dataset) -> Decision:
 
 @decides("balance.identity", reads=["steps"])
 def identity(mlp: xr.Dataset, cnn: xr.Dataset, resnet: xr.Dataset, transformer: xr.Dataset) -> Decision:
-    """Largest error of the identity over all pairs; control: the smallest over all neighbours that are none."""
+    """Largest error of the identity, over its terms, of all pairs; control: the smallest of all neighbours that are none."""
     runs = (mlp, cnn, resnet, transformer)
     largest = float(np.max([rescalable(data)["error"].max(skipna=False) for data in runs]))
     smallest = float(np.min([rejected(data)["error"].min(skipna=False) for data in runs]))

@@ -51,7 +51,7 @@ def remaining(data: xr.Dataset) -> np.ndarray:
 
 @decides("balance.clock", reads=["skew"])
 def one_curve(skewed: xr.Dataset, skewed_slow: xr.Dataset, skewed_flow: xr.Dataset) -> Decision:
-    """Largest distance of the curves at two (η, B) at equal η²t/B; control: of SGD and flow at equal ηt, as far as flow goes."""
+    """Largest distance of two curves of SGD at equal η²t/B, over the skew; control: of SGD and flow at equal ηt."""
     fast, (now, ends) = remaining(skewed), (data["flow_time"].values for data in (skewed, skewed_flow))
     now = (now - now[0] / 2)[1:]  # SGD is read throughout a window, flow at its end
     flow = np.array([np.interp(now, ends[1:], row) for row in remaining(skewed_flow)])
@@ -64,7 +64,7 @@ def one_curve(skewed: xr.Dataset, skewed_slow: xr.Dataset, skewed_flow: xr.Datas
 
 @decides("balance.momentum", reads=["skew"])
 def heavy_ball(skewed: xr.Dataset, skewed_momentum: xr.Dataset) -> Decision:
-    """Largest distance of momentum from SGD at equal (η/(1 - μ))²t/B; control: at equal η²t/B."""
+    """Largest distance of momentum from SGD at equal (η/(1 - μ))²t/B, over the skew; control: at equal η²t/B."""
     plain, heavy, time = remaining(skewed), remaining(skewed_momentum), skewed["clock"].values[1:]
     early = np.array(
         [np.interp(time * (1 - MOMENTUM) ** 2, time, row) for row in plain]

@@ -90,7 +90,7 @@ def residual(data: xr.Dataset) -> xr.DataArray:
 
 @decides("balance.matrix", reads=["rates", "d", "width", "depth", "sigma", "steps"])
 def matrices_balance(matrix: xr.Dataset) -> Decision:
-    """At the largest rate; control: at the smallest."""
+    """Relative distance of the two sides of the matrix equation, at the largest rate; control: at the smallest."""
     found = residual(late(matrix)).mean("pair")
     large, small = (few_seeds(found.sel(eta=eta)) for eta in (matrix["eta"].max(), matrix["eta"].min()))
     return with_control(large, small, BALANCE, "small η in the same number of steps")

@@ -135,7 +135,7 @@ def one_curve(found: Mapping[str, xr.Dataset]):
     for ax, lines, x in ((left, clocks, "η² t/B"), (right, times, "η t")):
         end = max(float(t[-1]) for t, _ in lines.values())
         plots.panel(ax, lines, {"balance": (np.array([0, end]), np.zeros(2))}, x=x, y="log(E|g_w|²/E|g_u|²)")
-    alt = "Left: over η²t/B SGD at two η and momentum fall on one curve. Right: over ηt they do not, and gradient flow stays off."
+    alt = "(a) over η²t/B SGD at two η and momentum fall on one curve. (b) over ηt they do not, and gradient flow stays off."
     return plots.show(figure, alt)
 
 

@@ -141,7 +141,7 @@ def norms_off(data: xr.Dataset, *, equal: bool = False) -> np.ndarray:
 
 @decides("balance.linear.norms", reads=SETTINGS)
 def norms_agree(linear: Mapping[str, xr.Dataset]) -> Decision:
-    """Of both layers, and of all uneven noises, the norm that is furthest off; control: from equal norms."""
+    """Squared norm over its closed form, less 1, the furthest off of both layers and all noises; control: from equal norms."""
     uneven = even(linear, same=False)
     measured, control = (extreme(np.stack([norms_off(data, equal=equal) for data in uneven], 1)) for equal in (False, True))
     return with_control(measured, control, NORMS, "both layers of equal norm")
@@ -155,7 +155,7 @@ def threshold_off(data: xr.Dataset, *, tau: float | None = None) -> np.ndarray:
 
 @decides("balance.linear.soft-threshold", reads=SETTINGS)
 def soft_threshold(thresholded: xr.Dataset) -> Decision:
-    """Largest deviation from the soft threshold τ; control: from no threshold."""
+    """Largest deviation of a singular value from the soft threshold, in units of τ; control: from no threshold."""
     measured, control = extreme(threshold_off(thresholded)), extreme(threshold_off(thresholded, tau=0.0))
     return with_control(measured, control, THRESHOLD, "τ = 0")
 
@@ -172,11 +172,11 @@ def above_least(runs: Mapping[str, xr.Dataset], same: bool) -> Estimate:
 
 @decides("balance.sharp-flat", reads=SETTINGS)
 def balanced_noise_flattens(linear: Mapping[str, xr.Dataset]) -> Decision:
-    """With even noise; control: with uneven noise."""
+    """λ_max over the least on the orbit, less 1, with even noise; control: with uneven noise."""
     return with_control(above_least(linear, True), above_least(linear, False), FLAT, "imbalanced noise")
 
 
 @decides("balance.sharp-flat.any-noise", reads=SETTINGS)
 def any_noise_flattens(linear: Mapping[str, xr.Dataset]) -> Decision:
-    """With uneven noise; control: with even noise."""
+    """λ_max over the least on the orbit, less 1, with uneven noise; control: with even noise."""
     return with_control(above_least(linear, False), above_least(linear, True), FLAT, "balanced noise")

@@ -209,7 +209,7 @@ def shift(data: xr.Dataset, unit: np.ndarray) -> np.ndarray:
 
 @decides("balance.weight-decay", reads=SETTINGS)
 def decay_shifts(decayed: xr.Dataset) -> Decision:
-    """The shift in units of (2a - a²)/η²; control: without weight decay, in those of the smallest λ."""
+    """Shift of the balance by weight decay over its closed form; control: without weight decay, in those of the smallest λ."""
     some, none = (decayed.isel(arm=np.flatnonzero((decayed["lam"].values > 0) == decays)) for decays in (True, False))
     unit = theory.decay_shift(some["eta"].values, some["lam"].values)
     measured, control = few_seeds(shift(some, unit)), few_seeds(shift(none, np.full(none.sizes["arm"], unit.min())))

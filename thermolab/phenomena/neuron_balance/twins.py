@@ -151,14 +151,14 @@ def alike(
 
 @decides("balance.permutation.unbroken", reads=["steps", "width"])
 def neurons_stay_alike(alike: xr.Dataset) -> Decision:
-    """How far apart two neurons are at the end that were nearly the same; control: that were the same."""
+    """Distance at the end of two neurons that were nearly the same, over their size; control: that were the same."""
     near, same = (few_seeds(alike["distance"].sel(arm=arm).isel(time=-1)) for arm in ("near", "same"))
     return with_control(near, same, ALIKE, "neurons that are the same to the last digit")
 
 
 @decides("balance.permutation.noise", reads=["steps", "width"])
 def noise_keeps_neurons_alike(alike: xr.Dataset) -> Decision:
-    """By how much more a difference grows under SGD than under the flow; control: where each neuron has batches of its own."""
+    """Log growth of a difference under SGD less that under the flow; control: where each neuron has batches of its own."""
     growth = alike["growth"].isel(time=-1)
     shared, own = (few_seeds(growth.sel(arm=arm) - growth.sel(arm="flow")) for arm in ("sgd", "own batches"))
     return with_control(shared, own, MORE, "batches of its own for each of the two neurons", relation="below")

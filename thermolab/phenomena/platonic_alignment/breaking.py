@@ -212,7 +212,7 @@ def response(data: xr.Dataset, way: str) -> xr.DataArray:
 
 @_decides("platonic.break")
 def ways(data: xr.Dataset) -> Decision:
-    """The way that lowers it least must lower it by more than APART."""
+    """Fall of the mean CKA of A and B by the way that lowers it least; control: by none of the six."""
     drop = lowered(data)
     drops = drop.sel(case=list(WAYS)).transpose("case", "seed").values
     weakest = few_seeds(drops[drops.mean(1).argmin()])
@@ -221,7 +221,7 @@ def ways(data: xr.Dataset) -> Decision:
 
 @_decides("platonic.weight-decay")
 def weight_decay(data: xr.Dataset) -> Decision:
-    """Worst pair at a weight decay as strong as the entropic force, against λ = 0."""
+    """CKA of the worst pair at a weight decay as strong as the entropic force, against λ = 0."""
     worst = data["cka"].min(("layer_a", "layer_b"), skipna=False)
     measured, control = (few_seeds(worst.sel(case=name)) for name in ("weight decay", BASE))
     return with_control(measured, control, 0.0, "λ = 0", 1 - APART, "below")
@@ -229,7 +229,7 @@ def weight_decay(data: xr.Dataset) -> Decision:
 
 @_decides("platonic.not-simplicity")
 def not_simplicity(data: xr.Dataset) -> Decision:
-    """With noise the least aligned of all sizes and tasks is aligned; without noise not even the best aligned is."""
+    """Mean CKA of A and B, with noise the least of all sizes and tasks; without noise the best is the control."""
     cka = mean_pair(data).transpose("case", "seed")
     noisy = cka.sel(case=list(PLAIN)).values
     quiet = cka.sel(case=[QUIET.format(name) for name in PLAIN] + [PRIOR]).values

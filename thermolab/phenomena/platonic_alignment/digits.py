@@ -164,7 +164,7 @@ _decides = functools.partial(decides, reads=["noises", "shape_a", "shape_b", "st
 
 @_decides("platonic.same-architecture")
 def same_architecture(data: xr.Dataset) -> Decision:
-    """Last layers of two networks A with the most noise in the labels, against the least; both must be equally accurate."""
+    """CKA of the last layers of two networks A with the most noise in the labels, against the least; both equally accurate."""
     arms = [data.sel(noise=noise) for noise in (data["noise"].max(), data["noise"].min())]
     accuracies = [float(arm["accuracy"].isel(time=-1).sel(images="new", net="A").mean()) for arm in arms]
     measured, control = (few_seeds(last(at_end(arm)["same"])) for arm in arms)
@@ -175,7 +175,7 @@ def same_architecture(data: xr.Dataset) -> Decision:
 
 @_decides("platonic.digits.all-layers")
 def all_layers(data: xr.Dataset) -> Decision:
-    """A and B with the most noise in the labels, mean over all pairs of hidden layers, against the last pair."""
+    """CKA of A and B with the most noise in the labels, mean over all pairs of hidden layers, against the last pair."""
     cross = at_end(data.sel(noise=data["noise"].max()))["cross"]
     measured, control = few_seeds(cross.mean(("layer_a", "layer_b"), skipna=False)), few_seeds(last(cross))
     return with_control(measured, control, 0.0, "the last pair of layers", REACHED, "above")

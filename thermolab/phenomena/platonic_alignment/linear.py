@@ -130,14 +130,14 @@ def descended(data: xr.Dataset) -> xr.DataArray:
 
 @_decides("platonic.edln")
 def edln(data: xr.Dataset) -> Decision:
-    """Worst pair of A and B after training, against that after descent without noise to the same loss; medians over seeds."""
+    """CKA of the worst pair of A and B after training, against that after descent to the same loss; medians over seeds."""
     pairs = median(between(final(data))), median(between(descended(data).isel(arm=0)))
     return with_control(*pairs, 0.0, "gradient descent without noise, to the same loss", ALIGNED, "above")
 
 
 @_decides("platonic.within")
 def within(data: xr.Dataset) -> Decision:
-    """Worst pair of hidden layers of one network after training, against that at initialisation."""
+    """CKA of the worst pair of hidden layers of one network after training, against that at initialisation."""
     begin = data["cka"].isel(arm=0, time=0)
     pairs = few_seeds(inside(final(data))), few_seeds(inside(begin))
     return with_control(*pairs, 0.0, "the same networks at initialisation", ALIGNED, "above")
@@ -153,7 +153,7 @@ def kernel(data: xr.Dataset) -> Decision:
 
 @_decides("platonic.most-are-not")
 def most_are_not(data: xr.Dataset) -> Decision:
-    """Worst pair after a matrix and its inverse were put between the trained layers, invertible, against orthogonal ones."""
+    """CKA of the worst pair after a matrix and its inverse came between trained layers, invertible, against orthogonal ones."""
     before, after = data["excess"].isel(arm=0, time=-1), data["inserted_excess"]
     unchanged = (abs(after - before) <= LOSS).all("net")
     worst = between(data["inserted"]).where(unchanged)
@@ -163,7 +163,7 @@ def most_are_not(data: xr.Dataset) -> Decision:
 
 @_decides("platonic.needs-views")
 def needs_views(data: xr.Dataset) -> Decision:
-    """Worst pair after descent without noise from a small start, without views, against frozen ill-conditioned ones."""
+    """CKA of the worst pair after descent from a small start, without views, against frozen ill-conditioned ones."""
     worst = between(data["trap"])
     pairs = (few_seeds(worst.sel(view=view)) for view in ("none", "frozen"))
     return with_control(*pairs, 0.0, "frozen ill-conditioned M and Z", BROKEN, "above")
@@ -171,7 +171,7 @@ def needs_views(data: xr.Dataset) -> Decision:
 
 @_decides("platonic.all-layers")
 def all_layers(data: xr.Dataset) -> Decision:
-    """Worst pair of all layers of A and B, against that of the hidden ones."""
+    """CKA of the worst pair of all layers of A and B, against that of the hidden ones."""
     pairs = (few_seeds(between(final(data), ends=ends)) for ends in (True, False))
     return with_control(*pairs, 0.0, "the hidden layers alone", ALIGNED, "above")
 
@@ -189,6 +189,6 @@ def distance(data: xr.Dataset, *, scaled: bool) -> xr.DataArray:
 
 @_decides("platonic.perfect")
 def perfect(data: xr.Dataset) -> Decision:
-    """Largest distance of hidden kernels as they stand, against that after dividing out one scalar per layer."""
+    """Largest relative distance of hidden kernels as they stand, against that after dividing out one scalar per layer."""
     pairs = (few_seeds(distance(data, scaled=scaled)) for scaled in (False, True))
     return with_control(*pairs, SAME, "equality after dividing out one scalar per layer")

@@ -108,7 +108,9 @@ def collapsed(features: np.ndarray, truth: np.ndarray) -> tuple[float, float, fl
 
 @decides("platonic.neural-collapse", reads=["shares", "classes", "scatter", "steps", "start"], data="classes")
 def kernel_of_the_labels(data: xr.Dataset) -> Decision:
-    """The hidden layers have the kernel of the labels: nothing but the class, and all classes equally far from one another."""
+    """CKA of the hidden layers with the labels, mean over layers; control: with targets in general position.
+
+    So they have the kernel of the labels: nothing but the class, and all classes equally far from one another."""
     cka = data["labels"].sel(share=float(np.max(data["share"]))).mean("layer", skipna=False)
     measured, control = (few_seeds(cka.sel(target=name)) for name in ("labels", "regression"))
     return with_control(measured, control, APART, "regression with targets in general position", 1.0, "above")

@@ -73,7 +73,7 @@ def pace(
 
 @decides("platonic.eta", reads=["divisors", "steps", "spectrum", "noise", "inputs", "stretch", "start"], data="pace")
 def larger_rates_are_ahead(data: xr.Dataset) -> Decision:
-    """What the largest η gains over the smallest in the worst pair, in equally many steps, against equal η² × steps."""
+    """CKA of the worst pair at the largest η less that at the smallest, in equally many steps, against equal η² × steps."""
     worst = between(data["cka"])
     gains = (worst.isel(eta=0) - worst.isel(eta=-1)).sel(clock=["steps", "eta2t"])
     return with_control(*map(few_seeds, gains), 0.0, "the same for equal η²t, where the curves coincide", GROWS, "above")

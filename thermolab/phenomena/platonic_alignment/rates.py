@@ -39,7 +39,7 @@ def ladder(data: xr.Dataset) -> xr.DataArray:
 
 @_decides("platonic.eta.table")
 def falls_with_eta(data: xr.Dataset) -> Decision:
-    """The smallest fall of the worst pair from one rung of the table to the next, against that of the first decade."""
+    """Least fall of the CKA of the worst pair from one rung of the table to the next, against that of the first decade."""
     falls = [few_seeds(fall) for fall in -ladder(data).diff("rung").transpose("rung", "seed").values]
     return with_control(pick(min, falls), falls[0], 0.0, "the first decade alone, η to η/10", FALLS, "above")
 
@@ -64,7 +64,7 @@ def against_small_start(data: xr.Dataset) -> xr.DataArray:
 
 @_decides("platonic.simpler")
 def smaller(data: xr.Dataset) -> Decision:
-    """|h|² at the largest η over that of descent to the same loss, as a logarithm. Control: at the smallest η."""
+    """Log of |h|² at the largest η over that of descent to the same loss. Control: at the smallest η."""
     size, arms = simpler(data, "size"), free(data)
     pairs = (few_seeds(size.isel(arm=arm)) for arm in (arms[0], arms[-1]))
     return with_control(*pairs, 0.0, "the smallest η, against descent to its loss", -SIMPLER, "below")
@@ -72,6 +72,6 @@ def smaller(data: xr.Dataset) -> Decision:
 
 @_decides("platonic.simpler.rank")
 def of_lower_rank(data: xr.Dataset) -> Decision:
-    """The same for the number of directions that the features take up. Control: |h|² of the same features."""
+    """Log of the features' number of directions at the largest η over that of descent to the same loss. Control: |h|²."""
     pairs = (few_seeds(simpler(data, what).isel(arm=free(data)[0])) for what in ("directions", "size"))
     return with_control(*pairs, 0.0, "the mean square |h|² of the same features", -SIMPLER, "below")

@@ -146,6 +146,6 @@ def covered(data: xr.Dataset, arm: str) -> np.ndarray:
 
 @decides("sharpening.common-cause", reads=["profile", "d_x", "widths", "steps", "quiet"])
 def answers_to_one_cause(pair: xr.Dataset) -> Decision:
-    """Of all switches and both observables the one that covers least decides."""
+    """Share of the way to the new closed form, of all switches and both observables the least; control: without noise."""
     measured, control = (min(map(few_seeds, covered(pair, arm))) for arm in ("noise", "none"))
     return with_control(measured, control, 0.0, "the same run without noise", HALF, "above")

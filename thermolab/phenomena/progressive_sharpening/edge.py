@@ -116,7 +116,7 @@ def late(data: xr.Dataset) -> xr.DataArray:
 
 @decides("sharpening.edge", reads=["etas", "n_data", "widths", "activation", "scale", "steps"])
 def reaches_edge(edge: xr.Dataset) -> Decision:
-    """Of all rates but the smallest the one furthest from the edge decides."""
+    """λ_max η/2, less 1, of all rates but the smallest the one furthest from the edge; control: the smallest."""
     off, slow = late(edge) - 1, int(np.argmin(edge["eta"].values))
     fast = off.drop_isel(eta=slow)
     # a run that diverged leaves nothing to say about its rate

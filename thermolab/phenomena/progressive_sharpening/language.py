@@ -118,7 +118,7 @@ READS = ("entropies", "words", "width", "quiet", "scale", "steps", "languages")
 
 @decides("sharpening.language", reads=READS)
 def sharpens_under_cross_entropy(cross_entropy: xr.Dataset) -> Decision:
-    """The arm `language` against `noise`: neither is to fall."""
+    """Log of λ_max in the uneven language over the smaller of the even ends, not to fall; control: only its noise uneven."""
     change = -rise(1 / cross_entropy["lambda_max"])  # over the smaller of the even ends
     measured, control = (few_seeds(change.sel(arm=arm).mean("language", skipna=False)) for arm in ("language", "noise"))
     return with_control(measured, control, RISE, "the same language, only its noise made imbalanced", 0.0, "above")
@@ -126,14 +126,14 @@ def sharpens_under_cross_entropy(cross_entropy: xr.Dataset) -> Decision:
 
 @decides("sharpening.language.noise", reads=READS)
 def noise_sharpens_under_cross_entropy(cross_entropy: xr.Dataset) -> Decision:
-    """The arm `noise` against `language`."""
+    """Log of λ_max under uneven noise over the larger of the even ends; control: the language made uneven."""
     name = "the language itself made imbalanced, and its noise with it"
     return _compared(rise(cross_entropy["lambda_max"]), "noise", "language", name)
 
 
 @decides("sharpening.language.squared", reads=READS)
 def sharpens_under_squared_loss(squared: xr.Dataset) -> Decision:
-    """The arm `language` against `descent`."""
+    """Rise of log λ_max in the uneven language less that of the least λ_max of its function; control: descent without noise."""
     return _compared(of_noise(squared), "language", "descent", "gradient descent without noise, from the same flat point")
 
 

@@ -134,14 +134,14 @@ def gain(data: xr.Dataset) -> xr.DataArray:
 
 @decides("sharpening.flattening", reads=["strength", "stretch", "width", "steps"])
 def flattens(sharp_start: xr.Dataset) -> Decision:
-    """Balanced noise against none, from a sharp start."""
+    """Log of λ_max at the end over that at the sharp start, under balanced noise; control: without noise."""
     measured, control = (few_seeds(gain(sharp_start).sel(start="sharp", noise=noise)) for noise in ("balanced", "none"))
     return with_control(measured, control, 0.0, "training from there without label noise", -CHANGE, "below")
 
 
 @decides("sharpening.from-scratch", reads=["profile", "strength", "width", "steps"])
 def sharpens_from_scratch(from_scratch: Mapping[str, xr.Dataset]) -> Decision:
-    """The mean over the networks: λ_max is to be larger at the end than at the start."""
+    """Log of λ_max at the end over that at the start, under imbalanced noise, mean over networks; control: a flat start."""
     gains = [gain(data).sel(noise="imbalanced") for data in from_scratch.values()]
     measured, control = (few_seeds(np.mean([g.sel(start=start).values for g in gains], 0)) for start in ("random", "flat"))
     return with_control(measured, control, 0.0, "networks that start from a flat point, where it does", CHANGE, "above")
@@ -149,7 +149,7 @@ def sharpens_from_scratch(from_scratch: Mapping[str, xr.Dataset]) -> Decision:
 
 @decides("sharpening.adam", reads=["profile", "strength", "stretch", "width", "steps"])
 def sharpens_under_adam(adam: xr.Dataset) -> Decision:
-    """How far λ_max under imbalanced noise ends above its start and above the end under balanced noise, the smaller."""
+    """Log of λ_max at the end under imbalanced noise over that at the start, or over the balanced end; the smaller."""
 
     def sharpening(start: str) -> np.ndarray:
         imbalanced, balanced = (gain(adam).sel(start=start, noise=noise).values for noise in ("imbalanced", "balanced"))

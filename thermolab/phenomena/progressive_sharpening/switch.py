@@ -102,6 +102,6 @@ def rise_and_return(data: xr.Dataset) -> xr.DataArray:
 @decides("sharpening.switch.tanh", data="switch_tanh", reads=["profile", "width", "steps"])
 @decides("sharpening.switch.relu", data="switch_relu", reads=["profile", "width", "steps"])
 def rises_and_returns(data: xr.Dataset) -> Decision:
-    """Imbalanced noise against another balanced noise in the middle phase."""
+    """Rise of log λ_max with the first switch less twice what is left of it after the second; control: another balanced noise."""
     measured, control = map(few_seeds, rise_and_return(data).sel(arm=["imbalanced", "balanced"]).values)
     return with_control(measured, control, 0.0, "switching from one balanced noise to another", CHANGE, "above")

@@ -208,14 +208,14 @@ def batch_small(batches: Mapping[int, xr.Dataset]) -> Decision:
 
 @decides("collapse.batch.large", reads=["width", "norm", "n_data", "samples", "moments"])
 def batch_large(batches: Mapping[int, xr.Dataset]) -> Decision:
-    """The same between B = 128 and B = 32, of the two highest."""
+    """Largest relative difference of U between B = 128 and B = 32 at equal η/B, of the two highest."""
     large, small = (jackknife(_energy_ratio(which), batches[128], batches[32]) for which in (LARGE, SMALL))
     return with_control(large, small, ENERGY, "small η", 0.0)
 
 
 @decides("collapse.momentum", reads=["width", "norm", "n_data", "burn_in", "window"], heavy="momentum")
 def momentum(plain: xr.Dataset, heavy: xr.Dataset) -> Decision:
-    """plain: SGD at some rates; heavy: momentum μ at (1 − μ) times these, and at the first of them."""
+    """Largest relative difference of U between momentum μ at (1 − μ)η and plain SGD at η, over rates; control: at one η."""
 
     def scaled(a: xr.Dataset, b: xr.Dataset) -> float:
         return float(np.abs(b["U"].values[:-1] / a["U"].values - 1).max())

@@ -176,7 +176,7 @@ def width_fall(widths: Mapping[int, xr.Dataset]) -> Decision:
 
 @decides("collapse.width.exponent", reads=READS)
 def width_exponent(widths: Mapping[int, xr.Dataset], toy_two: xr.Dataset) -> Decision:
-    """The exponent of the widest network at the lowest η."""
+    """Exponent of √E|g|² over |∇L| of the widest network at the lowest η."""
     wide = widths[max(widths)].isel(eta=0)
     power = few_seeds([_power(wide.isel(seed=i)) for i in range(wide.sizes["seed"])])
     return with_control(power, falling.power(toy_two), EXPONENT, "the toy of two points", 1.0)
