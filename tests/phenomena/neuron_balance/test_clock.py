@@ -157,3 +157,5 @@ def test_arrivals_are_a_table_of_sentences():
     assert text["MLP, first pair"] == "there"
     assert text["CNN, last pair"] == "20,000 (20,000 to 20,000)"
     assert text["perceptron, first block"] == "never, as it goes"
+    lost = clock.arrivals(found | {"cnn": found["cnn"] * np.nan})
+    assert list(lost.loc["CNN, last pair"]) == ["a run was lost", 5000, "", ""]

@@ -9,6 +9,7 @@ ONE_CURVE, the tolerance, stands here once and does not move with the data: curv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -77,7 +78,7 @@ class Arrival(NamedTuple):
     """When a pair is in balance if it goes on as it does.
 
     power: p of the t^-p with which its log ratio falls, and its error; steps, with earliest and latest two errors off: infinite
-    if it does not come nearer, the end of the run if it is there.
+    if it does not come nearer, the end of the run if it is there. All are NaN where a run was lost.
     """
 
     power: float
@@ -94,6 +95,8 @@ def arrival(data: xr.Dataset) -> Arrival:
     seeds, of p and of p/a, widened as in `claims.few_seeds`.
     """
     ratios, time = curve(data), data["time"].values
+    if not np.isfinite(ratios).all():
+        return Arrival(*[math.nan] * 5)
     half = len(time) // 2
     t = np.log((time - time[0] / 2)[half:] / time[-1])  # the middles of windows
 
@@ -120,6 +123,9 @@ def arrivals(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     for label, (name, end) in WAITED_FOR.items():
         data = architectures.read_by(found[name], end)
         a, last = arrival(data), int(data["time"][-1])
+        if math.isnan(a.power):
+            rows[label] = {"log ratio": "a run was lost", "after steps": last}
+            continue
         bounds = f"{a.earliest:,.0f} to " + ("∞" if np.isinf(a.latest) else f"{a.latest:,.0f}")
         late = bounds if a.steps > FAR * last else f"{a.steps:,.0f} ({bounds})"
         rows[label] = {
@@ -128,4 +134,4 @@ def arrivals(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             "falls as t^-p, p": f"{a.power:.2f} ± {a.error:.2f}",
             "within 0.1 after": "there" if a.steps == last else "never, as it goes" if np.isinf(a.steps) else late,
         }
-    return pd.DataFrame(rows).T
+    return pd.DataFrame(rows).T.fillna("")
