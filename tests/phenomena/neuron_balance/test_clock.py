@@ -157,5 +157,8 @@ def test_arrivals_are_a_table_of_sentences():
     assert text["MLP, first pair"] == "there"
     assert text["CNN, last pair"] == "20,000 (20,000 to 20,000)"
     assert text["perceptron, first block"] == "never, as it goes"
+    slow = falling(0.01, 0.3, scale=0.05)  # whose power may be 0, or less
+    unsure = clock.arrivals(found | {"cnn": slow.assign_coords(pair=["4 -> 8"], reason=("pair", [""]))})["within 0.1 after"]
+    assert unsure["CNN, last pair"].endswith(" to ∞")
     lost = clock.arrivals(found | {"cnn": found["cnn"] * np.nan})
     assert list(lost.loc["CNN, last pair"]) == ["a run was lost", 5000, "", ""]

@@ -132,6 +132,6 @@ def arrivals(found: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             "log ratio": f"{architectures.furthest(data).value:.3f}",
             "after steps": last,
             "falls as t^-p, p": f"{a.power:.2f} ± {a.error:.2f}",
-            "within 0.1 after": "there" if a.steps == last else "never, as it goes" if np.isinf(a.steps) else late,
+            "within 0.1 after": "there" if a.steps == last else "never, as it goes" if np.isinf(a.earliest) else late,
         }
     return pd.DataFrame(rows).T.fillna("")
