@@ -1,4 +1,4 @@
-"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of five optimisers."""
+"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of six optimisers."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class NetworkOnData(Base):
 
     Batches are drawn independently for each replica, with replacement, or as usual training draws them, replacement=False: each
     datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
-    optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's:
-    momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
-    precision: None or "bf16", as in `Replicas`.
+    optimiser: "sgd", "momentum", "adam", "adagrad", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the
+    optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per
+    experiment. precision: None or "bf16", as in `Replicas`.
     starts: "auto", "gaussian", "own", "fresh" or a function that makes the module anew (`systems.starts`). The data are checked
     when the system is made: what the module or the loss does not take is a ValueError of one line.
     """
