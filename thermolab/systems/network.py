@@ -157,9 +157,9 @@ class NetworkOnData(Base):
         checks.check_precision(weights, self._precision, self.data)
         checks.check_batch(self.replicas, int(knobs["batch_size"]))
         memory = memory if isinstance(memory, dict) else self.start_memory(weights)
-        tangent = self._tangent(knobs.get("protocol", self.protocol), weights, memory)
-        if tangent and self.choose_backend(weights) == "compiled":  # its pressure takes the gradient as tangent
-            return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
+        tangent = self._tangent(knobs.get("protocol", self.protocol), weights)
+        if self.choose_backend(weights) == "compiled":
+            return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius, tangent)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
@@ -180,11 +180,11 @@ class NetworkOnData(Base):
                     diverged = torch.where(~fine & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
 
-    def _tangent(self, protocol: str, weights: torch.Tensor, memory=None) -> bool:
-        """Whether gradients lie in the sphere, measured when it is first run on: the pressure must know."""
+    def _tangent(self, protocol: str, weights: torch.Tensor) -> bool:
+        """Whether gradients lie in the sphere, for the pressure: measured once, at a start that is the same for every run."""
         if protocol == "sphere" and self._invariant is None:
-            holds = scale_invariance(self, weights, memory).holds[weights.isfinite().all(1)]
-            self._invariant = bool(holds.all())
+            start = self.start(torch.zeros(1, dtype=torch.int64, device=weights.device), 0).to(weights)
+            self._invariant = bool(scale_invariance(self, start, self.start_memory(start)).holds.all())
         return protocol != "sphere" or self._invariant
 
     @contextmanager
@@ -203,7 +203,7 @@ class NetworkOnData(Base):
                         *batch, memory, lambda r: global_random.seed(seed, step, names[r])
                     )
 
-    def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
+    def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius, tangent):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
         outputs = next(layer.out_features for _, layer in reversed(self.replicas.chain) if hasattr(layer, "out_features"))
         if not squared:  # written to since they were checked, they would be read beside the arrays
@@ -213,7 +213,7 @@ class NetworkOnData(Base):
         rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
         span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
         chain, samples = (
-            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared),
+            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared, tangent),
             Samples(x, classes, targets, int(knobs["batch_size"])),
         )
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains
