@@ -72,8 +72,6 @@ def test_the_lines_of_the_readme_run():
     """All but the scorecard, which takes minutes; fewer steps."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(import thermolab as tl\n.*?)```", text, re.DOTALL)
-        r"```python\n(import thermolab as tl\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
     assert len([line for line in lines.splitlines()[1:] if line]) == 6
     lines = lines.replace("steps=20_000", "steps=40").replace("tl.scorecard(run)", "tl.scorecard")
     model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
