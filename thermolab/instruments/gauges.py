@@ -28,6 +28,7 @@ import torch
 
 from thermolab.engine.scenario import Observable
 from thermolab.instruments import curvature, mobility, observables, symmetry
+from thermolab.systems import global_random
 from thermolab.systems.holding import of_replica
 from thermolab.systems.loading import chunks
 from thermolab.systems.network import NetworkOnData
@@ -260,7 +261,17 @@ def refusals(system) -> dict[str, str]:
         why = dict.fromkeys(("T", "snr", "balance", "batch_sharpness"), "needs batches, and every step sees all data")
     if system.data.y.is_floating_point() or system.data.y.dim() != 1:
         why["accuracy"] = "needs classes [N]"
+    elif not _gives_logits(system):
+        why["accuracy"] = "needs outputs that are logits [N, K]"
     return why | refusal_of_pairs(system.replicas.module)
+
+
+def _gives_logits(system: NetworkOnData) -> bool:
+    """Whether the module gives a tensor [N, K], as seen on two samples; nothing changes."""
+    replicas, x = system.replicas, system.data.x[:2]
+    with global_random.kept(), torch.no_grad(), replicas.holding(replicas.own_weights()) as module:
+        outputs = module(x.clone())
+    return isinstance(outputs, torch.Tensor) and outputs.dim() == 2
 
 
 def refusal_of_pairs(module: torch.nn.Module) -> dict[str, str]:
