@@ -70,13 +70,13 @@ def test_a_notebook_is_done_by_keyboard_alone_and_its_verdicts_link_to_figures(l
     expect(asked.get_by_role("status").first).to_have_text("✓ so it is")
     for button, said in (("run", "running"), ("pause", "paused")):
         focus(lab, panel.locator(f".tl-{button}"))
-        keys.press("Space")  # JupyterLab takes Enter for itself
+        keys.press("Enter")
         expect(panel.locator(".tl-status")).to_contain_text(said)
     focus(lab, panel.locator(".tl-text"))
-    keys.press("Space")
+    keys.press("Enter")
     expect(panel.locator(".tl-table table")).to_contain_text("gas, measured")
     focus(lab, lab.page.get_by_text("Hint to 1"))
-    keys.press("Space")
+    keys.press("Enter")
     expect(lab.page.get_by_text("of each protocol into")).to_be_visible()
     assert lab.page.locator("details[open] > summary", has_text="Hint").count() == 1
     lab.screenshot("by keyboard")
@@ -98,10 +98,11 @@ def test_a_notebook_is_done_by_keyboard_alone_and_its_verdicts_link_to_figures(l
     expect(lines.first.locator("dl")).to_be_hidden()
     assert lines.first.bounding_box()["height"] < 40  # one line
     lines.first.locator("summary").focus()
-    keys.press("Space")
+    keys.press("Enter")
     expect(lines.first.locator("dl")).to_contain_text("U over the von Mises-Fisher mean, less 1")
     lab.screenshot("verdicts")
-    lines.first.get_by_role("link").click()
+    keys.press("Tab")
+    keys.press("Enter")  # on the link
     expect(lab.page.locator("#figure-energy-and-entropy")).to_be_in_viewport()
     lab.screenshot("figure")
     lab._run("await app.commands.execute('docmanager:save')")
