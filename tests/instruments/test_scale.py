@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from thermolab.instruments import scale
 from thermolab.systems import data, models
@@ -93,3 +93,17 @@ def test_the_gradient_is_that_of_plain_pytorch():
 def test_a_group_without_a_gradient_has_no_error():
     group = scale.Group("dead", torch.arange(2), False)
     assert scale.identity_error(group, torch.ones(4).double(), torch.tensor([0.0, 0.0, 1.0, 1.0]).double()) == 0.0
+
+
+def test_old_weight_norm_and_pruning_are_copied():
+    module = nn.Sequential(nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+    prune.random_unstructured(module[0], "weight", 0.3)
+    module(IMAGES.x[:2])
+    assert not any(g.invariant for g in scale.groups(module, LOSS, IMAGES.x, IMAGES.y))
+
+
+def test_a_module_whose_copy_does_not_run_is_one_line():
+    module = nn.Sequential(nn.Linear(64, 10))
+    module.forward = lambda x, layer=module[0]: layer(x)  # the layer of the original, in a copy too
+    with pytest.raises(ValueError, match=r"a copy of the module in float64 stops with: .*; its symmetries cannot be tried"):
+        scale.groups(module, LOSS, IMAGES.x, IMAGES.y)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-SAME = 1e-2  # of the change of the loss: what the ε of a norm may leave, and nothing else does
+SAME = 1e-3  # of the change of the loss: what the ε of a norm may leave, and nothing else does
 SHAKEN = 0.1  # by how much weights are shaken, so that what starts at 0, or where it gets no gradient, hides nothing
 TRIES = 3  # batches, and redrawn groups
 STEP = 0.01  # of the weights, of the step at which the identity is tried
@@ -40,7 +40,8 @@ def groups(module: nn.Module, loss: Callable, x: torch.Tensor, y: torch.Tensor, 
     """All trainable weights of a module in groups [Group, …], in the order of its layers: the scale-invariant ones, and the rest.
 
     loss: (outputs, targets) -> mean loss; x, y: data, of which batches of `batch_size` are taken. A layer of which only some
-    tensors are invariant, or none, appears as these and one group of the others. The module is copied, not touched.
+    tensors are invariant, or none, appears as these and one group of the others. The module is copied, not touched. Raises
+    ValueError for a module of which a copy in float64 does not run.
 
     >>> net = nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5, eps=0, elementwise_affine=False), nn.ReLU(), nn.Linear(5, 3))
     >>> x, y = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 3
@@ -78,6 +79,12 @@ def identity_error(group: Group, weights: torch.Tensor, slope: torch.Tensor) -> 
     return float(((-eta * g * (2 * w - eta * g)).sum() - (eta * g).square().sum()).abs() / (eta * g).square().sum())
 
 
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a module that holds what it computed from its parameters, as old weight norm and pruning do."""
+    held = [t for m in module.modules() for t in vars(m).values() if isinstance(t, torch.Tensor) and not t.is_leaf]
+    return copy.deepcopy(module, {id(t): t.detach().clone() for t in held})
+
+
 def _layers(module: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
     """The indices of the trainable parameters {layer: {name: [n]}}, in the order of the flat vector."""
     out, begin = {}, 0
@@ -92,7 +99,7 @@ class _Trial:
     """A copy of a module in float64, whose loss on one batch is asked for at other weights."""
 
     def __init__(self, module: nn.Module, loss: Callable, x, y):
-        self.module, self.loss = copy.deepcopy(module).double().cpu(), loss
+        self.module, self.loss = copied(module).double().cpu(), loss
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.x, self.y = (t.cpu().double() if t.is_floating_point() else t.cpu() for t in (x, y))
 
@@ -101,13 +108,17 @@ class _Trial:
         nn.utils.vector_to_parameters(w, self.parameters)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return self.loss(self.module(self.x[pick]), self.y[pick])
+            try:
+                return self.loss(self.module(self.x[pick]), self.y[pick])
+            except RuntimeError as error:  # a forward of its own that is bound to the module it was written for, say
+                said = str(error).splitlines()[0]
+                raise ValueError(f"a copy of the module in float64 stops with: {said}; its symmetries cannot be tried") from error
 
     def gradient(self, w: torch.Tensor) -> torch.Tensor:
         """The gradient [P]."""
         with torch.enable_grad():
             slopes = torch.autograd.grad(self.value(w), self.parameters, materialize_grads=True, allow_unused=True)
-        return torch.cat([g.flatten() for g in slopes])
+        return torch.cat([(g.to_dense() if g.is_sparse else g).flatten() for g in slopes])
 
 
 class _Search(_Trial):

@@ -293,6 +293,8 @@ def alike(replicas: Replicas, weights, x: torch.Tensor, eta: np.ndarray, alive: 
     of [R]; NaN where one is alone or lost."""
     read = representations(replicas, torch.nan_to_num(weights), x)
     found, null = np.full((2, len(eta)), np.nan)
+    if read is None or len(x) < alignment.LEAST:
+        return found, null
     for rate in np.unique(eta):
         (ring,) = np.nonzero(eta == rate)
         for i, j in zip(ring, np.roll(ring, -1), strict=True):
@@ -302,17 +304,29 @@ def alike(replicas: Replicas, weights, x: torch.Tensor, eta: np.ndarray, alive: 
     return found, null
 
 
-def representations(replicas: Replicas, weights: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
-    """What the last of the layers with trainable weights reads of the inputs x, [N, p] for each row of weights [R, P]."""
+def representations(replicas: Replicas, weights: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor] | None:
+    """What the last of the layers with trainable weights reads of the inputs x, [N, p] for each row of weights [R, P].
+
+    None where no layer reads one value or more of each input.
+    """
     seen, out = [], []
+
+    def look(layer, given) -> None:
+        if given and isinstance(given[0], torch.Tensor) and given[0].dim() and len(given[0]) == len(x):
+            seen.append(given[0].detach().reshape(len(x), -1).clone())
+
     leaves = [m for m in replicas.module.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
-    hooks = [leaf.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().flatten(1))) for leaf in leaves]
+    if any(isinstance(leaf, torch.jit.ScriptModule) for leaf in leaves):
+        return None  # it takes no hooks
+    hooks = [leaf.register_forward_pre_hook(look) for leaf in leaves]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for row in weights:
                 seen.clear()
                 with replicas.holding(row) as module:
                     module(x.clone())
+                if not seen:
+                    return None
                 out.append(seen[-1])
     finally:
         for hook in hooks:
