@@ -177,7 +177,9 @@ def test_half_precision_where_asked_costs_its_rounding(name):
         Replicas(module, precision="half")
 
 
-@pytest.mark.parametrize("name", ["state everywhere", "dropout", "layer drop", "cnn", "old spectral norm", "slow twin"])
+@pytest.mark.parametrize(
+    "name", ["state everywhere", "state in a tuple", "dropout", "layer drop", "cnn", "old spectral norm", "slow twin"]
+)
 def test_a_log_replays_and_a_state_stays(name):
     animal = EVERYTHING[name]
     run = experiment(animal, "cross-entropy")

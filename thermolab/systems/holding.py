@@ -17,11 +17,9 @@ import torch
 from torch import nn
 
 # what a replica keeps of its module from step to step bears one of these before its name in the memory of a run
-BUFFERS, TENSORS, NUMBERS = (
-    "buffers.",
-    "tensors.",
-    "numbers.",
-)  # and frozen parameters; plain attributes that are one or the other
+BUFFERS = "buffers."  # and frozen parameters
+TENSORS, NUMBERS = "tensors.", "numbers."  # plain attributes
+SEVERAL = {"tuples.": tuple, "lists.": list}  # of tensors
 CUTS = 16  # rows of which the pieces are kept
 SMALL = 2**16  # buffers up to this size belong to each replica from the start, larger ones from their first change on
 
@@ -69,7 +67,7 @@ class Holder:
             if isinstance(t, torch.Tensor) and t.grad_fn is None
         }
         casts = self._one_dtype()
-        small = {k: _cast(t, like, casts) for k, t in found.items() if t.numel() <= SMALL}
+        small = {k: _cast(t, like, casts and k.startswith(BUFFERS)) for k, t in found.items() if t.numel() <= SMALL}
         return {k: t.expand(len(like), *t.shape).clone() for k, t in small.items()}
 
     @contextmanager
@@ -116,14 +114,21 @@ class Holder:
             shared.tensor.data = own[BUFFERS + name] if BUFFERS + name in own else self._copy(name, shared)
         for now, was in self._attributes.values():
             _restore(now, was)
+        several: dict[str, list] = {}
         for name, value in own.items():
-            kind, _, place = name.partition(".")
-            if kind in (TENSORS[:-1], NUMBERS[:-1]):
-                path, dot, key = place.rpartition(".")
-                self._attributes[path + dot][0][key] = value if kind == TENSORS[:-1] else value.item()
+            if name.startswith((TENSORS, NUMBERS)):
+                self._set(name, value if name.startswith(TENSORS) else value.item())
+            elif name.startswith(tuple(SEVERAL)):
+                several.setdefault(name.rpartition(".")[0], []).append(value)
+        for name, values in several.items():
+            self._set(name, SEVERAL[name.partition(".")[0] + "."](values))
         self._placed = [was for _, was in self._attributes.values()]
-        if any(name.startswith((TENSORS, NUMBERS)) for name in own):
+        if not all(name.startswith(BUFFERS) for name in own):
             self._placed = [dict(now) for now, _ in self._attributes.values()]
+
+    def _set(self, name: str, value) -> None:
+        path, dot, key = name.partition(".")[2].rpartition(".")
+        self._attributes[path + dot][0][key] = value
 
     def gradient(self, out: torch.Tensor) -> None:
         """What `backward` left in the parameters, into out [P]; 0 where nothing arrived."""
@@ -170,17 +175,8 @@ class Holder:
             if len(now) == len(was) and all(map(operator.is_, now.values(), was.values())):
                 continue
             for key, value in now.items():
-                before = was.get(key)
-                if value is before:
-                    continue
-                if isinstance(value, torch.Tensor) and value.grad_fn is None:  # else it is what this pass computed
-                    found[TENSORS + path + key] = before if isinstance(before, torch.Tensor) else None, value.detach().clone()
-                elif isinstance(value, int | float):
-                    before = torch.tensor(before) if isinstance(before, int | float) else None
-                    found[NUMBERS + path + key] = (
-                        before,
-                        torch.tensor(value, dtype=torch.float64 if type(value) is float else None),
-                    )
+                if value is not was.get(key):
+                    found |= _state(f"{path}{key}", was.get(key), value)
         return found
 
     def _pieces(self, row: torch.Tensor) -> list[torch.Tensor]:
@@ -216,6 +212,27 @@ class Holder:
         if name not in self._copies or self._copies[name][0] != of:
             self._copies[name] = of, t._version, _cast(data, self._like, self._casts).clone(), t
         return self._copies[name][2]
+
+
+def _state(name: str, before, after) -> dict[str, tuple]:
+    """{name in the memory: (before, after)} of an attribute that was set; nothing, where it holds what this pass computed."""
+    if isinstance(after, torch.Tensor):
+        if after.grad_fn is not None:
+            return {}
+        return {TENSORS + name: (before if isinstance(before, torch.Tensor) else None, after.detach().clone())}
+    if isinstance(after, int | float):
+        number = torch.tensor(after, dtype=torch.float64 if type(after) is float else None)
+        return {NUMBERS + name: (torch.tensor(before) if isinstance(before, int | float) else None, number)}
+    values = list(after.values()) if isinstance(after, dict) else after if type(after) in SEVERAL.values() else []
+    if not values or not all(isinstance(t, torch.Tensor) and t.grad_fn is None for t in values):
+        return {}
+    if isinstance(after, dict):
+        raise ValueError(
+            f"the module keeps tensors in a dictionary, {name}, from step to step; allowed: buffers, attributes, tuples"
+        )
+    kind = next(k for k, kind in SEVERAL.items() if type(after) is kind)
+    olds = before if type(before) is type(after) and len(before) == len(after) else [None] * len(after)
+    return {f"{kind}{name}.{i}": (old, t.detach().clone()) for i, (old, t) in enumerate(zip(olds, after, strict=True))}
 
 
 def _get(table, key: str):

@@ -144,7 +144,8 @@ class Replicas:
         if weights.shape != (self.n_parameters,):
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: [{self.n_parameters}], those of one replica")
         with self._holder.lent(weights):
-            self._holder.place(weights.detach().clone(), {k: v.clone() for k, v in memory.items()})
+            own = {k: v[0] for k, v in self._holder.own(weights[None]).items()} | {k: v.clone() for k, v in memory.items()}
+            self._holder.place(weights.detach().clone(), own)
             yield self.module
 
     def outputs(self, weights: torch.Tensor, x: torch.Tensor, memory: Mapping[str, torch.Tensor] = {}) -> torch.Tensor:
