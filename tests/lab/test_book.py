@@ -78,7 +78,7 @@ def test_the_index_has_every_claim_and_a_link_to_what_was_run(built):
     assert "1 holds" in index
     assert f"{len(claims.register()) - 1} not measured" in index
     assert "cell 3: it broke" in index
-    assert {p.name for p in built.iterdir()} == {"index.html", "primer.html", "03_ideal_gas.html"}
+    assert {p.name for p in built.iterdir()} == {"index.html", "primer.html", "reference.html", "03_ideal_gas.html"}
     assert '<a href="primer.html">' in index
     assert 'href="primer.html#Words"' in (built / "03_ideal_gas.html").read_text()
 

@@ -116,3 +116,23 @@ def test_doctor_names_what_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(provenance, "version", lambda name: None if name == "papermill" else version(name))
     assert call("doctor") == 1
     assert "missing: papermill" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--layout", "teacher"], "'teacher' is not one of 'student', 'developer'"),
+        (["--language", "la"], "there is no catalogue of 'la'; allowed: en, de"),
+    ],
+)
+def test_an_unknown_layout_or_language_is_refused_before_anything_starts(options, said, capsys, monkeypatch):
+    monkeypatch.setattr("thermolab.lab.start._module", lambda *_, **__: pytest.fail("a server was started"))
+    assert call("lab", *options) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_layout_and_language_go_to_the_server_and_its_kernels(monkeypatch):
+    given = {}
+    monkeypatch.setattr("thermolab.lab.start._module", lambda *_, **variables: given.update(variables) or 0)
+    assert call("lab", "--layout", "developer", "--language", "de", "--no-browser") == 0
+    assert (given["THERMOLAB_LAYOUT"], given["THERMOLAB_LANGUAGE"]) == ("developer", "de")

@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from markupsafe import Markup
 
 from thermolab import claims
-from thermolab.lab import pages, results, runner, tables
+from thermolab.lab import pages, reference, results, runner, tables
 from thermolab.lab.runner import Outcome
 
 
@@ -37,6 +38,7 @@ def write(outcomes: Sequence[Outcome], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     done = [outcome.run for outcome in outcomes if outcome.state != "failed"]
     links = [{"file": f"{run.notebook.stem}.html", "label": run.notebook.stem[:2]} for run in done]
+    links.insert(0, {"file": "reference.html", "label": "your own network"})
     primer = next((path for run in done if (path := run.notebook.with_name("PRIMER.md")).exists()), None)
     if primer:
         links.insert(0, {"file": "primer.html", "label": "primer"})
@@ -47,6 +49,7 @@ def write(outcomes: Sequence[Outcome], out: Path) -> None:
         body = pages.body(executed).replace('href="PRIMER.md', 'href="primer.html')
         content = {"title": pages.title(executed), "body": Markup(body), "footer": _footer(run.folder)}
         _write(out / link["file"], pages.page("page.html.j2", file=link["file"], pages=links, **content))
+    _reference(out, links)
     sections = _sections(outcomes)
     rows = [row for section in sections for row in section["rows"]]
     shown = [section | {"rows": [_row(row) for row in section["rows"]]} for section in sections]
@@ -54,6 +57,15 @@ def write(outcomes: Sequence[Outcome], out: Path) -> None:
     content["together"] = tables.together(rows)
     content["footer"] = "Built by make book; each page tells the settings of its run."
     _write(out / "index.html", pages.page("index.html.j2", file="index.html", pages=links, **content))
+
+
+def _reference(out: Path, links: list[dict]) -> None:
+    """The page of the public names."""
+    with TemporaryDirectory() as folder:
+        source = Path(folder, "reference.md")
+        source.write_text(reference.markdown(), encoding="utf-8")
+        content = {"title": pages.title(source), "body": Markup(pages.body(source)), "footer": ""}
+    _write(out / "reference.html", pages.page("page.html.j2", file="reference.html", pages=links, **content))
 
 
 def _sections(outcomes: Sequence[Outcome]) -> list[dict]:

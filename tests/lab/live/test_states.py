@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -203,6 +204,24 @@ async def test_picture_and_data_are_links_in_the_page(live):
     assert (int(rows[-1]["step"]), float(rows[-1]["T"])) == (last.step, last.means["T"][0])
     assert float(rows[-1]["T_theory"]) == last.theory["T"]
     assert rows[-1]["protocol"] == "lr"
+
+
+async def test_charts_are_read_as_a_table_on_demand(live):
+    async with shown(live, [live.gas("a"), live.gas("b", protocol="lr")]) as (panel, driver, news):
+        driver.tell("run")
+        await news.next("framed", 2 * files.READ + 3)
+        driver.tell("pause")
+        await live.settled(driver)
+        assert controls(panel)["tl-table"].value == ""
+        controls(panel)["tl-text"].click()
+        await live.settled(driver)
+        tables = controls(panel)["tl-table"].value.split("<table>")[1:]
+    assert ["a, measured" in tables[0], "b, measured" in tables[1]] == [True, True]
+    last = panel.board.readings[1][-1]
+    rows = re.findall(r'<tr><th scope="row">(\d+)</th><td>(.*?)</td>', tables[1])
+    assert rows[-1] == (str(last.step), "{:.3g} ± {:.3g} ({:.3g})".format(*last.means["T"], last.theory["T"]))
+    assert 2 <= len(rows) <= files.READ
+    assert re.search(r'<th scope="col">step</th><th scope="col">T</th>', tables[1])
 
 
 async def test_advice_after_divergence_was_tried(live):

@@ -192,7 +192,7 @@ from thermolab.phenomena.your_network import live
 
 def make():
     x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-    return nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2)), (x, (x[:, 0] > 0).long())
+    return nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8, eps=1e-9), nn.ReLU(), nn.Linear(8, 2)), (x, (x[:, 0] > 0).long())
 
 SCENARIO = replace(live.of(__file__ + ":make"), name="mine.network")
 """
@@ -246,7 +246,7 @@ def test_the_command_line_decides_a_claim_for_a_network_of_ones_own(tmp_path, ca
         out = capsys.readouterr()
         return int(end.value.code or 0), out.out, out.err
 
-    small = ["-p", "burn_in", "10", "-p", "window", "400"]
+    small = ["-p", "burn_in", "10", "-p", "early", "5", "-p", "window", "400"]
     code, text, refusal = call("general.noether", "--network", f"{file}:make", *small)
     assert (code, refusal.count("\n") <= 1, "✓ holds" in text) == (0, True, True), (text, refusal)
     (record,) = (tmp_path / "out" / "07_your_network").glob("check-*/run.json")
@@ -259,6 +259,8 @@ def test_the_command_line_decides_a_claim_for_a_network_of_ones_own(tmp_path, ca
         code, text, refusal = call("general.noether", "--network", network, *small)
         assert (code, text, len(refusal.splitlines())) == (2, "", 1)
         assert said in refusal
+    code, _, refusal = call("general.noether", "-p", "burn_in", "10")
+    assert (code, "burn_in=10 ends before the first steps do; allowed: early=50 or more" in refusal) == (2, True)
     code, _, refusal = call("balance.identity", "--network", f"{file}:make")
     assert (code, "network changes nothing that all of balance.identity read" in refusal) == (2, True)
 

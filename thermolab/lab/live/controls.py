@@ -52,6 +52,7 @@ class Controls:
         self.knobs = {name: Control(name, knob, values[name], turn, refuse) for name, knob in declared.items()}
         self.buttons = {name: _button(*look, name, order) for name, look in ORDERS.items()}
         log, save = _button("Save log", "download", "log", order), _button("Picture, data", "picture-o", "save", order)
+        table = _button("As a table", "table", "text", order)
         self.speed = w.SelectionSlider(options=SPEEDS, value=speed, description="speed (steps/s)", layout={"width": "300px"})
         self.device = w.Dropdown(options=list(devices), value=device, description="device", layout={"width": "max-content"})
         self.back = w.Dropdown(options=[("…", None)], description="back to", layout={"width": "max-content"})
@@ -64,7 +65,7 @@ class Controls:
         self.back.layout.display = "none"
         self.ghost = _box("ghost", "keep the run as a ghost at Reset")
         self.beside = _box("beside", "let other panels run")
-        self.readout, self.status, self.goals = (_html(name) for name in ("readout", "status", "goals"))
+        self.readout, self.status, self.goals, self.table = (_html(name) for name in ("readout", "status", "goals", "table"))
         drawn = w.Box([chart.figure for chart in charts], layout={"overflow": "visible"})
         drawn.add_class("tl-chart")
         rows = [
@@ -75,8 +76,9 @@ class Controls:
             w.HTML(readout.legend(board)),
             drawn,
             self.readout,
-            _row("more", [*self._guesses(charts, told), self.ghost, self.beside, log, save]),
+            _row("more", [*self._guesses(charts, told), self.ghost, self.beside, log, save, table]),
             self.status,
+            self.table,
         ]
         self.widget = w.VBox([*rows, self.look, page()], layout={"overflow": "visible"})
         self.widget.add_class("tl-panel")

@@ -1,4 +1,4 @@
-"""What a panel shows as files to take away: the picture, and the numbers behind it."""
+"""What a panel shows as files to take away, the picture and the numbers behind it; and those numbers as a table to be read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from html import escape
 
 import matplotlib.pyplot as plt
 
-from thermolab.lab.live import figures
+from thermolab.lab.live import figures, readout
 from thermolab.lab.live.board import Board
 from thermolab.lab.live.views import Chart
+from thermolab.words import _
+
+READ = 10  # readings of a table that is read, of each experiment
 
 
 def links(charts: Sequence[Chart], board: Board) -> str:
@@ -47,3 +50,29 @@ def table(board: Board) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def as_text(board: Board) -> str:
+    """The charts as tables, HTML, for those who do not see them: READ readings of each experiment, the last one among them."""
+    tables = "".join(map(_table, board.arms, board.readings))
+    return f"<details open><summary>{_('The charts as a table')}</summary>{tables}</details>"
+
+
+def _table(arm, readings: Sequence) -> str:
+    names = [name for name in arm.scenario.observables if any(name in reading.means for reading in readings)]
+    few = list(readings)[-1 :: -max(1, -(-len(readings) // READ))][::-1]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in (_("step"), *names))
+    rows = "".join(
+        f'<tr><th scope="row">{reading.step}</th>{"".join(f"<td>{_cell(reading, name)}</td>" for name in names)}</tr>'
+        for reading in few
+    )
+    caption = escape(f"{arm.label}, {_('measured ± standard error (theory)')}")
+    return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _cell(reading, name: str) -> str:
+    if name not in reading.means:
+        return "–"
+    (mean, error), known = reading.means[name], reading.theory.get(name)
+    theory = "" if known is None else f" ({readout.number(known)})"
+    return f"{readout.number(mean)} ± {readout.number(error)}{theory}"

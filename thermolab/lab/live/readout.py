@@ -12,7 +12,8 @@ from thermolab.lab.live.board import Board, Reading
 GHOSTS = ("", "6 3", "6 3 2 3", "2 3")  # dashes of recorded runs: solid, dashed, dash-dotted, dotted
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number in three digits; one that is not known yet says so."""
     return f"{value:.3g}" if math.isfinite(value) else "not yet"
 
 
@@ -25,7 +26,7 @@ def readout(board: Board, present: Sequence[Mapping], speed: float) -> str:
         now = readings[-1]
         others = {k: v for k, v in settings.items() if k not in now.knobs and arm.scenario.settings[k].shown}
         values = {**now.knobs, **others}.items()
-        knobs = " ".join(f"{k}={v if isinstance(v, str) else _number(v)}" for k, v in values)
+        knobs = " ".join(f"{k}={v if isinstance(v, str) else number(v)}" for k, v in values)
         head = f"<b>{escape(arm.label)}</b> " if len(board.arms) > 1 else ""
         rate = f" ({speed:,.0f} steps/s)" if math.isfinite(speed) else ""
         cells = "".join(
@@ -40,10 +41,10 @@ def readout(board: Board, present: Sequence[Mapping], speed: float) -> str:
 def _observable(name: str, now: Reading) -> str:
     mean, error = now.means[name]
     known = math.isfinite(error) and error > 1e-6 * abs(mean)  # less is rounding: a knob, not a measurement
-    spread = f" ± {_number(error)}" if known else ""
+    spread = f" ± {number(error)}" if known else ""
     expected = now.theory.get(name)
-    theory = "" if expected is None else f" (theory {_number(expected) if math.isfinite(expected) else 'has no value here'})"
-    return f'<span style="display: inline-block; margin-right: 1.5em"><b>{name}={_number(mean)}</b>{spread}{theory}</span>'
+    theory = "" if expected is None else f" (theory {number(expected) if math.isfinite(expected) else 'has no value here'})"
+    return f'<span style="display: inline-block; margin-right: 1.5em"><b>{name}={number(mean)}</b>{spread}{theory}</span>'
 
 
 def legend(board: Board) -> str:

@@ -218,8 +218,9 @@ class Panel(Listener):
 
     # --- orders from the page, in any thread --------------------------------------------------------------------------------
     def _on_order(self, name: str) -> None:
-        if name in ("log", "save"):
-            self.driver.tell("call", self._save_log if name == "log" else self._save_files)
+        own = {"log": self._save_log, "save": self._save_files, "text": self._write_table}
+        if name in own:
+            self.driver.tell("call", own[name])
         else:
             self.driver.tell(name)
 
@@ -290,6 +291,9 @@ class Panel(Listener):
             self._say("there is nothing to save yet", error=True)
         else:
             self._say("", links=files.links([chart.chart for chart in self.charts], self.board))
+
+    def _write_table(self) -> None:
+        self._controls.table.value = files.as_text(self.board)
 
 
 def _before(arm: Arm) -> str:

@@ -27,7 +27,7 @@ def laws(found: xr.Dataset):
     pairs = trained.rescalable(found)
     rows = {name: (eta, trained.balance(pairs.isel(pair=[i]), "").isel(pair=0)) for i, name in enumerate(pairs["pair"].values)}
     plots.panel(right, rows, {"balance": (eta, 0 * eta)}, x=RATE, y="log ratio of squared gradients", log="x")
-    alt = "Radius of scale-invariant groups and balance of pairs lie on their laws at every rate; the thermometer is about 1."
+    alt = "(a) The radius of scale-invariant groups has its law. (b) The thermometer is about 1. (c) Pairs are balanced."
     return plots.show(figure, alt)
 
 
@@ -49,7 +49,7 @@ def sweep(found: xr.Dataset, double: xr.Dataset):
         four, {"network": (mean, s)}, {"perfect gas": (mean, gas)}, x="temperature η Tr Σ/2D (loss)", y="ΔS/D (nats)", log="x"
     )
     return plots.show(
-        figure, "Energy, signal-to-noise ratio and sharpness over the learning rate; entropy against a perfect gas."
+        figure, "(a) Energy, (b) signal-to-noise ratio, (c) sharpness over the learning rate. (d) Entropy against a perfect gas."
     )
 
 

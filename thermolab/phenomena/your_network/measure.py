@@ -111,8 +111,10 @@ def measure(
       reads, with the next replica of the same η, and cka_null, with its samples shuffled. sharpness_start, cka_start: at the
       start. S_gas, snr_gas: of a perfect gas of as many weights.
     Attributes: dim, weights that had a gradient; no_pairs: why the finder of pairs does not take this network, "" if it does.
-    NaN for a replica that diverged. Raises DivergenceError where all did.
+    NaN for a replica that diverged. Raises DivergenceError where all did, ValueError for a burn-in or a window that is too short.
     """
+    if plan.burn_in < plan.early:
+        raise ValueError(f"burn_in={plan.burn_in} ends before the first steps do; allowed: early={plan.early} or more")
     system.to(device)
     watched, sums = _watched(system)
     module, loss, eta = system.replicas.module, loss_of(system), np.broadcast_to(np.asarray(eta, float), len(weights))

@@ -88,6 +88,12 @@ def scorecard(run: Experiment, *, seeds: int = 5, **plan: int) -> Scorecard:
     plan: burn_in, window, …, as in `measure.Plan`; the burn-in should last some times 1/(ηλ).
     Raises TypeError for an experiment of something else, ValueError for less than 3 seeds or a grid of knobs, DivergenceError
     where all runs diverge.
+
+    >>> import torch, thermolab as tl
+    >>> net = tl.Network(torch.nn.Linear(4, 3), (torch.randn(64, 4), torch.randint(3, (64,))))
+    >>> card = tl.scorecard(tl.Experiment(net, eta=0.2, lam=0.05, batch_size=8), seeds=3, burn_in=100, window=200, samples=8)
+    >>> [result.verdict for result in card if result.claim.id == "general.radius"]  # no weights are scale-invariant
+    ['not applicable']
     """
     system = run.system
     if not isinstance(system, NetworkOnData):
