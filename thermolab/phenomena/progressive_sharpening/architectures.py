@@ -1,8 +1,9 @@
 """Sharpening of a convolutional network and of a transformer, under gradient descent on all data and under SGD.
 
 As for the perceptrons of `edge` and `batch` the start is flat, `edge.SCALE` of the usual weights: from those, in a trial
-with one seed, λ_max fell first, a transformer's to a fifth, and what rises after that has no fixed beginning. Under descent λ_max
-rises to 2/η and stays there or a little above, under SGD it comes there later. What counts as a rise is `switch.CHANGE`.
+with one seed, λ_max fell first, a transformer's to a fifth, and what rises after that has no fixed beginning. At the settings
+here the transformer comes to 2/η and a little above, the convolutional network is still on its way there; both are slower under
+SGD. What counts as a rise is `switch.CHANGE`.
 Source: document 4, part 4; Cohen et al., arXiv:2103.00065. Limit: 8×8 images of digits, the squared loss, some hundred steps.
 """
 

@@ -93,7 +93,8 @@ def edge(found: Mapping):
     arms = {}
     for network in fast["network"].values:
         arms |= _curves((fast["lambda_max"] * fast["eta"] / 2).sel(network=network), "descent", f"{network}, {{}}")
-    plots.panel(others, arms, _at_one(fast["lambda_max"]), x="step", y="η λ_max / 2")
+    plots.panel(others, arms, _at_one(fast["lambda_max"]), x="step", y="η λ_max / 2, other networks", legend="upper left")
+    others.set_ylim(0, 2.3)  # room for the legend
     after = found["adam_edge"].isel(time=slice(1, None))  # P is not yet a mean at the first step
     adam = after["preconditioned"] * after["eta"] / EDGE
     plots.panel(right, _curves(adam, "eta", "η = {:g}"), _at_one(adam), x="step", y="η λ_max(P⁻¹H) / 38, Adam")
