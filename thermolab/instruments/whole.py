@@ -20,7 +20,10 @@ from thermolab.systems.replicas import Replicas
 
 BOUND = 2**30  # bytes
 FEW = 4  # samples, on which the memory is measured
-BACKWARD, TWICE = 2, 5  # times what a forward pass keeps: at the height of a gradient, and of a product with the Hessian
+BACKWARD, TWICE = (
+    4,
+    8,
+)  # times what a forward pass keeps: the height of a gradient, and of a product with the Hessian, as measured
 TOGETHER = 1e-4  # relative difference of a mean of losses from the loss of all that counts as rounding
 
 _kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # {replicas: {shape of a sample: bytes}}
