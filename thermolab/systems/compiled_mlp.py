@@ -124,9 +124,10 @@ def advance_chain(w, chain, samples, span, rates, found):
                     keep -= step * lam[r]
                 else:
                     stretch = step * step * g2 / r2
-                    if not tangent:
-                        stretch -= float32(2) * step * along / r2
                     pressure = stretch / (1 + math.sqrt(1 + stretch)) / (eta[r] * r2)
+                    if not tangent:  # the length of w - step g, squared, is r2 (1 + grown)
+                        grown = (step * step * g2 - float32(2) * step * along) / r2
+                        pressure = grown / (1 + math.sqrt(1 + grown)) / (eta[r] * r2)
                     scale = radius[r] / math.sqrt(r2 - float32(2) * step * along + step * step * g2)
             sums[0, r] += loss
             sums[1, r] += r2
