@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import contests
 import curvature
 import live
+import modules
 import torch
 
-CONTESTS = contests.CONTESTS | curvature.CONTESTS
+CONTESTS = contests.CONTESTS | curvature.CONTESTS | modules.CONTESTS
 ROUNDS = 5
 SECONDS = 0.4  # of work a contestant and round
 

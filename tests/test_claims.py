@@ -29,6 +29,7 @@ from thermolab.claims import (
     replicas,
     retired,
     section,
+    share,
     together,
     with_control,
 )
@@ -236,6 +237,14 @@ def test_two_errors_of_few_seeds_cover_as_much_as_two_sigma():
 
 def test_replicas_have_the_plain_standard_error():
     assert replicas([[1, 2, 3], [4, 5, 6], [7, 8, 9]]) == pytest.approx((5, math.sqrt(7.5 / 9), 9))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (3, 10), (80, 80), (40, 80)])
+def test_a_share_is_known_as_well_as_wilsons_interval_says(hits, n):
+    """Against the roots of |p − q| = 2 √(q(1 − q)/n), the shares q of which p is two standard errors off."""
+    p = hits / n
+    ends = np.roots([1 + 4 / n, -(2 * p + 4 / n), p**2])
+    assert share(np.arange(n) < hits) == pytest.approx((p, max(abs(ends - p)) / 2, n))
 
 
 @pytest.mark.parametrize("estimate", [few_seeds, replicas, extreme])

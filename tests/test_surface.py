@@ -1,13 +1,17 @@
 """The public names: light to import, typed, and each with an example that runs."""
 
+import ast
+import asyncio
 import doctest
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import thermolab
 
@@ -62,6 +66,23 @@ def test_each_has_an_example(name):
     found = getattr(thermolab, name)
     assert found.__module__ == thermolab._PLACES[name]
     assert doctest.DocTestParser().get_examples(inspect.getdoc(found))
+
+
+def test_the_lines_of_the_readme_run():
+    """All but the scorecard, which takes minutes; fewer steps."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(import thermolab as tl\n.*?)```", text, re.DOTALL)
+    assert len([line for line in lines.splitlines()[1:] if line]) == 6
+    lines = lines.replace("steps=20_000", "steps=40").replace("tl.scorecard(run)", "tl.scorecard")
+    model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+    x, y = torch.randn(64, 5), torch.arange(64) % 3
+    names = {"module": model, "x": x, "y": y, "model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    names |= {"loss_fn": torch.nn.CrossEntropyLoss(), "loader": [(x, y)]}
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    asyncio.run(eval(compile(lines, "README.md", "exec", flags), names))
+    assert set(names["data"]["U"].dims) == {"time", "replica"}
+    names["watch"].step()
+    assert names["watch"].steps == 1
 
 
 @pytest.mark.slow

@@ -129,6 +129,20 @@ class Running(nn.Module):
         return out
 
 
+class Carried(nn.Module):
+    """The hidden state of an LSTM carried on in a tuple, and a tensor that is changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.state, self.scale = nn.LSTM(5, 3, batch_first=True), None, torch.ones(3)
+
+    def forward(self, x):
+        out, (h, c) = self.inner(x[:, None], self.state)
+        self.state = h.detach(), c.detach()
+        self.scale.mul_(1.01)
+        return out[:, 0] * self.scale
+
+
 class Drops(nn.Module):
     """Layer drop by Python's random, noise by torch's."""
 
@@ -302,6 +316,7 @@ MORE = {
         lambda: nn.Sequential(nn.Conv2d(1, 4, 2), nn.PixelShuffle(2), nn.Flatten(), nn.Linear(16, 3)), (1, 3, 3)
     ),
     "state everywhere": Animal(Running),
+    "state in a tuple": Animal(Carried),
     "layer drop": Animal(Drops),
     "slow twin": Animal(Twin),
     "frozen then free": Animal(lambda: freeze(linears(5, 6, 3))),

@@ -39,7 +39,8 @@ DOCUMENTS = {  # the sources by their numbers in the register, as a reader is to
 }
 
 NUMBERED = re.compile(  # how the register names them, with what it says beside their numbers
-    r"(?:energy-entropy framework|entropic forces (?:slides|summary)) \(document (\d)\)"
+    r"(?:energy-entropy framework|entropic forces (?:slides|summary)|ideal gas of scale-invariant networks|temperature collapse)"
+    r" \(document (\d)\)(?:, arXiv:[\d.]+\d)?"
     r"|\b[Dd]ocument (\d)\b(?: \(arXiv:[\d.]+\))?(?:, beyond the sources)?"
 )
 
@@ -299,6 +300,22 @@ def replicas(values) -> Estimate:
     if values.size < 2:
         raise ValueError(f"{values.size} replica(s) give no standard error; use 2 or more")
     return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size)), values.size)
+
+
+def share(hits) -> Estimate:
+    """Share of many independent trials [n] that hit, and half of the distance to the farther end of Wilson's interval.
+
+    The interval is that of two standard errors, so a share of 0 or 1 has an error too (Wilson, J. Am. Stat. Assoc. 22, 209).
+
+    >>> share([True] * 80).error < 0.025 < share([True] * 70).error
+    True
+    """
+    hits = np.asarray(hits, bool).ravel()
+    if not hits.size:
+        raise ValueError("no trial gives no share; use 1 or more")
+    p, n = float(hits.mean()), hits.size
+    middle, half = (p + 2 / n) / (1 + 4 / n), 2 * math.sqrt(p * (1 - p) / n + 1 / n**2) / (1 + 4 / n)
+    return Estimate(p, (abs(middle - p) + half) / 2, n)
 
 
 def extreme(deviations, *, n_boot: int = 1000, seed: int = 0) -> Estimate:

@@ -51,36 +51,73 @@ def cell(lab, index):
     return lab.page.locator(f".jp-Cell[data-windowed-list-index='{index}']")
 
 
-MEASURED, DRAWN, DECIDED, ASKED, ANSWERED = range(len(FIRST), len(FIRST) + 5)
+IMPORTS, PARAMETERS, PREDICTED, LIVE = (FIRST.index(name) for name in ("imports", "parameters", "prediction", "live-gas"))
+MEASURED, DRAWN, DECIDED = range(len(FIRST), len(FIRST) + 3)
 
 
-def test_students_see_text_panels_and_figures(lab, server, notebook):
+def test_a_notebook_is_done_by_keyboard_alone_and_its_verdicts_link_to_figures(lab, server, notebook):
+    """One page for all, for opening it is what takes the time."""
     lab.open(notebook)
+    asked, panel, keys = cell(lab, PREDICTED), cell(lab, LIVE), lab.page.keyboard
+    for _ in range(LIVE + 1):  # the first cell has the focus
+        keys.press("Shift+Enter")
+    panel.locator(".tl-panel").wait_for()
+    while lab._run("return panel.content.activeCellIndex") >= PREDICTED:
+        keys.press("ArrowUp")  # to the text above the boxes; cells whose code is folded are passed over
+    focus(lab, asked.get_by_label("T", exact=True))
+    keys.type("3/200")
+    keys.press("Tab")
+    expect(asked.get_by_role("status").first).to_have_text("✓ so it is")
+    for button, said in (("run", "running"), ("pause", "paused")):
+        focus(lab, panel.locator(f".tl-{button}"))
+        keys.press("Enter")
+        expect(panel.locator(".tl-status")).to_contain_text(said)
+    focus(lab, panel.locator(".tl-text"))
+    keys.press("Enter")
+    expect(panel.locator(".tl-table table")).to_contain_text("gas, measured")
+    focus(lab, lab.page.get_by_text("Hint to 1"))
+    keys.press("Enter")
+    expect(lab.page.get_by_text("of each protocol into")).to_be_visible()
+    assert lab.page.locator("details[open] > summary", has_text="Hint").count() == 1
+    lab.screenshot("by keyboard")
+    lab.scroll_to(LIVE)
+    assert grave(lab.page, ".jp-Cell-outputWrapper") == []
+
     lab.run_all(wait=False)
     lab.scroll_to(MEASURED)
-    expect(cell(lab, MEASURED)).to_contain_text("measuring: 50 % of the notebook")
+    expect(cell(lab, MEASURED)).to_contain_text("measuring: 50 % of all measurements")
     lab.run_all()
-    lab.scroll_to(FIRST.index("imports"))
-    expect(cell(lab, FIRST.index("imports")).locator(".jp-InputPlaceholder")).to_be_visible()
-    expect(cell(lab, FIRST.index("parameters")).locator(".cm-content")).to_contain_text("preset: str")
+    lab.scroll_to(IMPORTS)
+    expect(cell(lab, IMPORTS).locator(".jp-InputPlaceholder")).to_be_visible()
+    expect(cell(lab, PARAMETERS).locator(".cm-content")).to_contain_text("preset: str")
     assert wide(lab) == []
     lab.scroll_to(DECIDED)
     assert wide(lab) == []
+    assert grave(lab.page, ".jp-Cell-outputWrapper") == []
     lines = cell(lab, DECIDED).locator(".tl-claim")
     expect(lines.first.locator("dl")).to_be_hidden()
     assert lines.first.bounding_box()["height"] < 40  # one line
     lines.first.locator("summary").focus()
-    lab.page.keyboard.press("Enter")
+    keys.press("Enter")
     expect(lines.first.locator("dl")).to_contain_text("U over the von Mises-Fisher mean, less 1")
     lab.screenshot("verdicts")
-    lab.page.keyboard.press("Tab")
-    lab.page.keyboard.press("Enter")
+    keys.press("Tab")
+    keys.press("Enter")  # on the link
     expect(lab.page.locator("#figure-energy-and-entropy")).to_be_in_viewport()
     lab.screenshot("figure")
     lab._run("await app.commands.execute('docmanager:save')")
     saved = json.loads((Path(server["root_dir"]) / "notebook.ipynb").read_text())
     assert not [c for c in saved["cells"] if c["metadata"].get("jupyter")]
     assert lab.errors() == []
+
+
+def focus(lab, target):
+    """Presses Tab until the focus is there; a page of a hundred stops has lost it."""
+    for _ in range(100):
+        if target.evaluate("e => e.contains(document.activeElement) && document.activeElement !== document.body"):
+            return
+        lab.page.keyboard.press("Tab")
+    pytest.fail(f"Tab does not lead to {target}")
 
 
 def wide(lab):

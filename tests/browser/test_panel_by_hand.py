@@ -98,6 +98,7 @@ def test_numbers_keys_names_goals_and_undo(lab, panel):
     gas.page.keyboard.press("Enter")
     gas.goes_on()
     assert gas.page.evaluate("document.activeElement.className").count("tl-run") == 1  # the focus stays
+    expect(gas.box.locator(".tl-run")).to_have_attribute("aria-disabled", "true")
     gas.until("panel.goals.startsWith('✓ reached')")
     expect(goals.locator(".tl-met")).to_have_count(1)
     lab.screenshot("panel_goal")

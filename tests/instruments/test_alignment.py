@@ -84,12 +84,12 @@ def test_kernels_and_features_agree(debiased):
 
 def test_leading_dimensions_tensors_and_layers():
     xs, ys = (np.stack([pair(seed=s)[i] for s in range(3)]) for i in (0, 1))
-    together = cka(torch.tensor(xs), torch.tensor(ys))
+    together = cka(torch.tensor(xs), torch.tensor(ys), samples=-2)
     assert together.shape == (3,)
     np.testing.assert_allclose(together, [published(x, y) for x, y in zip(xs, ys, strict=True)])
-    assert cka(xs[0], ys).shape == (3,)
-    assert cka(xs[:, None], ys).shape == (3, 3)
-    table = layer_cka([xs, ys], [ys, xs, xs @ orthogonal(3)])
+    assert cka(xs[0], ys, samples=-2).shape == (3,)
+    assert cka(xs[:, None], ys, samples=-2).shape == (3, 3)
+    table = layer_cka([xs, ys], [ys, xs, xs @ orthogonal(3)], samples=-2)
     assert table.shape == (3, 2, 3)
     np.testing.assert_allclose(table[:, 0, 0], together)
     np.testing.assert_allclose(table[:, 1], np.stack([np.ones(3), together, together], -1))
@@ -100,17 +100,17 @@ def test_leading_dimensions_tensors_and_layers():
 def test_null_and_bias():
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(20, 32, 6)), rng.normal(size=(20, 32, 6))
-    shuffled = null(x, y, 30, seed=1)
+    shuffled = null(x, y, 30, seed=1, samples=-2)
     assert shuffled.shape == (30, 20)
     # ⟨K, L⟩ of independent features with spread 1: pq/n of what √(⟨K, K⟩⟨L, L⟩) is, p(1 + p/n)
     expected = 6 / 32 / (1 + 7 / 32)
     assert shuffled.mean() == pytest.approx(expected, abs=0.02)
-    assert cka(x, y).mean() == pytest.approx(expected, abs=0.03)
-    assert abs(cka(x, y, debiased=True).mean()) < 0.03
-    assert abs(null(x, y, 30, debiased=True).mean()) < 0.01
-    np.testing.assert_array_equal(shuffled, null(x, y, 30, seed=1))
+    assert cka(x, y, samples=-2).mean() == pytest.approx(expected, abs=0.03)
+    assert abs(cka(x, y, debiased=True, samples=-2).mean()) < 0.03
+    assert abs(null(x, y, 30, debiased=True, samples=-2).mean()) < 0.01
+    np.testing.assert_array_equal(shuffled, null(x, y, 30, seed=1, samples=-2))
     wide = np.concatenate([x, np.zeros((20, 32, 30))], -1)  # the same by Gram matrices
-    np.testing.assert_allclose(null(wide, y, 5, seed=1), shuffled[:5])
+    np.testing.assert_allclose(null(wide, y, 5, seed=1, samples=-2), shuffled[:5])
 
 
 def test_what_cannot_be_answered():
@@ -124,7 +124,34 @@ def test_what_cannot_be_answered():
     for debiased in (False, True):
         assert np.isnan(cka(np.full((12, 3), 0.1), y, debiased=debiased))
         assert np.isnan(kernel_cka(np.full((12, 12), 0.1), y @ y.T, debiased=debiased))
-        both = cka(np.stack([x, np.full((12, 3), 1e9 / 3)]), y, debiased=debiased)
+        both = cka(np.stack([x, np.full((12, 3), 1e9 / 3)]), y, debiased=debiased, samples=-2)
         assert np.isfinite(both[0])
         assert np.isnan(both[1])
     assert cka(x + 1e6, y) == pytest.approx(cka(x, y), abs=1e-8)
+    with pytest.raises(ValueError, match="the samples are complex"):
+        cka(x * 1j, y)
+    with pytest.raises(ValueError, match=r"shape \(12,\) have no CKA; allowed: \[n, ...\]"):
+        cka(x[:, 0], y)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 3), (3, 2, 1, 2), (4, 1), (1,), (30, 2)])
+def test_feature_maps_of_any_rank_are_one_vector_for_each_sample(shape, debiased):
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(9, *shape)), rng.normal(size=(9, 4))
+    found = cka(x, y, debiased=debiased)
+    assert isinstance(found, float)
+    assert found == cka(x.reshape(9, -1), y, debiased=debiased)
+    assert layer_cka([x], [y, x], debiased=debiased).shape == (1, 2)
+    many = cka(np.stack([x, 2 * x]), y[None], debiased=debiased, samples=1)
+    np.testing.assert_allclose(many, [found, found], rtol=1e-12)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+@pytest.mark.parametrize("p", [3, 100])
+@pytest.mark.parametrize(("s", "t"), [(1e20, 1e20), (1e80, 1), (1e80, 1e80), (1e-80, 1e-80), (1e-160, 1e150), (1e300, 1e-300)])
+def test_no_scale_is_too_large_or_too_small(p, s, t, debiased):
+    x, y = pair(p=p)
+    expected = cka(x, y, debiased=debiased)
+    assert cka(s * x, t * y, debiased=debiased) == pytest.approx(expected, rel=1e-12)
+    assert kernel_cka(s * x @ x.T, t * y @ y.T, debiased=debiased) == pytest.approx(expected, rel=1e-12)

@@ -24,10 +24,10 @@ class Bowl(nn.Module):
 
     def __init__(self, matrix, unused: int = 0):
         super().__init__()
-        self.w = nn.Parameter(torch.zeros(len(matrix)))
+        self.w = nn.Parameter(torch.zeros(len(matrix), dtype=torch.float64))
         self.register_buffer("matrix", torch.as_tensor(matrix, dtype=torch.float64))
         if unused:
-            self.unused = nn.Parameter(torch.zeros(unused))
+            self.unused = nn.Parameter(torch.zeros(unused, dtype=torch.float64))
 
     def forward(self, x):
         return x * (0.5 * self.w @ self.matrix @ self.w)
@@ -367,8 +367,8 @@ def test_the_observable_starts_warm_and_looks_again(monkeypatch):
     made = []
 
     class Counted(HessianProducts):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
             made.append(self)
 
     monkeypatch.setattr(curvature, "HessianProducts", Counted)

@@ -75,7 +75,7 @@ def test_formula_on_four_points():
     """Nearest distances 1, 1, 2, 4 on a line."""
     found = kozachenko_leonenko(np.array([[0.0], [1.0], [3.0], [7.0]]))
     assert found.value == pytest.approx(digamma(4) - digamma(1) + math.log(2) + math.log(8) / 4, rel=1e-14)
-    graph = knn_graph(np.array([[0.0, 0], [1, 0], [3, 0], [7, 0]]), k=2)
+    graph = knn_graph(np.array([[0.0, 0], [1, 0], [3, 0], [7, 0]]), k=2, dim=2)
     edges = (1 + 3) + (1 + 2) + (2 + 3) + (4 + 6)
     assert graph.value == pytest.approx(2 * (math.log(edges) - 0.5 * math.log(4)), rel=1e-14)
 
@@ -260,3 +260,42 @@ CLOUD = normal((20, 3))
 def test_a_cloud_without_an_entropy_is_refused(cloud, more, message):
     with pytest.raises(ValueError, match=message):
         kozachenko_leonenko(cloud, **more)
+
+
+@pytest.mark.parametrize("estimator", [kozachenko_leonenko, knn_graph])
+def test_coordinates_that_never_move_do_not_count(estimator):
+    cloud = np.random.default_rng(0).normal(size=(60, 4))
+    padded = np.concatenate([cloud, np.full((60, 40), 0.3)], 1)
+    alone, found, twice = estimator(cloud, k=3), estimator(padded, k=3), estimator(2 * padded, k=3)
+    assert (found.dim, found.frozen, alone.frozen) == (4, 40, 0)
+    assert found.value == pytest.approx(alone.value, rel=1e-12)
+    assert twice.value - found.value == pytest.approx(4 * math.log(2), rel=1e-9)  # 44 log 2 if all counted
+    assert "40 coordinates never moved" in found.note
+    assert estimator(padded, k=3, dim=44).dim == 44
+    cells = estimator(np.stack([padded, np.random.default_rng(1).normal(size=(60, 44))]), k=3)
+    assert (list(cells.dim), list(cells.frozen)) == ([4, 44], [40, 0])
+    assert np.shape(cells.bias) == (2,) or estimator is knn_graph
+
+
+def test_directions_of_weights_some_of_which_never_move():
+    """On the sphere what never moves is one direction, however many coordinates it has."""
+    cloud = np.random.default_rng(0).normal(size=(60, 4))
+    one, many = (np.concatenate([cloud, np.full((60, n), 3 / math.sqrt(n))], 1) for n in (1, 9))
+    found = [kozachenko_leonenko(c, k=3, sphere=True) for c in (one, many)]
+    assert [f.dim for f in found] == [4, 4]
+    assert found[0].value == pytest.approx(found[1].value, rel=1e-9)
+    assert kozachenko_leonenko(np.pad(cloud, ((0, 0), (0, 9))), sphere=True).dim == 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("d", [2, 20])
+def test_nearer_duplicates_do_no_harm(d):
+    x = np.random.default_rng(0).normal(size=(100, d))
+    found = kozachenko_leonenko(np.concatenate([x, x[:3]]), k=3)
+    assert math.isfinite(found.value)
+    assert math.isfinite(found.standard_error)
+
+
+def test_complex_samples_are_refused():
+    with pytest.raises(ValueError, match="the samples are complex"):
+        kozachenko_leonenko(np.ones((9, 2)) * 1j)

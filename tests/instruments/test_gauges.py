@@ -15,6 +15,20 @@ from thermolab.systems.own import Network
 IMAGES = data.digits(96)
 
 
+class Wrapped(nn.Linear):
+    """A module whose outputs stand in a mapping, as those of transformers."""
+
+    def __init__(self):
+        super().__init__(64, 10)
+
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+def wrapped_loss(outputs, targets):
+    return nn.functional.cross_entropy(outputs["logits"], targets)
+
+
 @pytest.fixture(scope="module")
 def run():
     torch.manual_seed(0)
@@ -85,6 +99,7 @@ def test_accuracy_is_that_of_the_weights(run):
     [
         (nn.Linear(64, 10), "cross-entropy", IMAGES.y, "balance", "no rescalable pair was found"),
         (nn.Sequential(nn.Linear(64, 3)), "squared", torch.randn(96, 3), "accuracy", "needs classes"),
+        (Wrapped(), wrapped_loss, IMAGES.y, "accuracy", "needs outputs that are logits"),
         (nn.Linear(64, 10), "cross-entropy", IMAGES.y, "temperature", "is unknown; allowed: U, r, T, S"),
     ],
 )

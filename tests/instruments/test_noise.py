@@ -167,3 +167,76 @@ ONES = np.ones((6, 3))
 def test_too_few_gradients_or_broken_ones_give_no_noise(gradients, more, message):
     with pytest.raises(ValueError, match=message):
         gradient_noise(gradients, **more)
+
+
+def partitions(items):
+    """All ways to divide items into pairs."""
+    if not items:
+        yield []
+    for other in items[1:]:
+        for rest in partitions([i for i in items[1:] if i != other]):
+            yield [(items[0], other), *rest]
+
+
+def without_replacement(g, batch_size):
+    """|∇L|² and Tr Σ over all batches of different samples."""
+    batches = np.array([g[list(i)].mean(0) for i in itertools.combinations(range(len(g)), batch_size)])
+    return float(g.mean(0) @ g.mean(0)), float(np.trace(np.cov(batches.T, ddof=0)))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "draws"),
+    [(7, 1, [[(i,) for i in draw] for draw in itertools.combinations(range(7), 5)]), (10, 2, list(partitions(list(range(10)))))],
+    ids=["part of an epoch", "an epoch"],
+)
+def test_batches_of_an_epoch_are_unbiased(n, size, draws):
+    """Averaged over every possible draw; the control is what holds for batches with replacement."""
+    g = np.random.default_rng(0).normal(size=(n, 3)) + np.array([1.0, 0.5, 0.0])
+    signal, trace = without_replacement(g, size)
+    batches = [np.array([g[list(batch)].mean(0) for batch in draw]) for draw in draws]
+    found = [gradient_noise(b, batch_size=size, drawn_from=n, spectrum=False) for b in batches]
+    assert np.mean([f.full_gradient_squared for f in found]) == pytest.approx(signal, rel=1e-9)
+    assert np.mean([f.trace for f in found]) == pytest.approx(trace, rel=1e-9)
+    if size == 2:  # the whole epoch knows its mean
+        np.testing.assert_allclose([f.full_gradient_squared for f in found], signal, rtol=1e-9)
+        assert {f.full_gradient_squared_error for f in found} == {0.0}
+    wrong = [gradient_noise(b, spectrum=False) for b in batches]
+    assert np.mean([f.full_gradient_squared for f in wrong]) < signal - trace / 10
+    assert np.mean([f.trace for f in wrong]) > 1.1 * trace
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_samples_of_batches_without_replacement_by_enumeration(size):
+    g = np.random.default_rng(1).normal(size=(6, 2))
+    signal, trace = without_replacement(g, size)
+    found = gradient_noise(g, batch_size=size, drawn_from=6, kind="per-sample")
+    assert found.full_gradient_squared == pytest.approx(signal, rel=1e-12)
+    assert found.trace == pytest.approx(trace, rel=1e-12)
+    assert found.top_eigenvalues.sum() == pytest.approx(trace, rel=1e-12)
+    whole = gradient_noise(g, batch_size=6, drawn_from=6, kind="per-sample")
+    assert (whole.trace, whole.snr) == (0.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda g: gradient_noise(g, drawn_from=30), "batch_size=None: drawn_from=30 needs the size"),
+        (lambda g: gradient_noise(g, batch_size=4, drawn_from=30), "8 batches of 4 hold more than drawn_from=30 samples"),
+        (lambda g: gradient_noise(g, batch_size=4, drawn_from=30, kind="per-sample"), "8 samples of drawn_from=30"),
+        (lambda g: gradient_noise(g * 1j), "the samples are complex"),
+    ],
+)
+def test_batches_that_cannot_be_of_one_epoch(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.ones((8, 3)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["minibatch", "per-sample"])
+def test_no_noise_and_no_gradient(kind):
+    still = gradient_noise(np.full((6, 3), 0.1), batch_size=2, kind=kind)
+    assert (still.trace, still.snr) == (0.0, math.inf)
+    assert still.full_gradient_squared == pytest.approx(0.03)
+    nothing = gradient_noise(np.zeros((6, 3)), batch_size=2, kind=kind)
+    assert (nothing.trace, nothing.full_gradient_squared) == (0.0, 0.0)
+    assert math.isnan(nothing.snr)

@@ -32,7 +32,7 @@ def unit(w):
 
 # --- over the replicas --------------------------------------------------------------------------------------------------
 def test_pooled_entropy_is_that_of_the_last_samples_less_its_bias():
-    observable = observables.PooledEntropy(window=2, spacing=2.0)
+    observable = observables.PooledEntropy(window=2, spacing=2.0, of="direction")
     clouds = [cloud(40, i) for i in range(3)]
     for i, n in ((0, 1), (1, 2), (2, 2)):
         found = observable(None, at(20 * i, clouds[i]), knobs())
@@ -41,9 +41,9 @@ def test_pooled_entropy_is_that_of_the_last_samples_less_its_bias():
 
 
 def test_pooled_entropy_is_that_of_the_direction():
-    found = [observables.PooledEntropy()(None, at(0, cloud(64) * s), knobs())["S"] for s in (1.0, 8.0)]
+    found = [observables.PooledEntropy(of="direction")(None, at(0, cloud(64) * s), knobs())["S"] for s in (1.0, 8.0)]
     assert found[0] == pytest.approx(found[1], rel=1e-12)
-    uniform = observables.PooledEntropy()(None, at(0, cloud(2000)), knobs())
+    uniform = observables.PooledEntropy(of="direction")(None, at(0, cloud(2000)), knobs())
     assert uniform["S"] == pytest.approx(math.log(4 * math.pi), abs=5 * uniform["S_error"])
 
 
@@ -58,7 +58,7 @@ def test_samples_are_two_relaxation_times_apart(protocol, eta, r, steps):
         w = torch.from_numpy(unit(cloud(40, seed)))
         return w * torch.linspace(0.5 * r, r, 40, dtype=w.dtype)[:, None]
 
-    observable = observables.PooledEntropy(spacing=2.0)
+    observable = observables.PooledEntropy(spacing=2.0, of="direction")
     first = observable(None, at(7, weights(0)), knobs(eta, protocol))
     assert observable(None, at(7 + steps - 1, weights(1)), knobs(eta, protocol)) == first
     assert observable(None, at(7 + steps + 1, weights(1)), knobs(eta, protocol)) != first
@@ -66,7 +66,7 @@ def test_samples_are_two_relaxation_times_apart(protocol, eta, r, steps):
 
 
 def test_the_slowest_replica_sets_the_pace():
-    observable = observables.PooledEntropy(spacing=2.0)
+    observable = observables.PooledEntropy(spacing=2.0, of="direction")
     eta = {"eta": torch.tensor([1.0, 0.1]), "protocol": "elr"}
     first = observable(None, at(0, cloud(40)), eta)
     assert observable(None, at(10, cloud(40, 1)), eta) == first
@@ -75,25 +75,27 @@ def test_the_slowest_replica_sets_the_pace():
 
 @pytest.mark.parametrize("lost", [math.inf, math.nan])
 def test_lost_weights_are_not_taken_in(lost):
-    observable = observables.PooledEntropy()
+    observable = observables.PooledEntropy(of="direction")
     first = observable(None, at(0, cloud(40)), knobs(0.1, "lr"))
     assert observable(None, at(10**9, cloud(40) * lost), knobs(0.1, "lr")) == first
 
 
 # --- along the path -----------------------------------------------------------------------------------------------------
 def test_path_entropy_is_that_of_each_replica_once_the_window_is_full():
-    observable = observables.PathEntropy(window=12, spacing=0.25, k=3)
+    observable = observables.PathEntropy(window=12, spacing=0.25, k=3, of="direction")
     paths = np.random.default_rng(1).normal(size=(2, 14, 4))
     directions = paths / np.linalg.norm(paths, axis=2, keepdims=True)
     for t in range(14):
-        found = observable(None, at(3 * t, torch.from_numpy(paths[:, t])), knobs())
+        found = observable(None, at(3 * t, torch.from_numpy(paths[:, t])), knobs())["S"]
         if t < 11:
             assert np.isnan(found).all()
         else:
             np.testing.assert_array_equal(found, entropy.knn_graph(directions[:, t - 11 : t + 1], dim=3, k=3).value)
             assert found.shape == (2,)
     before = found
-    np.testing.assert_array_equal(observable(None, at(3 * 13 + 2, torch.from_numpy(paths[:, 0])), knobs()), before)  # too soon
+    np.testing.assert_array_equal(
+        observable(None, at(3 * 13 + 2, torch.from_numpy(paths[:, 0])), knobs())["S"], before
+    )  # too soon
 
 
 # --- minibatches --------------------------------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ def net():
 def test_minibatch_noise_is_that_of_fresh_batches_on_the_unit_sphere(net):
     net.advance(10)
     state = net.state
-    found = observables.MinibatchNoise(n=7)(net.system, state, net.knobs)
+    found = observables.MinibatchNoise(n=7, of="direction")(net.system, state, net.knobs)
     w = state.weights / torch.linalg.vector_norm(state.weights, dim=1, keepdim=True)
     batches = net.system.gradients(w, 7, 8, 2**32 * 11, torch.arange(3))
     expected = noise.gradient_noise(batches, spectrum=False)
@@ -116,10 +118,12 @@ def test_minibatch_noise_is_that_of_fresh_batches_on_the_unit_sphere(net):
     assert set(found) == {"trace", "gradient_squared", "snr"}
     # whatever the length of the weights, and anew at each step
     longer = SimpleNamespace(weights=3 * state.weights, step=state.step)
-    np.testing.assert_allclose(observables.MinibatchNoise(n=7)(net.system, longer, net.knobs)["trace"], found["trace"], rtol=1e-4)
+    np.testing.assert_allclose(
+        observables.MinibatchNoise(n=7, of="direction")(net.system, longer, net.knobs)["trace"], found["trace"], rtol=1e-4
+    )
     later = SimpleNamespace(weights=state.weights, step=state.step + 1)
-    assert (observables.MinibatchNoise(n=7)(net.system, later, net.knobs)["trace"] != found["trace"]).all()
-    bigger = observables.MinibatchNoise(n=40)(net.system, state, {**net.knobs, "batch_size": 32})
+    assert (observables.MinibatchNoise(n=7, of="direction")(net.system, later, net.knobs)["trace"] != found["trace"]).all()
+    bigger = observables.MinibatchNoise(n=40, of="direction")(net.system, state, {**net.knobs, "batch_size": 32})
     assert (bigger["trace"] < found["trace"]).all()
 
 

@@ -207,3 +207,34 @@ def test_layers_used_twice():
 def test_a_layer_that_reads_something_else():
     with pytest.raises(ValueError, match=r"^layer 2 reads 12 values of 4 units; [^\n]*$"):
         symmetry.pairs(nn.Sequential(nn.Linear(3, 4), nn.Flatten(), nn.Linear(12, 2)))  # three tokens, flattened
+
+
+def test_an_activation_that_comes_twice_counts_twice():
+    """Between layers 2 and 4 the same tanh stands as between 0 and 2."""
+    tanh = nn.Tanh()
+    net = nn.Sequential(nn.Linear(3, 4), tanh, nn.Linear(4, 5), tanh, nn.Linear(5, 2))
+    assert symmetry.pairs(net) == []
+    assert {p.reason for p in symmetry.neighbours(net)} == {"non-homogeneous activation"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net[1].register_forward_hook(lambda m, i, out: out.tanh()),
+        lambda net: net[0].register_forward_pre_hook(lambda m, i: i),
+        lambda net: setattr(net[1], "forward", torch.tanh),
+        lambda net: net[0].weight.register_hook(lambda g: 2 * g),
+        lambda net: setattr(net, "forward", lambda x: net[2](torch.tanh(net[0](x)))),
+    ],
+)
+def test_layers_that_do_something_else_are_refused(change):
+    net = models.mlp((3, 4, 2))
+    change(net)
+    with pytest.raises(ValueError, match=r"^layer \w+ has hooks or a forward of its own; allowed: layers as they are$"):
+        symmetry.pairs(net)
+
+
+def test_labels_are_no_targets_of_the_squared_loss_however_many_there_are():
+    """Of as many samples as classes, [3] would be broadcast against [3, 3]."""
+    with pytest.raises(ValueError, match="do not fit"):
+        symmetry.identity_errors(models.mlp((4, 5, 3)), torch.randn(3, 4), torch.randn(3))

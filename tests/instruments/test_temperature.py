@@ -116,3 +116,23 @@ def test_slope_is_nan_where_entropy_stands_still():
 def test_curves_that_hold_no_temperature_are_refused(found, message):
     with pytest.raises(ValueError, match=message):
         found()
+
+
+@pytest.mark.parametrize("window", [3, 4, 5, 7])
+def test_an_entropy_that_does_not_change_has_no_slope(window):
+    u, s = np.arange(20.0) ** 1.5, np.full(20, 0.1)
+    for constant in (s, s * (1 + np.finfo(float).eps * (np.arange(20) % 2))):
+        found = slope_temperature(u, constant, window)
+        assert np.isnan(found.value).all()
+        assert np.isnan(found.standard_error).all()
+    s[10] = 0.1001
+    assert np.isfinite(slope_temperature(u, s, window).value).sum() == window  # the windows that see the change
+
+
+def test_equal_entropies_bound_nothing_whatever_their_rounding():
+    """0.3 and 0.1 + 0.2 are one entropy: no slope of 1e16 between them."""
+    exact = free_energy_temperature([0.0, 1.0, 3.0, 4.0], [0.0, 0.2, 0.3, 0.3])
+    rounded = free_energy_temperature([0.0, 1.0, 3.0, 4.0], [0.0, 0.2, 0.3, 0.1 + 0.2])
+    for name in ("value", "lower", "upper", "crossed"):
+        np.testing.assert_allclose(getattr(exact, name), getattr(rounded, name), rtol=1e-12)
+    assert exact.crossed.tolist() == [False, False, False, True]

@@ -177,3 +177,19 @@ def test_steepest():
 def test_a_series_without_a_transition_to_find_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 123.456, 0.5, 0.0, -1e-300])
+def test_a_baseline_that_differs_by_rounding_alone_is_constant(value):
+    series = np.full(1000, value)
+    for changed in (series, series * (1 + np.finfo(float).eps * (np.arange(1000) % 2))):
+        with pytest.raises(ValueError, match=r"sigma=0\.0 for a run; allowed: above 0: its baseline is constant"):
+            cusum(changed, baseline=30)
+    moving = np.stack([series, np.arange(1000.0)])
+    with pytest.raises(ValueError, match="its baseline is constant"):
+        cusum(moving, baseline=30)
+
+
+def test_complex_series_are_refused():
+    with pytest.raises(ValueError, match="the values are complex"):
+        second_difference(np.arange(5) * 1j)

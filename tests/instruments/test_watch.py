@@ -203,14 +203,18 @@ def test_it_is_saved_with_the_checkpoint_and_resumes_as_if_nothing_had_been(tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "results.nc"]
 
 
-@pytest.mark.parametrize("clip", ["norm", "value", None])
+@pytest.mark.parametrize("clip", ["norm", "value", None, "at rest"])
 def test_clipping_and_schedules_are_noticed_and_nothing_else(clip):
     model, optimizer, watch = linear()
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 5) if clip else None
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 5) if clip in ("norm", "value") else None
     for k in range(24):
-        pick = torch.arange(10) + k
+        pick = torch.arange(10) + (0 if clip == "at rest" else k)
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(5 * X[pick % 60]), Y[pick % 60]).backward()
+        if clip == "at rest":
+            optimizer.zero_grad(set_to_none=False)
+            nn.functional.cross_entropy(model(X[:40]), Y[:40]).backward()
+            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 1e-9
         if clip == "norm":
             nn.utils.clip_grad_norm_(model.parameters(), 0.05)
         if clip == "value":
@@ -223,6 +227,7 @@ def test_clipping_and_schedules_are_noticed_and_nothing_else(clip):
     assert ("gradients are clipped at norm 0.05" in said) == (clip == "norm")
     assert ("gradients are clipped at largest value 0.01" in said) == (clip == "value")
     assert ("a schedule" in said) == bool(clip)
+    assert ("gradients are clipped" in said) == (clip in ("norm", "value"))
     assert "SGD with momentum 0.5 (η 0.2, λ 0, η 0.1, λ 0)" in watch.notes
 
 

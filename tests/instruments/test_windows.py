@@ -54,7 +54,7 @@ def gradient(module, trained, x, y):
 def test_accuracy_is_that_of_single_modules(run):
     d = run.system.data
     each = [float((module(d.x.double()).argmax(1) == d.y).double().mean()) for module, _ in modules(run)]
-    np.testing.assert_allclose(windows.accuracy(run), each, rtol=1e-12)
+    np.testing.assert_allclose(windows.accuracy(run, at="unit"), each, rtol=1e-12)
     assert len(set(each)) > 1
     assert max(each) > 0.2  # it has learnt something: labels in another order would give a tenth
 
@@ -62,7 +62,7 @@ def test_accuracy_is_that_of_single_modules(run):
 def test_the_full_gradient_is_that_of_autograd_at_norm_one(run):
     d = run.system.data
     each = [float(gradient(*m, d.x, d.y).square().sum()) for m in modules(run)]
-    np.testing.assert_allclose(windows.full_gradient_squared(run), each, rtol=1e-4)
+    np.testing.assert_allclose(windows.full_gradient_squared(run, at="unit"), each, rtol=1e-4)
     norms = torch.linalg.vector_norm(run.state.weights, dim=1)
     assert (norms > 2).all()  # of the weights as they are it would be smaller by their norm squared
 
@@ -76,24 +76,24 @@ def exact(run):
 
 def test_a_probe_finds_the_exact_moments(layer):
     n, known = 600, exact(layer)
-    found = windows.probe(layer, BATCH, n)
-    errors = noise.gradient_noise(windows.fresh_gradients(layer, BATCH, n), spectrum=False)
+    found = windows.probe(layer, BATCH, n, at="unit")
+    errors = noise.gradient_noise(windows.fresh_gradients(layer, BATCH, n, at="unit"), spectrum=False)
     assert (errors.trace_error < 0.1 * known.trace).all()  # the errors tell something
     assert (abs(found["trace"] - known.trace) < 4 * errors.trace_error).all()
     assert (abs(found["gradient_squared"] - known.full_gradient_squared) < 4 * errors.full_gradient_squared_error).all()
     total = found["trace"] + found["gradient_squared"]
     assert (abs(total - known.second_moment) < 4 * errors.second_moment_error).all()
-    np.testing.assert_allclose(windows.full_gradient_squared(layer), known.full_gradient_squared, rtol=1e-4)
+    np.testing.assert_allclose(windows.full_gradient_squared(layer, at="unit"), known.full_gradient_squared, rtol=1e-4)
     # control: at another batch size the trace is another one
-    assert (abs(windows.probe(layer, 2 * BATCH, n)["trace"] - known.trace) > 4 * errors.trace_error).all()
+    assert (abs(windows.probe(layer, 2 * BATCH, n, at="unit")["trace"] - known.trace) > 4 * errors.trace_error).all()
 
 
 def test_a_probe_changes_nothing_and_draws_afresh_at_each_moment():
     run, twin = network("layer", steps=10), network("layer", steps=10)
-    first = windows.probe(run, BATCH, 8)
-    for name, value in windows.probe(run, BATCH, 8).items():
+    first = windows.probe(run, BATCH, 8, at="unit")
+    for name, value in windows.probe(run, BATCH, 8, at="unit").items():
         np.testing.assert_array_equal(value, first[name])
-    windows.accuracy(run), windows.full_gradient_squared(run)
+    windows.accuracy(run, at="unit"), windows.full_gradient_squared(run, at="unit")
     g = windows.fresh_gradients(run, BATCH, 2)
     assert g.shape == (2, len(RATES), run.system.n_parameters)
     for a in (run, twin):
@@ -101,9 +101,9 @@ def test_a_probe_changes_nothing_and_draws_afresh_at_each_moment():
     assert torch.equal(run.state.weights, twin.state.weights)
     # the same weights at another step are probed with other batches
     still = network("layer", rates=(1e-30,) * 3, steps=1)
-    before = windows.probe(still, BATCH, 8)["trace"]
+    before = windows.probe(still, BATCH, 8, at="unit")["trace"]
     still.advance(1)
-    assert (windows.probe(still, BATCH, 8)["trace"] != before).all()
+    assert (windows.probe(still, BATCH, 8, at="unit")["trace"] != before).all()
 
 
 def test_directions_have_norm_one_and_none_where_a_replica_diverged():

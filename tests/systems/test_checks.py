@@ -27,6 +27,9 @@ X, Y = case()["x"], case()["y"]
 BAD = torch.where(torch.arange(N * 5).reshape(N, 5) == 57, torch.nan, X)
 ONE = {"module": models.mlp((5, 6, 1)), "loss": "squared"}
 REFUSED = {
+    "a list": ({"x": X.tolist()}, r"the inputs are a list; allowed: a dense tensor \[N, ...\], as of torch.as_tensor\(inputs\)"),
+    "sparse": ({"x": X.to_sparse()}, r"the inputs are a torch.sparse_coo tensor; allowed: a dense tensor .*"),
+    "a number": ({"y": torch.tensor(1)}, r"the targets are a torch.strided tensor; allowed: a dense tensor .*"),
     "empty": ({"x": X[:0], "y": Y[:0]}, r"the data are empty: 0 inputs; allowed: at least 1"),
     "30 inputs": ({"x": X[:30]}, r"30 inputs and 40 targets; allowed: as many of one as of the other"),
     "30 labels": ({"y": Y[:30]}, r"40 inputs and 30 targets; allowed: as many of one as of the other"),
@@ -152,3 +155,62 @@ def test_asking_changes_nothing():
     assert torch.equal(x, X)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+class Late(nn.Module):
+    """A layer that is made in the first pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), None
+
+    def forward(self, x):
+        h = self.first(x)
+        self.second = self.second or nn.Linear(h.shape[1], 3)
+        return self.second(h)
+
+
+class Fills(nn.Module):
+    """A buffer that is not there at the start."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+        self.register_buffer("mean", None)
+
+    def forward(self, x):
+        mean = x.mean(0).detach()
+        self.mean = mean if self.mean is None else 0.9 * self.mean + 0.1 * mean
+        return self.head(x - self.mean)
+
+
+def test_what_a_first_pass_makes_is_said():
+    module = Late()
+    with pytest.raises(
+        ValueError, match=r"^the module made parameters in its first pass, second.bias, second.weight: .* try again$"
+    ):
+        make(**case(module=module))
+    assert make(**case(module=module)).n_parameters == 5 * 4 + 4 + 4 * 3 + 3
+    system = make(**case(module=Fills()))
+    knobs = {"eta": torch.ones(2) * 0.1, "lam": torch.zeros(2), "batch_size": 4}
+    with pytest.raises(ValueError, match=r"^the module fills its buffer mean, empty at the start, in a step; [^\n]*$"):
+        system.advance(system.start(torch.arange(2), 0), 0, 1, knobs, 0, torch.arange(2), torch.ones(2))
+    assert system.replicas.module.mean is None
+
+
+def test_data_written_to_afterwards_are_no_reason_to_die():
+    system, knobs = make(**case(y=Y.clone())), {"eta": torch.ones(1) * 0.1, "lam": torch.zeros(1), "batch_size": 4}
+    weights = system.start(torch.arange(1), 0)
+    assert system.choose_backend(weights) == "compiled"
+    system.data.y[3] = 10**6
+    with pytest.raises(ValueError, match=r"^labels go from 0 to 1000000; allowed: 0 to 2, for 3 outputs$"):
+        system.advance(weights, 0, 9, knobs, 0, torch.arange(1), torch.ones(1))
+
+
+def test_a_batch_norm_of_one_sample_is_refused_as_in_torch():
+    module = models.scale_invariant_mlp((5, 6), 3)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        module(X[:1])
+    system, knobs = make(**case(module=module)), {"eta": torch.ones(1) * 0.1, "lam": torch.zeros(1), "batch_size": 1}
+    with pytest.raises(ValueError, match=r"^batch_size=1 has no variance for the module's BatchNorm1d; allowed: 2 or more$"):
+        system.advance(system.start(torch.arange(1), 0), 0, 1, knobs, 0, torch.arange(1), torch.ones(1))

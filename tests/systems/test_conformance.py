@@ -146,6 +146,7 @@ ROWS = {
     "no chain": Row(network(residual), {"batch_size": 9}, {"eta": 0.02}, LOST, alone=STEPS * 10 * EPS32),
     "momentum": Row(network(normalised, "momentum"), {"batch_size": 9, "eta": 0.001}, {"momentum": 0.3}, LOST, **BATCHED),
     "adam": Row(network(normalised, "adam"), {"batch_size": 9, "eta": 0.001}, {"beta1": 0.5, "eps": 1e-4}, LOST, **BATCHED),
+    "adagrad": Row(network(normalised, "adagrad"), {"batch_size": 9, "eta": 0.001}, {"eps": 1e-4}, LOST, **BATCHED),
     "sam": Row(network(normalised, "sam"), {"batch_size": 9, "eta": 0.001}, {"rho": 0.01}, LOST, **BATCHED),
     "eef": Row(network(normalised, "eef"), {"batch_size": 9, "eta": 0.001}, {"lam_entropy": -0.1}, LOST, **BATCHED),
     "own rule": Row(own_rule, {"batch_size": 9}, {"batch_size": 5}, {"eta": 500.0, "lam": 1.0}, alone=STEPS * 10 * EPS32),

@@ -157,7 +157,29 @@ def test_other_precisions(name, dtype):
     assert run.frame().observables["U"][0] == pytest.approx(sum(losses) / STEPS, rel=10 * STEPS**0.5 * eps)
 
 
-@pytest.mark.parametrize("name", ["state everywhere", "dropout", "layer drop", "cnn", "old spectral norm", "slow twin"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet", "transformer", "language"])
+def test_half_precision_where_asked_costs_its_rounding(name):
+    """Weights stay in float32; loss and gradient are those of autocast in plain torch, and off by bfloat16's 2⁻⁸ an operation."""
+    module, weights, x, y = at_random(ZOO[name], torch.float32)
+    half, full, g = Replicas(module, precision="bf16"), Replicas(module, backend="loop"), torch.empty_like(weights)
+    draw = {"draw": lambda r: global_random.seed(SEED, 0, r)}
+    losses = half.loss_and_gradient(weights, x, y, g, **draw)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain_losses, plain_gradients = one_by_one(ZOO[name], torch.float32, weights, x, y)
+    torch.testing.assert_close(losses, plain_losses, rtol=2**-7, atol=0)
+    off = torch.linalg.vector_norm(g - plain_gradients, dim=1) / torch.linalg.vector_norm(plain_gradients, dim=1)
+    assert (off < 10 * 2**-8).all()
+    exact = torch.empty_like(weights)
+    expected = full.loss_and_gradient(weights, x, y, exact, **draw)
+    assert ((losses - expected).abs() < 10 * 2**-8 * expected).all()
+    assert not torch.equal(g, exact)
+    with pytest.raises(ValueError, match=r"^precision='half' with backend='auto'; allowed: None, or 'bf16' with auto or loop$"):
+        Replicas(module, precision="half")
+
+
+@pytest.mark.parametrize(
+    "name", ["state everywhere", "state in a tuple", "dropout", "layer drop", "cnn", "old spectral norm", "slow twin"]
+)
 def test_a_log_replays_and_a_state_stays(name):
     animal = EVERYTHING[name]
     run = experiment(animal, "cross-entropy")
@@ -211,6 +233,12 @@ def test_what_is_set_in_the_module_acts_from_the_next_call_on(monkeypatch):
         check("loop")
     finally:
         everywhere.remove()
+    with torch.autocast("cpu", torch.bfloat16):
+        check("loop")
+    check("autograd")
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: F.linear(x, 3 * self.weight, self.bias))
+    check("loop")
+    monkeypatch.undo()
     net[1].forward = torch.sin
     check("loop")
 

@@ -160,7 +160,8 @@ class Experiment:
         other = copy.copy(self)
         other.knobs, other.history, other._sums = dict(self.knobs), list(self.history), dict(self._sums)
         other.events, other.cadence = copy.deepcopy(self.events), copy.deepcopy(self.cadence)
-        other.observables = copy.deepcopy(self.observables)  # some remember what they saw
+        # some remember what they saw; those that know the system know the same one
+        other.observables = copy.deepcopy(self.observables, {id(self.system): self.system})
         return other
 
     def move(self, device: str) -> None:

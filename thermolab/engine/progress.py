@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tqdm import tqdm
 
-FORM = "{desc}: {percentage:.0f} % of the notebook |{bar}| {elapsed} gone, about {remaining} left"
+FORM = "{desc}: {percentage:.0f} % of all measurements |{bar}| {elapsed} gone, about {remaining} left"
 
 
 def bar(items=None, **settings):

@@ -161,11 +161,11 @@ def with_rule(scenario: Scenario, step: Callable) -> Scenario:
 
     def build(**settings) -> Experiment:
         run = scenario.build(**settings)
-        run.system = OwnRule(run.system, step)
+        run.system = OwnRule(run.system, step)  # type: ignore[arg-type]  # it says itself what it does not take
         run.system.to(run.device)
         return run
 
-    return replace(scenario, build=build, replays=False)
+    return replace(scenario, build=build, replays=False, portable=False)
 
 
 @Recipe
@@ -185,7 +185,7 @@ def scripted(
     at_turns: with a frame where a knob is turned too, so that a picture knows to the step where a line jumps. Returns the frames,
     one at every `every` steps and those, and None, or what stopped the run before its end.
     """
-    script = [[int(step), dict(change)] for step, change in events]
+    script: list[list] = [[int(step), dict(change)] for step, change in events]
     call = {"scenario": scenario, "events": script, "every": every, "steps": steps, "seed": seed, "device": str(device)}
     call["turns"] = [step for step, _ in script if at_turns and 0 < step < steps]
     (found,) = yield Jobs(_drive, [{**call, "settings": settings}], scenario.name)

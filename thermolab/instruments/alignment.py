@@ -11,6 +11,8 @@ The debiased form takes the unbiased estimate (Song et al. 2012, J. Mach. Learn.
     ⟨K, L⟩₀ = Tr KL - n/(n - 2) Σ_i K_ii L_ii + Tr K Tr L/((n - 1)(n - 2)),
 
 0 in the mean for independent features, and needs n of 4 or more. `null` says what shuffled samples read: show it beside a CKA.
+A feature map [n, C, H, W] or a sequence [n, T, C] is one vector of all its numbers for each sample, as in Kornblith et al.: one
+CKA, which asks for the same place in both. For places as samples of their own, put them into the first dimension.
 Limit: CKA is dominated by the directions of largest variance; .99 allows the smallest ones to differ altogether.
 """
 
@@ -21,18 +23,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from thermolab.instruments.distances import as_tensor
+
 LEAST = 4  # samples
 SAME = 1e-24  # variance, as a share of the mean square, below which features count as constant: rounding alone leaves 1e-32
 
 
-def cka(x, y, *, debiased: bool = False) -> np.ndarray | float:
-    """Linear CKA of the features x [..., n, p] and y [..., n, q] of the same n samples; leading dimensions broadcast.
+def cka(x, y, *, debiased: bool = False, samples: int = 0) -> np.ndarray | float:
+    """Linear CKA of the features x [n, ...] and y [n, ...] of the same n samples: one number.
 
-    x, y: tensors or arrays, on one device. Works in float64, on features or Gram matrices, whichever are smaller.
-    Returns [...], a number where there are no leading dimensions; NaN where features are the same for all samples.
-    Raises ValueError for less than 4 samples, or another number of them in y.
+    x, y: tensors or arrays of any rank and scale, on one device. Works in float64, on features or Gram matrices, whichever are
+        smaller.
+    samples: the dimension that counts the samples. Those behind it are features, together; those before it are cases of their
+        own, which broadcast: -2 for many cases of features [..., n, p].
+    Returns [...], a number where no dimension is before the samples; NaN where features are the same for all samples, or not
+    finite. Raises ValueError for less than 4 samples, another number of them in y, and complex numbers.
     """
-    return _plain(_alignment(_features(x), _features(y), debiased))
+    return _plain(_alignment(_features(x, samples), _features(y, samples), debiased))
 
 
 def kernel_cka(k, l, *, debiased: bool = False) -> np.ndarray | float:  # noqa: E741
@@ -40,16 +47,16 @@ def kernel_cka(k, l, *, debiased: bool = False) -> np.ndarray | float:  # noqa: 
     return _plain(_alignment(_kernel(k), _kernel(l), debiased))
 
 
-def layer_cka(list_x, list_y, *, debiased: bool = False) -> np.ndarray:
+def layer_cka(list_x, list_y, *, debiased: bool = False, samples: int = 0) -> np.ndarray:
     """CKA [..., len(list_x), len(list_y)] of each layer of one network with each of another; list_x, list_y: as `cka`'s x, y."""
-    columns = [_features(y) for y in list_y]
-    rows = [[_plain(_alignment(x, y, debiased)) for y in columns] for x in map(_features, list_x)]
+    columns = [_features(y, samples) for y in list_y]
+    rows = [[_plain(_alignment(_features(x, samples), y, debiased)) for y in columns] for x in list_x]
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
-def null(x, y, permutations: int = 100, seed: int = 0, *, debiased: bool = False) -> np.ndarray:
+def null(x, y, permutations: int = 100, seed: int = 0, *, debiased: bool = False, samples: int = 0) -> np.ndarray:
     """CKA [permutations, ...] of x with the samples of y shuffled: what representations without any relation read."""
-    x, y, rng = _features(x), _features(y), np.random.default_rng(seed)
+    x, y, rng = _features(x, samples), _features(y, samples), np.random.default_rng(seed)
     return np.stack([_plain(_alignment(x, _shuffled(y, rng), debiased)) for _ in range(permutations)])
 
 
@@ -65,23 +72,41 @@ class _Side:
         return self.values if self.is_kernel else self.values @ self.values.mT
 
 
-def _features(x) -> _Side:
-    x = torch.as_tensor(x).detach().double()
-    if x.dim() < 2 or x.shape[-2] < LEAST:
-        raise ValueError(f"features of shape {tuple(x.shape)} have no CKA; allowed: [..., n, p] with n = {LEAST} samples or more")
-    c = x - x.mean(-2, keepdim=True)
-    c = torch.where((c.square().sum((-2, -1)) <= SAME * x.square().sum((-2, -1)))[..., None, None], 0.0, c)
+def _features(x, samples: int = 0) -> _Side:
+    x = _real(x)
+    axis = samples + x.dim() if samples < 0 else samples
+    if not 0 <= axis < x.dim() - 1 or x.shape[axis] < LEAST:
+        allowed = f"[n, ...] with n = {LEAST} samples or more in dimension {samples}, and features behind it"
+        raise ValueError(f"features of shape {tuple(x.shape)} have no CKA; allowed: {allowed}")
+    x = _scaled(x.flatten(axis + 1))
+    c = _varying(x - x.mean(-2, keepdim=True), x)
     return _Side(c @ c.mT if c.shape[-1] > c.shape[-2] else c, c.square().sum(-1), c.shape[-1] > c.shape[-2])
 
 
 def _kernel(k) -> _Side:
-    k = torch.as_tensor(k).detach().double()
+    k = _real(k)
     if k.dim() < 2 or k.shape[-1] != k.shape[-2] or k.shape[-1] < LEAST:
         raise ValueError(f"a kernel of shape {tuple(k.shape)} has no CKA; allowed: [..., n, n] with n = {LEAST} samples or more")
+    k = _scaled(k)
     c = k - k.mean(-2, keepdim=True)
-    c = c - c.mean(-1, keepdim=True)
-    c = torch.where((c.square().sum((-2, -1)) <= SAME * k.square().sum((-2, -1)))[..., None, None], 0.0, c)
+    c = _varying(c - c.mean(-1, keepdim=True), k)
     return _Side(c, c.diagonal(dim1=-2, dim2=-1), True)
+
+
+def _real(x) -> torch.Tensor:
+    return as_tensor(x).double()
+
+
+def _scaled(x: torch.Tensor) -> torch.Tensor:
+    """x over a power of two of its size, which changes no digit: fourth powers of it then neither over- nor underflow."""
+    size = x.abs().amax((-2, -1), keepdim=True) if x.numel() else x.new_zeros(())
+    return torch.ldexp(x, -torch.frexp(size).exponent.clamp(-1000, 1000))
+
+
+def _varying(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Centred values c of x, 0 where rounding alone makes them differ."""
+    constant = c.square().sum((-2, -1)) <= SAME * x.square().sum((-2, -1))
+    return torch.where(constant[..., None, None], 0.0, c)
 
 
 def _shuffled(side: _Side, rng: np.random.Generator) -> _Side:

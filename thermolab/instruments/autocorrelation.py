@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy.fft import irfft, next_fast_len, rfft
 
+ROUNDING = 8 * float(np.finfo(np.float64).eps)  # differences of values of order one below which nothing but rounding is seen
 ENOUGH = 50  # autocorrelation times that a series should last, as in emcee (arXiv:1202.3665)
 
 
@@ -118,10 +119,26 @@ def unwrap(array) -> np.ndarray | float:
     return array if array.ndim else array.item()
 
 
-def _as_array(values) -> np.ndarray:
+def as_numbers(values) -> np.ndarray:
+    """Values in float64, from tensors or whatever NumPy takes. Raises ValueError for complex numbers."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()
-    values = np.asarray(values, dtype=np.float64)
+    if np.iscomplexobj(values):
+        raise ValueError("the values are complex; allowed: real ones, such as their real parts")
+    return np.asarray(values, dtype=np.float64)
+
+
+def rounding_alone(series: np.ndarray) -> np.ndarray:
+    """Whether values [..., T] differ by no more than the rounding of their size, [...]: a constant series.
+
+    >>> rounding_alone(np.array([[0.3, 0.1 + 0.2], [0.3, 0.3001]]))
+    array([ True, False])
+    """
+    return np.ptp(series, axis=-1) <= ROUNDING * np.abs(series).max(-1)
+
+
+def _as_array(values) -> np.ndarray:
+    values = as_numbers(values)
     if values.ndim == 0 or values.size == 0:
         raise ValueError(f"values of shape {values.shape} hold no series")
     if not np.isfinite(values).all():
@@ -134,10 +151,11 @@ def _autocorrelation(series: np.ndarray, axis: int) -> np.ndarray:
     n = series.shape[axis]
     if n < 2:
         raise ValueError(f"a series of T={n} has no autocorrelation: T must be at least 2")
+    largest = np.abs(series).max(axis, keepdims=True)
     series = series - np.take(series, [0], axis=axis)  # a constant series is then exactly zero
     deviation = series - series.mean(axis, keepdims=True)
     size = np.abs(deviation).max(axis, keepdims=True)
-    constant = size == 0
+    constant = size <= largest * ROUNDING
     deviation = np.divide(deviation, size, where=~constant, out=deviation)
     transform = rfft(deviation, next_fast_len(2 * n, real=True), axis=axis)
     power = irfft(np.abs(transform) ** 2, next_fast_len(2 * n, real=True), axis=axis)

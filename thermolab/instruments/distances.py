@@ -35,10 +35,15 @@ class Neighbours:
 
 
 def as_tensor(samples) -> torch.Tensor:
-    """A floating tensor without gradient over the memory of `samples` (a copy only where it must be)."""
+    """A floating tensor without gradient over the memory of `samples` (a copy only where it must be).
+
+    Raises ValueError for complex numbers: half of each would be lost without a word.
+    """
     if not isinstance(samples, torch.Tensor):
         samples = torch.from_numpy(np.require(samples, requirements="CW"))
     samples = samples.detach()
+    if samples.is_complex():
+        raise ValueError("the samples are complex; allowed: real ones, such as np.stack([z.real, z.imag], -1)")
     return samples if samples.is_floating_point() else samples.double()
 
 

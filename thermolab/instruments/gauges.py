@@ -28,6 +28,8 @@ import torch
 
 from thermolab.engine.scenario import Observable
 from thermolab.instruments import curvature, mobility, observables, symmetry
+from thermolab.systems import global_random
+from thermolab.systems.holding import of_replica
 from thermolab.systems.loading import chunks
 from thermolab.systems.network import NetworkOnData
 
@@ -168,7 +170,8 @@ class RunProbe:
 
     def entropy(self):
         """S [R]."""
-        return self.kept("S", observables.PathEntropy)(self.system, self.state, self.knobs)
+        found = self.kept("S", lambda: observables.PathEntropy(of="direction"))
+        return found(self.system, self.state, self.knobs)["S"]
 
     def sharpness(self) -> dict:
         """λ_max [R] with the bound of its error."""
@@ -177,15 +180,19 @@ class RunProbe:
         found = np.full((2, len(self.state.weights)), np.nan)
         for r, weights in enumerate(self.state.weights):
             if bool(weights.isfinite().all()):
-                found[:, r] = follow(curvature.HessianProducts(self.system, weights, x, y), vectors, r, self.state.step)
+                kept = of_replica(self.state.memory, r)
+                hessian = curvature.HessianProducts(self.system, weights, x, y, memory=kept)
+                found[:, r] = follow(hessian, vectors, r, self.state.step)
         return dict(zip(("lambda_max", "lambda_max_error"), found, strict=True))
 
     def batch_sharpness(self) -> np.ndarray:
         """[R], the mean over fresh batches."""
         seed, size = 2**32 * (1 + self.state.step), int(self.knobs["batch_size"])
-        each = [
-            curvature.batch_sharpness(self.system, w, size, n=BATCHES_OF_SHARPNESS, seed=seed).mean() for w in self.state.weights
-        ]
+        each = []
+        for r, weights in enumerate(self.state.weights):
+            kept = of_replica(self.state.memory, r)
+            found = curvature.batch_sharpness(self.system, weights, size, n=BATCHES_OF_SHARPNESS, seed=seed, memory=kept)
+            each.append(found.mean())
         return np.array(each)
 
     def accuracy(self) -> np.ndarray:
@@ -254,7 +261,17 @@ def refusals(system) -> dict[str, str]:
         why = dict.fromkeys(("T", "snr", "balance", "batch_sharpness"), "needs batches, and every step sees all data")
     if system.data.y.is_floating_point() or system.data.y.dim() != 1:
         why["accuracy"] = "needs classes [N]"
+    elif not _gives_logits(system):
+        why["accuracy"] = "needs outputs that are logits [N, K]"
     return why | refusal_of_pairs(system.replicas.module)
+
+
+def _gives_logits(system: NetworkOnData) -> bool:
+    """Whether the module gives a tensor [N, K], as seen on two samples; nothing changes."""
+    replicas, x = system.replicas, system.data.x[:2]
+    with global_random.kept(), torch.no_grad(), replicas.holding(replicas.own_weights()) as module:
+        outputs = module(x.clone())
+    return isinstance(outputs, torch.Tensor) and outputs.dim() == 2
 
 
 def refusal_of_pairs(module: torch.nn.Module) -> dict[str, str]:

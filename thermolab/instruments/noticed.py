@@ -49,12 +49,16 @@ class Noticed:
                     lengths.append(float(torch.linalg.vector_norm(each.float(), order)))
 
     def compare(self, fresh: list[tuple[float, float]]) -> None:
-        """Fresh gradients beside those of the loop: several of the greatest length, and longer fresh ones, are clipped."""
+        """Fresh gradients beside those of the loop: were those clipped?
+
+        They were where several have the greatest length, a number of two digits as people choose them, and fresh ones are
+        longer. Where the loop hardly moves its gradients are alike too, but at no such number.
+        """
         for (order, name), column in zip(NORMS.items(), zip(*fresh, strict=True), strict=False):
             lengths = self._lengths[order]
             top = max(lengths, default=0.0)
             alike = sum(length > top * (1 - ALIKE) for length in lengths)
-            if top and alike >= 3 and max(column) > top * (1 + 10 * ALIKE):
+            if top and alike >= 3 and max(column) > top * (1 + 10 * ALIKE) and abs(float(f"{top:.1e}") - top) < ALIKE * top:
                 self.add(f"gradients are clipped at {name} {top:.3g}: T and snr are those before clipping")
 
     def look(self, model: nn.Module) -> None:

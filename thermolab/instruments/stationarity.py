@@ -14,9 +14,7 @@ w·∇L = 0 and |w| is put back after each step. A ratio of 1 is necessary for a
 
 from __future__ import annotations
 
-import numpy as np
-
-from thermolab.instruments.autocorrelation import Mean, sample_mean
+from thermolab.instruments.autocorrelation import Mean, as_numbers, sample_mean
 
 
 def stationarity(pull, gradient_squared, eta, *, time_ordered: bool = False) -> Mean:
@@ -31,7 +29,7 @@ def stationarity(pull, gradient_squared, eta, *, time_ordered: bool = False) -> 
     >>> stationarity([1.0, 3.0], [200.0, 200.0], 0.02).value
     1.0
     """
-    pull, squared, eta = (np.asarray(a, dtype=np.float64) for a in (pull, gradient_squared, eta))
+    pull, squared, eta = map(as_numbers, (pull, gradient_squared, eta))
     if pull.shape != squared.shape:
         raise ValueError(f"pull {pull.shape} and gradient_squared {squared.shape} must have the same shape")
     drive = eta[..., None] / 2 * squared

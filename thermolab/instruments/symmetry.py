@@ -109,7 +109,7 @@ def identity_errors(
     its error goes as 1/η; by default the step is a hundredth of the weights, |η g| = |w|/100. Of a pair the error of its worst
     unit; of a neighbour the mean over its units, each weighted with its η² (|g_u|² + |g_w|²), so that units that are switched
     off hide nothing.
-    Raises ValueError for a layer that is not supported.
+    Raises ValueError for a layer that is not supported, and for targets that do not fit the outputs.
     """
     found, module = _find(module), copy.deepcopy(module).double()
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -258,9 +258,11 @@ class _Walk:
     def layer(self, layer: nn.Module, name: str, flow: _Flow) -> _Flow:
         """The flow behind a layer."""
         kind, wire = type(layer), flow.wire
+        if _changed(layer):
+            raise ValueError(f"layer {name or 'itself'} has hooks or a forward of its own; allowed: layers as they are")
         inside = f"{name}." if name else ""
         if kind is nn.Sequential:
-            for child, part in layer.named_children():
+            for child, part in layer._modules.items():  # named_children leaves a layer out that comes twice
                 flow = self.layer(part, inside + child, flow)
             return flow
         if kind is models.Residual:
@@ -333,3 +335,9 @@ class _Walk:
         out = self.wire(width)
         self.rows(out, layer.out, f"{inside}out")
         return _Flow(out)
+
+
+def _changed(layer: nn.Module) -> bool:
+    """Whether a layer computes something else than its class does."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(layer) or any(p._backward_hooks for p in layer._parameters.values() if p is not None)

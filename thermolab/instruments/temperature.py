@@ -15,7 +15,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+
+from thermolab.instruments.autocorrelation import ROUNDING, as_numbers, rounding_alone
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def free_energy_temperature(energy, entropy) -> FreeEnergyTemperature:
 
     energy, entropy: U, S [..., n] of n stationary states, one per learning rate, in any order; S may hold any
     constant. T_i lies above every (U_i − U_j)/(S_i − S_j) with S_j < S_i and below every one with S_j > S_i;
-    a state of the same entropy and lower energy crosses out state i.
+    a state of the same entropy, rounding aside, and lower energy crosses out state i.
     Raises ValueError for shapes that differ, fewer than 3 states, or values that are not finite.
 
     >>> free_energy_temperature([0.0, 1.0, 3.0], [0.0, 1.0, 2.0]).value  # between the slopes 1 and 2
@@ -70,6 +71,7 @@ def free_energy_temperature(energy, entropy) -> FreeEnergyTemperature:
     # Row i, column j.
     rise = energy[..., None, :] - energy[..., :, None]
     gain = entropy[..., None, :] - entropy[..., :, None]
+    gain = np.where(np.abs(gain) <= ROUNDING * np.abs(entropy).max(-1, initial=0)[..., None, None], 0.0, gain)
     slope = np.divide(rise, gain, where=gain != 0, out=np.zeros_like(rise))
     upper = np.where(gain > 0, slope, math.inf).min(-1)
     lower = np.where(gain < 0, slope, -math.inf).max(-1)
@@ -84,7 +86,7 @@ def slope_temperature(energy, entropy, window: int) -> SlopeTemperature:
     """T = dU/dS along a trajectory, by a straight line through each `window` of successive points.
 
     energy, entropy: U, S [..., T]. Windows overlap, so neighbouring values are not independent; the standard error
-    takes the residuals within a window as independent. nan where S does not change within the window.
+    takes the residuals within a window as independent. nan where S does not change within the window but by rounding.
     Raises ValueError for shapes that differ, a window outside 3 … T, or values that are not finite.
     """
     energy, entropy = _pair(energy, entropy, least=3)
@@ -95,16 +97,14 @@ def slope_temperature(energy, entropy, window: int) -> SlopeTemperature:
     u_mean, s_mean = u.mean(-1), s.mean(-1)
     du, ds = u - u_mean[..., None], s - s_mean[..., None]
     spread = np.square(ds).sum(-1)
-    spread = np.where(spread > 0, spread, np.nan)
+    spread = np.where((spread > 0) & ~rounding_alone(s), spread, np.nan)
     slope = (du * ds).sum(-1) / spread
     residual = np.square(du - slope[..., None] * ds).sum(-1)
     return SlopeTemperature(slope, np.sqrt(residual / (window - 2) / spread), s_mean, u_mean, window)
 
 
 def _pair(energy, entropy, least: int) -> tuple[np.ndarray, np.ndarray]:
-    energy, entropy = (
-        np.asarray(a.detach().cpu() if isinstance(a, torch.Tensor) else a, dtype=np.float64) for a in (energy, entropy)
-    )
+    energy, entropy = map(as_numbers, (energy, entropy))
     if energy.shape != entropy.shape:
         raise ValueError(f"energy {energy.shape} and entropy {entropy.shape} must have the same shape")
     if energy.ndim < 1 or energy.shape[-1] < least:

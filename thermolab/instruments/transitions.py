@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from scipy import stats
 
-from thermolab.instruments.autocorrelation import unwrap
+from thermolab.instruments.autocorrelation import as_numbers, rounding_alone, unwrap
 
 
 @dataclass(frozen=True)
@@ -186,16 +185,16 @@ def _standardised(series: np.ndarray, baseline: int | None, mean, sigma) -> np.n
             raise ValueError(f"baseline={baseline} with T={series.shape[-1]} samples; allowed: 2 to {series.shape[-1] - 1}")
         before = series[..., :baseline]
         mean, sigma = before.mean(-1, keepdims=True), before.std(-1, ddof=1, keepdims=True)
-    if not (sigma > 0).all():
-        raise ValueError(f"sigma={float(np.min(sigma))} for a run; allowed: above 0: its baseline is constant, take a longer one")
+    constant = baseline is not None and rounding_alone(series[..., :baseline])
+    if not (sigma > 0).all() or np.any(constant):
+        least = 0.0 if np.any(constant) else float(np.min(sigma))
+        raise ValueError(f"sigma={least} for a run; allowed: above 0: its baseline is constant, take a longer one")
     return (series - mean) / sigma
 
 
 def _series(values, least: int) -> np.ndarray:
     """Series [..., T] in float64, finite and of at least `least` samples."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    values = np.asarray(values, dtype=np.float64)
+    values = as_numbers(values)
     if values.ndim == 0 or values.size == 0 or values.shape[-1] < least:
         raise ValueError(f"values of shape {values.shape} hold no series; allowed: [..., T] with T of {least} or more")
     if not np.isfinite(values).all():
@@ -205,7 +204,7 @@ def _series(values, least: int) -> np.ndarray:
 
 def _statistic(values) -> np.ndarray:
     """A statistic [runs, T] in float64."""
-    values = np.asarray(values, dtype=np.float64)
+    values = as_numbers(values)
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"a statistic of shape {values.shape}; allowed: [runs, T] with one run or more, [None] for a single one")
     return values

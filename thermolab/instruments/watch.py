@@ -307,9 +307,8 @@ class _ModelProbe:
     def entropy(self):
         weights = flat(self.parameters)[None]
         eta = torch.tensor([max(mobility.rates(self.watch.optimizer).eta)])
-        return self.kept("S", observables.PathEntropy)(
-            None, SimpleNamespace(weights=weights, step=self.watch.steps), {"eta": eta}
-        )
+        found = self.kept("S", lambda: observables.PathEntropy(of="direction"))
+        return found(None, SimpleNamespace(weights=weights, step=self.watch.steps), {"eta": eta})["S"]
 
     def sharpness(self) -> dict:
         without_dropout(self.watch.model)

@@ -1,18 +1,24 @@
-"""Instruments that need more than a frame: entropy windows along a run, fresh gradients and accuracy at a moment of it."""
+"""Instruments that need more than a frame: entropy windows along a run, fresh gradients and accuracy at a moment of it.
+
+at: "weights", the network as it is, or "unit", its direction w/|w|: for a scale-invariant network, of which it is the convention,
+and for no other, to which it is another network (`systems.invariance` measures which one it is).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
 
 from thermolab.engine.experiment import Experiment
-from thermolab.instruments import entropy, noise
+from thermolab.instruments import entropy, noise, whole
 
 FRAME = 4  # steps between the frames of a run with slow windows
 SPACING = 0.25  # between the weights of a window, in correlation times 1/η_eff: closer ones lower S by far more than its error
 NEIGHBOURS = 50  # of the k-NN graph, or a quarter of a shorter window
+At = Literal["weights", "unit"]
 
 
 def graph_entropy(path: np.ndarray) -> entropy.Entropy:
@@ -45,38 +51,84 @@ def slow_windows(
     return out
 
 
+def weights_at(weights: torch.Tensor, at: At) -> torch.Tensor:
+    """The weights [R, D] as they are, or over their length, 0 where a replica diverged. Raises ValueError for another place."""
+    if at not in ("weights", "unit"):
+        raise ValueError(f"at={at!r} is no place; allowed: weights, as they are, or unit, their direction")
+    weights = weights / torch.linalg.vector_norm(weights, dim=1, keepdim=True) if at == "unit" else weights
+    return torch.nan_to_num(weights, 0.0, 0.0, 0.0)
+
+
 def unit(run: Experiment) -> torch.Tensor:
     """Directions [R, D] of the weights; 0 where a replica diverged."""
-    return torch.nan_to_num(run.state.weights / torch.linalg.vector_norm(run.state.weights, dim=1, keepdim=True))
+    return weights_at(run.state.weights, "unit")
 
 
-def fresh_gradients(run: Experiment, batch_size: int, n: int) -> torch.Tensor:
-    """Gradients [n, R, D] at |w| = 1 of n fresh minibatches at the weights of this moment."""
+def fresh_gradients(run: Experiment, batch_size: int, n: int, *, at: At = "weights") -> torch.Tensor:
+    """Gradients [n, R, D] of n fresh minibatches, drawn with replacement, at the weights of this moment."""
     # another seed for each moment, none of which the training draws from
-    return run.system.gradients(unit(run), n, batch_size, run.seed + 2**32 * (1 + run.state.step), run.streams)
+    seed = run.seed + 2**32 * (1 + run.state.step)
+    return run.system.gradients(weights_at(run.state.weights, at), n, batch_size, seed, run.streams, run.state.memory)
 
 
-def probe(run: Experiment, batch_size: int, n: int) -> dict[str, np.ndarray]:
-    """Tr Σ and |∇L|² [R] at |w| = 1 from n fresh minibatches; the second is unbiased and may be negative."""
-    return moments(fresh_gradients(run, batch_size, n))
+def probe(run: Experiment, batch_size: int, n: int, *, at: At = "weights", bound: int = whole.BOUND) -> dict[str, np.ndarray]:
+    """Tr Σ and |∇L|² [R] from n fresh minibatches; the second is unbiased and may be negative.
+
+    Tr Σ is that of a batch as the system draws it; where that is without replacement, batches of an epoch are correlated, too.
+    nan, unless at="unit", where a replica was lost. bound: bytes; where n gradients of all replicas are more, one replica is
+    measured after the other.
+    """
+    w, seed, memory = weights_at(run.state.weights, at), run.seed + 2**32 * (1 + run.state.step), run.state.memory
+    found = noise_at(run.system, w, memory, batch_size, n, seed, run.streams, bound)
+    return {name: _known(values, run, at) for name, values in found.items()}
+
+
+def noise_at(
+    system, weights, memory, batch_size: int, n: int, seed: int, streams, bound: int = whole.BOUND
+) -> dict[str, np.ndarray]:
+    """`probe` of a system at weights [R, D]; seed: one that the training does not draw from."""
+    fits = n * weights.numel() * weights.element_size() <= bound
+    rows = [slice(None)] if fits else [slice(r, r + 1) for r in range(len(weights))]
+    found = []
+    for r in rows:
+        kept = {k: v[r] for k, v in memory.items()}
+        found.append(moments(system.gradients(weights[r], n, batch_size, seed, streams[r], kept)))
+    found = {name: np.concatenate([f[name] for f in found]) for name in found[0]}
+    if not system.replacement:  # of a part of the data that is drawn as one, with the samples' variance over N, not N − 1
+        size = len(system.data)
+        found["trace"] *= (size - batch_size) / max(size - 1, 1)
+    return found
 
 
 def moments(gradients: torch.Tensor) -> dict[str, np.ndarray]:
-    """`probe` of gradients [n, R, D] that are known already."""
+    """`probe` of gradients [n, R, D] that are known already, of batches drawn with replacement."""
     found = noise.gradient_noise(gradients, spectrum=False)
     return {"trace": np.asarray(found.trace), "gradient_squared": np.asarray(found.full_gradient_squared)}
 
 
-def full_gradient_squared(run: Experiment) -> np.ndarray:
-    """|∇L|² [R] at |w| = 1 over the whole data set. With BatchNorm it is not the mean of the minibatch gradients."""
-    w, d = unit(run), run.system.data
-    g = torch.empty_like(w)
-    with torch.no_grad():
-        run.system.replicas.loss_and_gradient(w, *(t.expand(len(w), *t.shape) for t in (d.x, d.y)), g)
-    return g.square().sum(1).cpu().numpy()
+def full_gradient_squared(run: Experiment, *, at: At = "weights", bound: int = whole.BOUND) -> np.ndarray:
+    """|∇L|² [R] over the whole data set. With BatchNorm it is not the mean of the minibatch gradients.
+
+    bound: bytes; raises ValueError, one line, where the data are too many for it and cannot be taken in parts.
+    """
+    w, d = weights_at(run.state.weights, at), run.system.data
+    g = whole.gradient(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)[1]
+    return _known(g.square().sum(1).cpu().numpy(), run, at)
 
 
-def accuracy(run: Experiment) -> np.ndarray:
-    """Share [R] of the training data that each replica classifies as labelled."""
-    d = run.system.data
-    return (run.system.replicas.outputs(unit(run), d.x).argmax(-1) == d.y).double().mean(-1).cpu().numpy()
+def accuracy(run: Experiment, *, at: At = "weights", bound: int = whole.BOUND) -> np.ndarray:
+    """Share [R] of the training data that each replica classifies as labelled.
+
+    Raises ValueError, one line, for targets that are no labels, and as `full_gradient_squared`.
+    """
+    w, d = weights_at(run.state.weights, at), run.system.data
+    if d.y.is_floating_point():
+        raise ValueError(f"targets are {d.y.dtype}, so nothing is classified; allowed: whole numbers, the labels of classes")
+    outputs = whole.outputs(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)
+    classes = outputs.argmax(-1) if outputs.shape[1:-1] == d.y.shape else outputs.argmax(2)
+    return _known((classes == d.y).double().flatten(1).mean(-1).cpu().numpy(), run, at)
+
+
+def _known(values: np.ndarray, run: Experiment, at: At) -> np.ndarray:
+    """Values [R] at the weights, nan where those are lost."""
+    return np.where(run.state.weights.isfinite().all(1).cpu().numpy(), values, np.nan) if at == "weights" else values

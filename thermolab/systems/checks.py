@@ -29,6 +29,10 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
     Raises ValueError, one line, for data that the module or the loss does not take; nothing else changes.
     """
     x, y = data.x, data.y
+    for what, values in (("inputs", x), ("targets", y)):
+        if not isinstance(values, torch.Tensor) or not values.dim() or values.layout != torch.strided:
+            kind = f"a {values.layout} tensor" if isinstance(values, torch.Tensor) else f"a {type(values).__name__}"
+            raise ValueError(f"the {what} are {kind}; allowed: a dense tensor [N, ...], as of torch.as_tensor({what})")
     if len(x) != len(y):
         raise ValueError(f"{len(x)} inputs and {len(y)} targets; allowed: as many of one as of the other")
     if not len(x):
@@ -61,6 +65,11 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
             if replicas.loss == "cross-entropy" and isinstance(outputs, torch.Tensor) and outputs.dim() > 1:
                 _check_labels(y, outputs, y[:n])
             _check_loss(replicas, outputs, y[:n])
+            late = {k for k, p in module.named_parameters() if p.requires_grad} - set(replicas.trainable)
+            if late:
+                raise ValueError(
+                    f"the module made parameters in its first pass, {', '.join(sorted(late))}: it has them now; try again"
+                )
             return kind
     raise ValueError(
         f"the module does not take inputs {['B', *x.shape[1:]]} of {x.dtype}: {type(fault).__name__}: {_one_line(fault)}; "
@@ -77,6 +86,12 @@ def check_precision(weights: torch.Tensor, kind: torch.dtype, data) -> None:
         )
 
 
+def check_batch(replicas: Replicas, batch_size: int) -> None:
+    """Raises ValueError, one line, for a batch of one sample where a batch norm of a chain needs two, as in PyTorch."""
+    if batch_size == 1 and any(isinstance(layer, nn.BatchNorm1d) for _, layer in replicas.chain or ()):
+        raise ValueError("batch_size=1 has no variance for the module's BatchNorm1d; allowed: 2 or more")
+
+
 def _first_outputs(module, x):
     fault = None
     for n in [k for k in TRIED if k <= len(x)] or [len(x)]:
@@ -89,7 +104,12 @@ def _first_outputs(module, x):
 
 def _check_labels(y, outputs, first) -> None:
     last = outputs.shape[:-1] == first.shape
-    k, low, high = outputs.shape[-1 if last else 1], int(y.min()), int(y.max())
+    check_labels(y, outputs.shape[-1 if last else 1])
+
+
+def check_labels(y: torch.Tensor, k: int) -> None:
+    """Raises ValueError, one line, for labels that are none of 0 to k - 1."""
+    low, high = int(y.min()), int(y.max())
     if low < 0 or high >= k:
         ignore = "; to ignore some, give torch.nn.functional.cross_entropy as loss" if low == -100 else ""
         raise ValueError(f"labels go from {low} to {high}; allowed: 0 to {k - 1}, for {k} outputs{ignore}")

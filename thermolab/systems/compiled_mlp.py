@@ -27,13 +27,14 @@ from thermolab.systems.kernels import BATCH, DIVERGED, FASTMATH, philox
 class Chain(NamedTuple):
     """A chain of layers: plan [layers, columns of `codes`], eps [layers] of the norms, the frozen weights, flat.
 
-    squared: the loss is |f - y|², else cross-entropy.
+    squared: the loss is |f - y|², else cross-entropy. tangent: gradients have no part along the weights.
     """
 
     plan: np.ndarray
     eps: np.ndarray
     frozen: np.ndarray
     squared: bool
+    tangent: bool
 
 
 class Samples(NamedTuple):
@@ -67,7 +68,7 @@ def advance_chain(w, chain, samples, span, rates, found):
 
     w [R, P] float32; span, rates, found: as in `kernels`. The products are BLAS calls.
     """
-    plan, eps, frozen, squared = chain
+    plan, eps, frozen, squared, tangent = chain
     x, y, targets, batch = samples
     first_step, n, seed, streams = span
     eta, lam, radius, protocol = rates
@@ -123,6 +124,8 @@ def advance_chain(w, chain, samples, span, rates, found):
                     keep -= step * lam[r]
                 else:
                     stretch = step * step * g2 / r2
+                    if not tangent:
+                        stretch -= float32(2) * step * along / r2
                     pressure = stretch / (1 + math.sqrt(1 + stretch)) / (eta[r] * r2)
                     scale = radius[r] / math.sqrt(r2 - float32(2) * step * along + step * step * g2)
             sums[0, r] += loss

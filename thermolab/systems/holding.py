@@ -17,12 +17,21 @@ import torch
 from torch import nn
 
 # what a replica keeps of its module from step to step bears one of these before its name in the memory of a run
-BUFFERS, TENSORS, NUMBERS = (
-    "buffers.",
-    "tensors.",
-    "numbers.",
-)  # and frozen parameters; plain attributes that are one or the other
+BUFFERS = "buffers."  # and frozen parameters
+TENSORS, NUMBERS = "tensors.", "numbers."  # plain attributes
+SEVERAL = {"tuples.": tuple, "lists.": list}  # of tensors
+CUTS = 16  # rows of which the pieces are kept
 SMALL = 2**16  # buffers up to this size belong to each replica from the start, larger ones from their first change on
+
+
+def has_buffers(memory: Mapping[str, torch.Tensor] | None) -> bool:
+    """Whether a memory keeps buffers of the module: those of another moment, or of another replica, than the module's own."""
+    return any(name.startswith(BUFFERS) for name in memory or ())
+
+
+def of_replica(memory: Mapping[str, torch.Tensor], r: int) -> dict[str, torch.Tensor]:
+    """The buffers of replica r, {name: [...]}, in the memory of a run, {name: [R, ...]}."""
+    return {k: v[r] for k, v in memory.items() if k.startswith(BUFFERS)}
 
 
 class Shared(NamedTuple):
@@ -42,6 +51,10 @@ class Holder:
         self._shared: dict[str, Shared] | None = None  # while it is lent
         self._copies: dict[str, tuple] = {}  # {name: (of what, copy)} of what all replicas share
         self._like, self._casts = torch.empty(0), True
+        self._cut: dict[int, list[torch.Tensor]] = {}  # {address of weights [P]: their pieces}, while it is lent
+        self._at = None  # the address of those that are placed
+        self._placed: list[dict] = []
+        self._empty: list[tuple[dict, str]] = []  # (table, key) of buffers that are not there yet
         self._attributes: dict[str, tuple[dict, dict]] = {}  # {path: (attributes of a layer, what they were)} while it is lent
 
     def own(self, like: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -54,7 +67,7 @@ class Holder:
             if isinstance(t, torch.Tensor) and t.grad_fn is None
         }
         casts = self._one_dtype()
-        small = {k: _cast(t, like, casts) for k, t in found.items() if t.numel() <= SMALL}
+        small = {k: _cast(t, like, casts and k.startswith(BUFFERS)) for k, t in found.items() if t.numel() <= SMALL}
         return {k: t.expand(len(like), *t.shape).clone() for k, t in small.items()}
 
     @contextmanager
@@ -70,6 +83,7 @@ class Holder:
         tables = [(t, dict(t)) for m in modules.values() for t in (m._parameters, m._buffers) if isinstance(t, dict)]
         self._attributes = {f"{path}." if path else "": (m.__dict__, dict(m.__dict__)) for path, m in modules.items()}
         self._like, self._casts, self._shared = like, self._one_dtype(), self._find()
+        self._empty = [(t, k) for m in modules.values() for t in (m._buffers, m._parameters) for k, v in t.items() if v is None]
         tensors = [*self.trainable.values(), *(s.tensor for s in self._shared.values())]
         back = [(t, t.data, t.grad, t.requires_grad) for t in tensors]
         try:
@@ -78,7 +92,8 @@ class Holder:
                     t.requires_grad_(not wants)
             yield
         finally:
-            self._shared = None
+            self._shared, self._at = None, None
+            self._cut.clear()
             for now, was in (*tables, *self._attributes.values()):
                 _restore(now, was)
             for t, data, gradient, wants in back:
@@ -89,32 +104,39 @@ class Holder:
 
     def place(self, row: torch.Tensor, own: Mapping[str, torch.Tensor]) -> None:
         """The weights [P] of one replica and what is its own {name: [...]} into the module, which may write to both."""
-        begin = 0
-        for p in self.trainable.values():
-            piece = row[begin : begin + p.numel()].view(p.shape)
-            p.grad, p.data = None, piece if self._casts else piece.to(p.dtype)
-            begin += p.numel()
+        pieces = self._pieces(row)
+        for p, piece in zip(self.trainable.values(), pieces, strict=True):
+            p.grad = None
+            if self._at != row.data_ptr() or not self._casts:
+                p.data = piece if self._casts else piece.to(p.dtype)
+        self._at = row.data_ptr()
         for name, shared in self._shared.items():
             shared.tensor.data = own[BUFFERS + name] if BUFFERS + name in own else self._copy(name, shared)
         for now, was in self._attributes.values():
             _restore(now, was)
+        several: dict[str, list] = {}
         for name, value in own.items():
-            kind, _, place = name.partition(".")
-            if kind in (TENSORS[:-1], NUMBERS[:-1]):
-                path, dot, key = place.rpartition(".")
-                self._attributes[path + dot][0][key] = value if kind == TENSORS[:-1] else value.item()
-        self._placed = [dict(now) for now, _ in self._attributes.values()]
+            if name.startswith((TENSORS, NUMBERS)):
+                self._set(name, value if name.startswith(TENSORS) else value.item())
+            elif name.startswith(tuple(SEVERAL)):
+                several.setdefault(name.rpartition(".")[0], []).append(value)
+        for name, values in several.items():
+            self._set(name, SEVERAL[name.partition(".")[0] + "."](values))
+        self._placed = [was for _, was in self._attributes.values()]
+        if not all(name.startswith(BUFFERS) for name in own):
+            self._placed = [dict(now) for now, _ in self._attributes.values()]
+
+    def _set(self, name: str, value) -> None:
+        path, dot, key = name.partition(".")[2].rpartition(".")
+        self._attributes[path + dot][0][key] = value
 
     def gradient(self, out: torch.Tensor) -> None:
         """What `backward` left in the parameters, into out [P]; 0 where nothing arrived."""
-        begin = 0
-        for p in self.trainable.values():
-            piece = out[begin : begin + p.numel()].view(p.shape)
+        for p, piece in zip(self.trainable.values(), self._pieces(out), strict=True):
             if p.grad is None:
                 piece.zero_()
             else:
                 piece.copy_(p.grad.to_dense() if p.grad.is_sparse else p.grad)
-            begin += p.numel()
 
     def changed(self, own: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """{name: (before, after)} of what the module changed since `place`, but for buffers that are the replica's own already.
@@ -122,6 +144,16 @@ class Holder:
         Those are brought up to date in `own`, and the module has its own objects again. before: None if it was nothing such.
         """
         found = {}
+        for table, key in self._empty:
+            if table[key] is not None:
+                raise ValueError(
+                    f"the module fills its buffer {key}, empty at the start, in a step; allowed: buffers of one shape for good: "
+                    "run a batch through the module first"
+                )
+        for p, piece in zip(self.trainable.values(), self._cut[self._at], strict=True):
+            if p.data_ptr() != piece.data_ptr() and p.dtype == piece.dtype:  # the module gave the parameter other data
+                piece.copy_(p.detach())
+                p.data = piece
         for name, (table, key, t, data) in self._shared.items():
             now, kept = _get(table, key), own.get(BUFFERS + name)
             if now is not t:
@@ -140,19 +172,24 @@ class Holder:
             else:
                 kept.copy_(now.detach())
         for (path, (now, _)), was in zip(self._attributes.items(), self._placed, strict=True):
+            if len(now) == len(was) and all(map(operator.is_, now.values(), was.values())):
+                continue
             for key, value in now.items():
-                before = was.get(key)
-                if value is before:
-                    continue
-                if isinstance(value, torch.Tensor) and value.grad_fn is None:  # else it is what this pass computed
-                    found[TENSORS + path + key] = before if isinstance(before, torch.Tensor) else None, value.detach().clone()
-                elif isinstance(value, int | float):
-                    before = torch.tensor(before) if isinstance(before, int | float) else None
-                    found[NUMBERS + path + key] = (
-                        before,
-                        torch.tensor(value, dtype=torch.float64 if type(value) is float else None),
-                    )
+                if value is not was.get(key):
+                    found |= _state(f"{path}{key}", was.get(key), value)
         return found
+
+    def _pieces(self, row: torch.Tensor) -> list[torch.Tensor]:
+        """Views of weights [P], one for each parameter; those of the last few rows are kept."""
+        if row.data_ptr() not in self._cut:
+            if len(self._cut) == CUTS:
+                placed = self._cut.get(self._at)
+                self._cut.clear()
+                self._cut.update({} if placed is None else {self._at: placed})
+            shapes = [p.shape for p in self.trainable.values()]
+            pieces = row.split([shape.numel() for shape in shapes])
+            self._cut[row.data_ptr()] = [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+        return self._cut[row.data_ptr()]
 
     def _find(self) -> dict[str, Shared]:
         found, seen = {}, {id(p) for p in self.trainable.values()}
@@ -175,6 +212,27 @@ class Holder:
         if name not in self._copies or self._copies[name][0] != of:
             self._copies[name] = of, t._version, _cast(data, self._like, self._casts).clone(), t
         return self._copies[name][2]
+
+
+def _state(name: str, before, after) -> dict[str, tuple]:
+    """{name in the memory: (before, after)} of an attribute that was set; nothing, where it holds what this pass computed."""
+    if isinstance(after, torch.Tensor):
+        if after.grad_fn is not None:
+            return {}
+        return {TENSORS + name: (before if isinstance(before, torch.Tensor) else None, after.detach().clone())}
+    if isinstance(after, int | float):
+        number = torch.tensor(after, dtype=torch.float64 if type(after) is float else None)
+        return {NUMBERS + name: (torch.tensor(before) if isinstance(before, int | float) else None, number)}
+    values = list(after.values()) if isinstance(after, dict) else after if type(after) in SEVERAL.values() else []
+    if not values or not all(isinstance(t, torch.Tensor) and t.grad_fn is None for t in values):
+        return {}
+    if isinstance(after, dict):
+        raise ValueError(
+            f"the module keeps tensors in a dictionary, {name}, from step to step; allowed: buffers, attributes, tuples"
+        )
+    kind = next(k for k, kind in SEVERAL.items() if type(after) is kind)
+    olds = before if type(before) is type(after) and len(before) == len(after) else [None] * len(after)
+    return {f"{kind}{name}.{i}": (old, t.detach().clone()) for i, (old, t) in enumerate(zip(olds, after, strict=True))}
 
 
 def _get(table, key: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch.nn import functional as F
 
 
 def cross_entropy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -30,6 +31,7 @@ def check_fit(loss: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
     raise ValueError(f"outputs {shapes[0]} do not fit targets {shapes[1]} under loss={loss!r}; allowed: {allowed}")
 
 
+NO_LABEL = torch.iinfo(torch.int64).min  # PyTorch's cross-entropy passes over -100 unless it is told another
 LOSSES = {"cross-entropy": cross_entropy, "squared": squared_error}
 
 
@@ -42,8 +44,8 @@ def check_loss(loss: str | Callable) -> str:
     return f"{getattr(loss, '__module__', '')}.{getattr(loss, '__qualname__', type(loss).__name__)}"
 
 
-def mean_loss(loss: str | Callable, outputs, targets: torch.Tensor) -> torch.Tensor:
-    """The loss of one network on one batch, a scalar.
+def mean_loss(loss: str | Callable, outputs, targets: torch.Tensor, fused: bool = False) -> torch.Tensor:
+    """The loss of one network on one batch, a scalar; fused: by PyTorch's own operations, equal but for rounding.
 
     A named loss takes outputs [B, K]. Beyond: cross-entropy is the mean over all positions of logits [B, ..., K] or, as PyTorch
     has them, [B, K, ...], with labels [B, ...]; squared is the mean over B of the sum of all else, outputs and targets [B, ...].
@@ -59,7 +61,10 @@ def mean_loss(loss: str | Callable, outputs, targets: torch.Tensor) -> torch.Ten
     if loss == "squared":
         if outputs.dim() != 2 and outputs.shape == targets.shape:
             outputs, targets = (t.reshape(len(t), -1) for t in (outputs, targets))
-        return squared_error(outputs, targets)
+        if not fused:
+            return squared_error(outputs, targets)
+        check_fit(loss, outputs, targets)
+        return F.mse_loss(outputs, targets) * outputs.shape[-1]
     if outputs.dim() > 2:
         last, first = outputs.shape[:-1] == targets.shape, (len(outputs), *outputs.shape[2:]) == tuple(targets.shape)
         if last and first:
@@ -67,9 +72,12 @@ def mean_loss(loss: str | Callable, outputs, targets: torch.Tensor) -> torch.Ten
                 f"logits {list(outputs.shape)} and labels {list(targets.shape)} fit in two ways, classes last or second; "
                 "allowed: a function (outputs, targets) -> mean loss that says which"
             )
-        outputs = outputs.movedim(1, -1) if first else outputs
-        return cross_entropy(outputs.flatten(0, -2), targets.flatten()) if last or first else cross_entropy(outputs, targets)
-    return cross_entropy(outputs, targets)
+        if last or first:
+            outputs, targets = (outputs.movedim(1, -1) if first else outputs).flatten(0, -2), targets.flatten()
+    if not fused:
+        return cross_entropy(outputs, targets)
+    check_fit(loss, outputs, targets)
+    return F.cross_entropy(outputs, targets, ignore_index=NO_LABEL)
 
 
 def _scalar(loss) -> torch.Tensor:

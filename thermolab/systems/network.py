@@ -1,4 +1,4 @@
-"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of five optimisers."""
+"""A network on data as a system: R replicas, each with its own batches, η and λ, under one of six optimisers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from thermolab.systems.batched import plan
 from thermolab.systems.codes import protocol_code
 from thermolab.systems.compiled_mlp import Chain, Samples
 from thermolab.systems.data import Dataset
+from thermolab.systems.holding import has_buffers
+from thermolab.systems.invariance import scale_invariance
 from thermolab.systems.kernels import DIVERGED, Found, Rates, Span
 from thermolab.systems.replicas import Replicas
 from thermolab.systems.starts import check_starts, start
@@ -39,14 +41,16 @@ class NetworkOnData(Base):
 
     Batches are drawn independently for each replica, with replacement, or as usual training draws them, replacement=False: each
     datum once in an epoch of N // B steps, in a new order, and what is left over dropped (`random.shuffled`).
-    optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the optimiser's:
-    momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per experiment.
+    optimiser: "sgd", "momentum", "adam", "adagrad", "sam" or "eef" (`updates`), for good. Knobs: eta, lam, protocol and the
+    optimiser's: momentum μ; beta1, beta2, eps; rho (an absolute length); lam_entropy λ_S (of either sign). batch_size is one per
+    experiment. precision: None or "bf16", as in `Replicas`.
     starts: "auto", "gaussian", "own", "fresh" or a function that makes the module anew (`systems.starts`). The data are checked
     when the system is made: what the module or the loss does not take is a ValueError of one line.
     """
 
     name = "network"
     has_batches = True
+    _invariant: bool | None = None  # whether scale-invariant, not measured yet
     choices: ClassVar = {"protocol": PROTOCOLS}
 
     def __init__(
@@ -59,8 +63,13 @@ class NetworkOnData(Base):
         optimiser: str = "sgd",
         replacement: bool = True,
         starts: str | Callable = "auto",
+        precision: str | None = None,
     ):
-        self.replicas, self.data, self.backend = Replicas(checks.materialised(module, data), loss, backend), data, backend
+        self.replicas, self.data, self.backend = (
+            Replicas(checks.materialised(module, data), loss, backend, precision),
+            data,
+            backend,
+        )
         self._precision = checks.check_data(data, self.replicas)
         self.replacement, self.starts = replacement, check_starts(starts)
         self._known = {self.data_key: data}  # all that it has learnt, for a replay
@@ -85,6 +94,7 @@ class NetworkOnData(Base):
         # plain SGD and replacement go without saying, as in the logs from before there were others
         plain |= {} if self.optimiser == "sgd" else {"optimiser": self.optimiser}
         plain |= {} if self.starts == "auto" else {"starts": getattr(self.starts, "__qualname__", str(self.starts))}
+        plain |= {"precision": self.replicas.precision} if self.replicas.precision else {}
         return plain if self.replacement else {**plain, "replacement": False}
 
     def to(self, device) -> None:
@@ -145,13 +155,15 @@ class NetworkOnData(Base):
     def advance(self, weights: torch.Tensor, first_step: int, n: int, knobs: Mapping, seed: int, streams, radius, memory=()):
         """As in `System`. Observables before each step: U = loss of the batch, r2 = |w|², p = pressure, g2 = |g|² r²."""
         checks.check_precision(weights, self._precision, self.data)
+        checks.check_batch(self.replicas, int(knobs["batch_size"]))
+        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
+        tangent = self._tangent(knobs.get("protocol", self.protocol), weights)
         if self.choose_backend(weights) == "compiled":
-            return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius)
+            return self._advance_compiled(weights, first_step, n, knobs, seed, streams, radius, tangent)
         rates = {name: knobs[name].to(weights.dtype) for name in ("eta", "lam", *self.rule.knobs)}
         g, protocol = torch.empty_like(weights), knobs.get("protocol", self.protocol)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in OBSERVABLES}
         diverged = torch.full((len(weights),), -1, device=weights.device)
-        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
         with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             r = torch.linalg.vector_norm(weights, dim=1)
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
@@ -160,18 +172,27 @@ class NetworkOnData(Base):
                 totals["g2"] += (torch.linalg.vector_norm(g, dim=1) * r) ** 2
                 if self.rule.probe is not None:
                     gradient(first_step + i, self.rule.probe(weights, g, rates), x, y, g)
-                totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, radius, first_step + i + 1)
+                at = radius, first_step + i + 1
+                totals["p"] += updates.step(self.rule, protocol, weights, g, memory, rates, *at, tangent=tangent)
                 r = torch.linalg.vector_norm(weights, dim=1)
-                bad = ~(r * r < DIVERGED)
-                diverged = torch.where(bad & (diverged < 0), first_step + i + 1, diverged)
+                fine = r * r < DIVERGED
+                if fine.is_cuda or not fine.all():  # a look costs less than two operations, but on a GPU it waits
+                    diverged = torch.where(~fine & (diverged < 0), first_step + i + 1, diverged)
         return {k: t / n for k, t in totals.items()}, diverged
+
+    def _tangent(self, protocol: str, weights: torch.Tensor) -> bool:
+        """Whether gradients lie in the sphere, for the pressure: measured once, at a start that is the same for every run."""
+        if protocol == "sphere" and self._invariant is None:
+            start = self.start(torch.zeros(1, dtype=torch.int64, device=weights.device), 0).to(weights)
+            self._invariant = bool(scale_invariance(self, start, self.start_memory(start)).holds.all())
+        return protocol != "sphere" or self._invariant
 
     @contextmanager
     def _gradients(self, weights, memory: dict, seed: int, streams):
         """gradient(step, weights, x, y, out) -> losses, within a span of steps; what the module draws hangs on seed and step."""
         net = self.replicas
         with net.settled(weights):
-            if net.backend != "loop":
+            if net.backend != "loop" and not has_buffers(memory):
                 yield lambda step, *batch: net.loss_and_gradient(*batch)
             elif not net.may_draw:
                 yield lambda step, *batch: net.loss_and_gradient(*batch, memory)
@@ -182,14 +203,17 @@ class NetworkOnData(Base):
                         *batch, memory, lambda r: global_random.seed(seed, step, names[r])
                     )
 
-    def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius):
+    def _advance_compiled(self, weights, first_step, n, knobs, seed, streams, radius, tangent):
         squared, x, y = self.replicas.loss == "squared", self.data.x.numpy(), self.data.y.numpy()
+        outputs = next(layer.out_features for _, layer in reversed(self.replicas.chain) if hasattr(layer, "out_features"))
+        if not squared:  # written to since they were checked, they would be read beside the arrays
+            checks.check_labels(self.data.y, outputs)
         classes, targets = (np.zeros(0, np.int64), y) if squared else (y, np.zeros((0, 0), np.float32))
         eta, lam = (knobs[k].numpy().astype(np.float32) for k in ("eta", "lam"))
         rates = Rates(eta, lam, radius.numpy(), protocol_code(knobs.get("protocol", self.protocol)))
         span, found = Span(first_step, n, np.uint64(seed), streams.numpy().astype(np.uint32)), Found.nothing(len(weights))
         chain, samples = (
-            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared),
+            Chain(*plan(self.replicas.chain, self.replicas.trainable), squared, tangent),
             Samples(x, classes, targets, int(knobs["batch_size"])),
         )
         with _blas().limit(limits=1):  # a second thread costs another replica's or a panel's processor more than it gains

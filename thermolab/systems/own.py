@@ -18,7 +18,7 @@ class Network(NetworkOnData):
     module: any nn.Module with trainable weights; it is not changed. data: (x, y), a torch Dataset, a DataLoader or a
     `systems.data.Dataset`: inputs [N, ...] and classes [N] or targets [N, K]; floating numbers are cast to the type of the
     module's weights. loss: "cross-entropy", "squared" (|f - y|², no 1/2) or a callable(outputs, targets) -> mean over the batch.
-    protocol: "lr", "elr" or "sphere"; optimiser: "sgd", "momentum", "adam", "sam" or "eef" (`systems.updates`).
+    protocol: "lr", "elr" or "sphere"; optimiser: "sgd", "momentum", "adam", "adagrad", "sam" or "eef" (`updates`).
     replacement: whether batches are drawn with replacement, or each datum once in an epoch.
     starts: "own", all replicas from the weights that the module has, "fresh", or a function that makes one (`systems.starts`).
     memory: bytes of data that are held in memory; more go into a temporary file that is mapped.

@@ -29,6 +29,7 @@ FUNCTIONS = {
     nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax, nn.Softmin,
     nn.Tanhshrink,
 }  # fmt: skip
+_FORWARDS = {kind: kind.forward for kind in (*FUNCTIONS, *LAYERS)}  # as they were written
 
 
 def chain(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -86,11 +87,13 @@ def _is_function(m: nn.Module) -> bool:
 
 
 def handled(modules) -> bool:
-    """Whether somebody hung something into one of these modules."""
-    if any(getattr(global_hooks, f"_global{name}") for name in _HOOKS):
+    """Whether somebody hung something into one of these modules, or around all."""
+    if any(_around()):
         return True
     for m in modules:
         own = m.__dict__
+        if type(m) in _FORWARDS and type(m).forward is not _FORWARDS[type(m)]:
+            return True
         if any(own.get(name) for name in _HOOKS) or "forward" in own or "__call__" in own or own.get("_compiled_call_impl"):
             return True
         for p in m._parameters.values():
@@ -121,11 +124,18 @@ def _plain(value) -> bool:
 _TABLES = set(nn.Module().__dict__) - {"training"}
 
 
+def _around() -> tuple[bool, ...]:
+    """What acts on all modules: hooks and automatic precision."""
+    hooks = any(getattr(global_hooks, f"_global{name}") for name in _HOOKS)
+    return hooks, torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+
+
 class Snapshot:
     """What a module was, to be asked whether it still is: layers, tensors, hooks and attributes, each the same object."""
 
     def __init__(self, module: nn.Module):
         self._tables = [(d, tuple(d), tuple(d.values())) for m in module.modules() for d in self._of(m)]
+        self._around, self._kinds = _around(), {type(m) for m in module.modules()} & _FORWARDS.keys()
         self._parameters = [(p, p.requires_grad) for p in module.parameters()]
 
     @staticmethod
@@ -135,7 +145,7 @@ class Snapshot:
 
     def holds(self) -> bool:
         """Whether nothing has changed; values inside tensors may."""
-        if any(getattr(global_hooks, f"_global{name}") for name in _HOOKS):
+        if self._around != _around() or any(kind.forward is not _FORWARDS[kind] for kind in self._kinds):
             return False
         for table, keys, values in self._tables:
             if len(table) != len(keys) or not all(map(operator.is_, table.values(), values)):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from thermolab.systems import batched, proven
-from thermolab.systems.holding import Holder
+from thermolab.systems.holding import Holder, has_buffers
 from thermolab.systems.losses import LOSSES, check_loss, mean_loss
 from thermolab.systems.models import start_mean, start_scale
 
@@ -34,13 +34,18 @@ class Replicas:
     """Loss and gradient of R copies of a module.
 
     module: an nn.Module, one tensor in; loss: a name of LOSSES, or a function (outputs, targets) -> mean loss. backend: "auto";
-    "batched", refused for what is no such chain; "autograd", which is "loop" where vmap is not proven to be right; or "loop".
+    "batched", refused for what is no such chain; "autograd", which is "loop" where vmap is not proven right; or "loop".
+    precision: None, or "bf16": forward and backward under torch.autocast in bfloat16, images channels last, by "loop";
+    weights and gradients stay what they are.
     Raises ValueError, one line, for a module without real trainable parameters.
     """
 
-    def __init__(self, module: nn.Module, loss: str | Callable = "cross-entropy", backend: str = "auto"):
+    def __init__(self, module: nn.Module, loss: str | Callable = "cross-entropy", backend="auto", precision=None):
         if backend not in BACKENDS:
             raise ValueError(f"backend={backend!r} is unknown; allowed: {', '.join(BACKENDS)}")
+        if precision not in (None, "bf16") or (precision and backend not in ("auto", "loop")):
+            raise ValueError(f"precision={precision!r} with backend={backend!r}; allowed: None, or 'bf16' with auto or loop")
+        self.precision = precision
         self.module, self.loss, self.loss_function, self._wanted = module, check_loss(loss), loss, backend
         self.trainable = {k: p for k, p in module.named_parameters() if p.requires_grad}
         _check_parameters(self.trainable)
@@ -67,7 +72,8 @@ class Replicas:
             chain = proven.chain(self.module) if isinstance(self.loss_function, str) else None
             vmaps = isinstance(self.loss_function, str) and proven.function_of_tensors(self.module)
             way = "batched" if chain and self._wanted in ("auto", "batched") else "autograd" if vmaps else "loop"
-            way = "loop" if self._wanted == "loop" else way
+            way = "loop" if self._wanted == "loop" or self.precision else way
+            chain = None if self.precision else chain
             found = chain, way, vmaps and proven.plain_attributes(self.module), not vmaps
             self._seen = proven.Snapshot(self.module), found, object()
         return self._seen[1]
@@ -138,13 +144,14 @@ class Replicas:
         if weights.shape != (self.n_parameters,):
             raise ValueError(f"weights have shape {list(weights.shape)}; allowed: [{self.n_parameters}], those of one replica")
         with self._holder.lent(weights):
-            self._holder.place(weights.detach().clone(), {k: v.clone() for k, v in memory.items()})
+            own = {k: v[0] for k, v in self._holder.own(weights[None]).items()} | {k: v.clone() for k, v in memory.items()}
+            self._holder.place(weights.detach().clone(), own)
             yield self.module
 
     def outputs(self, weights: torch.Tensor, x: torch.Tensor, memory: Mapping[str, torch.Tensor] = {}) -> torch.Tensor:
         """Outputs [R, N, ...] of every replica for the same inputs x [N, ...], without a graph; memory {name: [R, ...]}."""
         with torch.no_grad():
-            if self.backend != "loop":
+            if self.backend != "loop" and not has_buffers(memory):
                 return vmap(lambda p: functional_call(self.module, p, (x,)))(self.views(weights))
             found = []
             for r, row in enumerate(weights):
@@ -161,6 +168,7 @@ class Replicas:
         draw: called with r before a replica's forward pass where the module may draw random numbers, to seed them.
         """
         chain, way, *_ = self._look()
+        way = "loop" if has_buffers(memory) else way
         if way == "batched" and x.dim() == 3 and x.is_floating_point() and y.dim() == (2 if self.loss == "cross-entropy" else 3):
             return batched.loss_and_gradient(chain, self.loss, self.views(weights), self.views(out), x, y)
         if way == "loop":
@@ -192,7 +200,9 @@ class Replicas:
         placed = {k: (t, _aligned(t)) for k, t in {"": weights, **own}.items()}
         own = {k: copy for k, (_, copy) in placed.items() if k}
         self._holder.place(placed[""][1], own)
-        loss = mean_loss(self.loss_function, self.module(_aligned(x)), _aligned(y))
+        x = x.contiguous(memory_format=torch.channels_last) if self.precision and x.dim() == 4 else _aligned(x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=True) if self.precision else nullcontext():
+            loss = mean_loss(self.loss_function, self.module(x), _aligned(y), fused=True)
         loss.backward()
         self._holder.gradient(out)
         changed = self._holder.changed(own)
@@ -207,7 +217,7 @@ class Replicas:
         Half of a small network's time goes into the bookkeeping of torch.func. A list holds for tensors of one layout and for the
         module as it was: whatever is set in it is seen, and recorded anew.
         """
-        if not self._look()[2] or torch.is_autocast_enabled(weights.device.type):
+        if not self._look()[2]:
             return self._autograd(weights, x, y)
         layout = (id(self._seen[2]), *((t.shape, t.stride(), t.dtype, t.device) for t in (weights, x, y)))
         calls, operations, seen = self._traces.get(layout, (0, None, self._seen))

@@ -12,12 +12,13 @@ For a scale-invariant loss η_eff = η/r² under "lr" and η_eff = η under the 
 * "momentum":  v <- μ v + g, u = v (heavy ball; on the sphere v is kept tangent)
 * "adam":      m <- β₁ m + (1 - β₁) g, s <- β₂ s + (1 - β₂) g², u = m̂ / (√ŝ + ε), with m̂ = m / (1 - β₁ᵗ) and ŝ likewise
                (arXiv:1412.6980); λ is decoupled from it (arXiv:1711.05101)
+* "adagrad":   s <- s + g², u = g / (√s + ε) (Duchi, Hazan, Singer, JMLR 12, 2011); λ is decoupled here too
 * "sam":       u = gradient of the same batch at w + ρ g/|g| (arXiv:2010.01412)
 * "eef":       u = g - λ_S w, as the energy-entropy framework prints it (document 0, eq. 4)
 
-Adam's u does not change with the length of w, where the gradient goes as 1/r: with Adam r stands in the place of r² above.
-Its β, turned during a run, count as if they had held from the start (as in torch.optim). On the sphere only w is projected,
-not u: what u of "adam", "sam" and "eef" has along w shows in the pressure.
+The u of Adam and AdaGrad does not change with the length of w, where the gradient goes as 1/r: there r stands in the place of r²
+above. Adam's β, turned during a run, count as if they had held from the start (as in torch.optim). On the sphere only w is
+projected, not u: what u of "adam", "adagrad", "sam" and "eef" has along w shows in the pressure.
 """
 
 from __future__ import annotations
@@ -92,15 +93,18 @@ def find_optimiser(name: str) -> Optimiser:
     return OPTIMISERS[name]
 
 
-def step(optimiser: Optimiser, protocol: str, w, g, memory: Mapping, knobs: Mapping, radius, t: int) -> torch.Tensor:
+def step(
+    optimiser: Optimiser, protocol: str, w, g, memory: Mapping, knobs: Mapping, radius, t: int, *, tangent: bool = True
+) -> torch.Tensor:
     """Step number t of an optimiser, in place.
 
-    w, g: [R, P]; memory: {name: [R, P]}, changed in place; knobs: {name: [R]} with eta and lam; radius: [R]; t from 1 on.
+    w, g: [R, P]; memory: {name: [R, P]}, changed in place; knobs: {name: [R]} with eta and lam; radius: [R]; t from 1 on;
+    tangent: whether g has no part along w, as for a scale-invariant loss.
     Returns the pressure [R] as `update` does, with what the sphere takes from the velocity: the weight decay that would hold
     the radius of a scale-invariant net in the sphere's place.
     """
     u = optimiser.direction(w, g, memory, knobs, t)
-    shape = {"degree": optimiser.degree, "tangent": optimiser.tangent}
+    shape = {"degree": optimiser.degree, "tangent": optimiser.tangent and tangent}
     pressure = update(protocol, w, u, knobs["eta"], knobs["lam"], radius, **shape)
     if protocol == "sphere" and "velocity" in memory:
         pressure = pressure + _transport(memory["velocity"], w, knobs["momentum"])
@@ -136,6 +140,11 @@ def _adam(w, g, memory, knobs, t):
     return means[0].div_(means[1].sqrt_().add_(knobs["eps"][:, None]))
 
 
+def _adagrad(w, g, memory, knobs, t):
+    total = memory["s"].addcmul_(g, g)
+    return g / total.sqrt().add_(knobs["eps"][:, None])
+
+
 def _ascend(w, g, knobs):
     length = torch.linalg.vector_norm(g, dim=1).clamp_min(1e-12)  # without a gradient it stays where it is
     return torch.addcmul(w, g, (knobs["rho"] / length)[:, None])
@@ -158,6 +167,7 @@ OPTIMISERS = {
         ("m", "s"),
         degree=0,
     ),
+    "adagrad": Optimiser(_adagrad, {"eps": 1e-10}, {"eps": (1e-30, math.inf)}, ("s",), degree=0),
     "sam": Optimiser(_gradient, {"rho": 0.05}, probe=_ascend, remedy="a smaller rho"),
     "eef": Optimiser(_entropic, {"lam_entropy": 1e-3}, {"lam_entropy": (-math.inf, math.inf)}, remedy="a smaller lam_entropy"),
 }

@@ -21,7 +21,7 @@ def network(optimiser="sgd", **knobs):
     return Experiment(net, **{"eta": 0.1, "lam": 1e-3, "batch_size": 8, "replicas": 2, "seed": 5} | knobs)
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam", "sam", "eef"])
+@pytest.mark.parametrize("optimiser", ["sgd", "momentum", "adam", "adagrad", "sam", "eef"])
 def test_every_knob_is_found_with_its_value_and_a_range_around_it(optimiser):
     run = network(optimiser)
     found = own.scenario(run, ["U"])

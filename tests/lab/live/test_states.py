@@ -1,6 +1,7 @@
 """Going back: the last knob, kept states; goals that a moved knob forbids; and who may run at the same time."""
 
 import csv
+import functools
 import io
 import json
 import re
@@ -113,6 +114,12 @@ def test_a_fork_of_any_scenario_goes_on_as_its_original(name):
         np.testing.assert_array_equal(value, ends[1].observables[key], err_msg=key)
     assert run.log == third.log
     assert len(other.events) == 2
+
+
+def test_a_fork_shares_the_system_with_what_reads_it(live):
+    run = live.gas().scenario.start(replicas=8)
+    run.observables["reader"] = functools.partial(lambda kept, *_: 0.0, run.system)
+    assert run.fork().observables["reader"].args[0] is run.system
 
 
 async def test_a_goal_lights_up_and_says_why_not(live):

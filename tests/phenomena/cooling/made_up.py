@@ -80,7 +80,7 @@ def curves(
     return xr.Dataset(found, {"arm": [*flatness.ARMS], "time": time, "place": [*flatness.PLACES]})
 
 
-def escapes(late, grown=1.0, n=12):
+def escapes(late, grown=1.0, n=20):
     """S of escapes and of null runs, and U with log 10 − U ∝ exp(S − `late` windows): S and log(log 10 − U) rise as one then."""
     rng, t = np.random.default_rng(2), np.arange(32.0)
     start = 10 + rng.integers(3, size=(2, n))[..., None]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from phenomena.neuron_balance import test_architectures as whole
+from phenomena.neuron_balance import test_clock as on_time
 from phenomena.neuron_balance import test_linear as two_layers
 from phenomena.neuron_balance import test_networks as single
 
@@ -28,6 +29,8 @@ def everything():
     names = ("mlp", "cnn", "resnet", "transformer")
     found |= dict(zip(names, whole.FOUR, strict=True)) | {"cnn_tanh": whole.TANH}
     found |= {"mlp_digits": whole.plain(first=-0.3), "mlp_even": whole.plain(), "mlp_adam": whole.plain(first=1.5)}
+    found |= {"mlp_adagrad": found["mlp_adam"], "skewed": on_time.relaxing(n=100), "skewed_slow": on_time.relaxing(n=100, seed=1)}
+    found |= {"skewed_flow": on_time.relaxing(rate=0.0), "skewed_momentum": on_time.relaxing(n=100, seed=2)}
     return found | {"twins": twin_paths(), "alike": neurons(), "matrix": layers()} | graded()
 
 
@@ -93,7 +96,10 @@ BROKEN = [  # claim, what is broken, what its check becomes
     ("transformer", lambda d: changed(d["transformer"], "transformer", 0.3, pair), "fails"),
     ("transformer.perceptron", lambda d: changed(d["transformer"], "transformer", 0.01, pair), "holds"),
     ("digits", lambda d: {"mlp_digits": d["mlp_even"]}, "holds"),
-    ("adam", lambda d: {"mlp_adam": d["mlp_even"]}, "holds"),
+    ("adam", lambda d: {"mlp_adam": d["mlp_even"]}, "fails"),
+    ("adagrad", lambda d: {"mlp_adagrad": d["mlp_even"]}, "fails"),
+    ("clock", lambda d: {"skewed_slow": on_time.relaxing(n=100, rate=4.0)}, "fails"),
+    ("momentum", lambda d: {"skewed_momentum": on_time.relaxing(n=100, rate=0.01)}, "fails"),
     ("adjacent-layers", lambda d: {"mlp": whole.plain(other=0.01), "resnet": whole.blocks(across=0.01)}, "holds"),
     ("permutation", lambda d: {"twins": twin_paths(permuted=1e-3)}, "fails"),
     ("permutation.unbroken", lambda d: {"alike": neurons(near=0.02)}, "holds"),

@@ -12,7 +12,7 @@ from thermolab.phenomena.neuron_balance import architectures, deep, figures, pre
 SETUP = {"preset": "smoke", "seed": 0, "n_seeds": 3, "device": "cpu", "eta": 0.02, "batch_size": 8, "lam": 0.05, "noise_std": 1.0}
 TINY = {
     "relu": {"logs": 4, "moments": 2, "batches": 4, "span": 0.05},
-    "train": {"steps": 12, "logs": 3, "n_data": 200, "eta": 1e-3},
+    "train": {"steps": 12, "warm_up": 0, "logs": 3, "n_data": 200, "eta": 1e-3},
     "linear": {"burn_in": 20, "window": 20, "decay": 8, "copies": 1},
     "matrix": {"steps": 40, "logs": 4, "moments": 2, "batches": 4},
     "twins": {"steps": 12, "logs": 3, "n_data": 200, "eta": 1e-3},
@@ -47,7 +47,7 @@ def test_the_working_point_has_as_many_steps_at_every_eta(preset, steps):
 
 def test_smoke_is_lab_but_for_sizes_and_seeds():
     lab, smoke = (presets.datasets(setup(preset=preset, n_seeds=7)) for preset in ("lab", "smoke"))
-    sizes = {"span", "logs", "moments", "copies", "steps", "burn_in", "window", "decay", "n_seeds"}
+    sizes = {"span", "logs", "moments", "copies", "steps", "burn_in", "window", "decay", "n_seeds", "warm_up"}
 
     def settings(part):
         return {name: v for name, v in part.func.checked(**part.keywords).items() if name not in sizes}

@@ -96,6 +96,8 @@ BROKEN = {
     "adam.edge": theory(adam_edge, "EDGE", 2),  # that of SGD
     "batch.edge": array(lambda d: d.assign(batch_sharpness=d["lambda_max"])),
     "batch.below": array(lambda d: d.assign_coords(batch=d["batch"].values[::-1])),  # small for large
+    "cnn": array(lambda d: d.assign_coords(eta=d["eta"].values[::-1])),  # one rate for the other
+    "transformer": array(lambda d: d.isel(time=slice(None, None, -1))),  # the end is taken for the start
     "subspaces": noise(balanced="none"),
     "unbounded": array(lambda d: d.assign(lambda_max=d["flattest"] + 0 * d["lambda_max"])),  # stays at 4s
     "flat-along": noise(imbalanced="balanced"),

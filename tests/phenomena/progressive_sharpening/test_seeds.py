@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from thermolab.instruments.curvature import HessianProducts, largest_eigenvalue
-from thermolab.phenomena.progressive_sharpening import cause, edge, starts, switch, two_layers
+from thermolab.phenomena.progressive_sharpening import architectures, cause, edge, starts, switch, two_layers
 from thermolab.systems import embedded_linear as views
+from thermolab.systems.full_batch import FullBatch
 
 SEEDS = range(200)
 
@@ -42,9 +43,23 @@ def test_views_can_be_learnt():
 def test_perceptrons_start_flatter_than_most_of_their_edges():
     """On the images of one seed: a few starts are beyond the edge of the largest rate, from where they come down."""
     net, found = edge.digits(60), []
-    for seed in range(0, 200, 2):
+    for seed in SEEDS:
         hessian = HessianProducts(net, edge.SCALE * net.start(torch.arange(1), seed)[0], net.data.x, net.data.y)
         found.append(largest_eigenvalue(hessian, looks=1, most=12).value)
     assert min(found) > 0
     assert max(found) < 2 / sorted(edge.ETAS)[-2]
     assert np.mean(np.array(found) > 2 / max(edge.ETAS)) < 0.2
+
+
+@pytest.mark.parametrize("name", architectures.NETWORKS)
+def test_other_networks_start_flatter_than_their_edge(name):
+    """On the images of one seed: all of them finite, and the sharpness of every tenth."""
+    net, eta = FullBatch(architectures.NETWORKS[name](), edge.answers(20), loss="squared"), 0.1
+    assert max(architectures.architectures.checked()["etas"]) == eta
+    starts = torch.cat([edge.SCALE * net.start(torch.arange(1), seed) for seed in SEEDS])
+    gradients = net.gradients(starts, 1, 20, 0, torch.arange(len(starts)))[0]
+    assert torch.isfinite(gradients).all()
+    assert (gradients.norm(dim=1) > 0).all()
+    for start in starts[::10]:
+        hessian = HessianProducts(net, start, net.data.x, net.data.y)
+        assert 0 < largest_eigenvalue(hessian, looks=1, most=8).value < 2 / eta

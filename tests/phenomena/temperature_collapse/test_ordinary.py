@@ -10,6 +10,7 @@ from phenomena.temperature_collapse.made_up import undocumented
 
 from thermolab.engine.experiment import Experiment
 from thermolab.phenomena.temperature_collapse import ordinary
+from thermolab.systems.full_batch import FullBatch
 
 TINY = {"rates": (0.4, 0.8, 1.6, 3.2), "burn_in": 400, "window": 800, "samples": 40, "moments": 40, "n_seeds": 2}
 
@@ -91,7 +92,7 @@ def test_a_run_in_balance_has_forgotten_its_start(run):
 
 
 def test_both_sides_of_the_thermometer_are_those_of_its_definition():
-    """Against plain sums over the batches at one moment."""
+    """Against plain sums over the batches at one moment, and all data."""
     net = ordinary.system(width=4)
     w = ordinary.start(net, 3, 2)
     run = Experiment(net, eta=0.5, lam=[0.1, 0.2, 0.3], batch_size=8, seed=2, weights=w)
@@ -99,7 +100,8 @@ def test_both_sides_of_the_thermometer_are_those_of_its_definition():
     found = ordinary._probe(run, np.array([0, 2]))
     g = net.gradients(run.state.weights, 16, 8, 2 + 2**32 * 6, run.streams)[:, [0, 2]]
     now, lam = run.state.weights[[0, 2]], torch.tensor([0.1, 0.3])[:, None]
-    np.testing.assert_allclose(found["pull"], ((now - w[[0, 2]]) * (g.mean(0) + lam * now)).sum(1), rtol=1e-4)
+    whole = FullBatch(net.replicas.module, net.data).gradients(now, 1, 256, 0, run.streams[:2])[0]
+    np.testing.assert_allclose(found["pull"], ((now - w[[0, 2]]) * (whole + lam * now)).sum(1), rtol=1e-4)
     np.testing.assert_allclose(found["squared"], (g + lam * now).square().sum(2).mean(0), rtol=1e-4)
 
 

@@ -65,7 +65,7 @@ async def panel(
     board = Board(arms, [readings for readings, _ in found], dict(ghosts or {}), goals, marks=marks)
     charts = [chart for view in shown for chart in view.charts(board)]
     _display(
-        plots.show(figures.draw(charts, board), alt),
+        plots.show(figures.draw(charts, board), alt, name=""),
         [f"{a.label}: {e}" for a, (_, e) in zip(arms, found, strict=True) if e],
         visible,
     )
@@ -86,7 +86,7 @@ async def _script(arm: Arm, events: Sequence, **script) -> tuple[list[Reading], 
     settings = {"every": max(1, script["steps"] // READINGS), **script, **arm.settings}
     functions = (arm.scenario.build, arm.scenario.read, arm.scenario.predict)
     scenario = arm.scenario  # written in a cell, or built from a run of this process: others do not know it
-    here = not (scenario.replays and scenario.portable) or any(function.__module__ == "__main__" for function in functions)
+    here = not scenario.portable or any(function.__module__ == "__main__" for function in functions)
     if here:
         frames, error = await asyncio.to_thread(scripted.run, arm.scenario, events, **settings)
     else:
@@ -118,7 +118,7 @@ def _start(arms: Sequence[Arm], shown: Sequence, alt: str, *, device: str, **set
     left = display(HTML(""), display_id=True)
 
     def leave() -> None:
-        picture = plots.show(figures.draw([chart.chart for chart in new.charts], new.board), alt).data
+        picture = plots.show(figures.draw([chart.chart for chart in new.charts], new.board), alt, name="").data
         left.update(HTML(f'<div class="tl-left">{picture}</div>'))
 
     new.on_rest = leave

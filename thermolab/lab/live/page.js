@@ -13,10 +13,15 @@
       say('aria-label', label?.textContent);
       say('aria-valuetext', value);
     });
-    const watch = {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ['title', 'aria-valuetext']};
-    const changes = new MutationObserver(name);
+    // A button that has nothing to do says so, but stays where it is for the keyboard.
+    const dim = () => box.querySelectorAll('.tl-orders button').forEach(
+      button => button.setAttribute('aria-disabled', button.classList.contains('tl-off')));
+    const attributes = {attributes: true, attributeFilter: ['title', 'aria-valuetext', 'class']};
+    const watch = {subtree: true, childList: true, characterData: true, ...attributes};
+    const changes = new MutationObserver(() => { name(); dim(); });
     box.querySelectorAll('.tl-knobs, .tl-orders').forEach(row => changes.observe(row, watch));
     name();
+    dim();
     box.querySelector('.tl-guess input')?.setAttribute('aria-label', 'your prediction, a number');
 
     // Whether somebody sees the page, and in JupyterLab the notebook; told to the kernel when it changes.

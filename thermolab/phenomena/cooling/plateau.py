@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from thermolab.claims import Decision, decides, replicas, with_control
+from thermolab.claims import Decision, decides, share, with_control
 from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, Positive, choice, integer, several
@@ -132,11 +132,11 @@ def window(run: Experiment, steps: int = STEPS, snapshots: int = SNAPSHOTS, whic
 def earlier(plateau: xr.Dataset) -> Decision:
     """Share of the escapes in which S changes most at least one window before log(log K − U) does; control: before U does."""
 
-    def share(logarithm: bool):
+    def early(logarithm: bool):
         lead = dates(plateau, logarithm) - plateau["S_date"].sel(arm="escape")
-        return replicas(lead >= 1)._replace(n=plateau.sizes["seed"])
+        return share(lead >= 1)._replace(n=plateau.sizes["seed"])
 
-    return with_control(share(True), share(False), MISSING, "U as it is, without its logarithm", predicted=1.0)
+    return with_control(early(True), early(False), MISSING, "U as it is, without its logarithm", predicted=1.0)
 
 
 def dates(found: xr.Dataset, logarithm: bool) -> xr.DataArray:

@@ -112,7 +112,7 @@ def training(
         _look(rows[-1], run, held_out, curved=epoch % fisher_every == 0)
     end = rows[-1]["seen"]
     for row in (*rows, *early):
-        row["cka"] = cka(row.pop("seen"), end)
+        row["cka"] = cka(row.pop("seen"), end, samples=-2)
     found = {k: (("lam", "time", "seed"), [[row[k] for row in rows]]) for k in COLUMNS}
     moments = {"early": "accuracy", "early_cka": "cka"}
     found |= {k: (("lam", "moment", "seed"), [[row[name] for row in early]]) for k, name in moments.items()}

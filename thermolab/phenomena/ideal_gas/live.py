@@ -45,7 +45,7 @@ def _gas(*, seed, device, eta, lam, sigma, protocol, dim, replicas) -> Experimen
     system = IsotropicNoise(dim, protocol)
     r = np.nan_to_num(theory.isotropic_state(protocol, eta, lam, dim, sigma)["r"], nan=1.0, posinf=1.0) if lam else 1.0
     weights = system.start(torch.arange(replicas), seed) * float(r)
-    read = {"S": observables.PooledEntropy(), "position": observables.position}
+    read = {"S": observables.PooledEntropy(of="direction"), "position": observables.position}
     return Experiment(system, eta=eta, lam=lam, sigma=sigma, seed=seed, weights=weights, device=device, observables=read)
 
 
@@ -94,7 +94,7 @@ def _network(*, seed, device, eta, lam, batch_size, protocol, label_noise, repli
     net = reference.system(protocol, label_noise=label_noise)
     weights = net.start(torch.arange(replicas), seed)
     weights /= torch.linalg.vector_norm(weights, dim=1, keepdim=True)
-    read = {"S": observables.PathEntropy(), "noise": observables.MinibatchNoise()}
+    read = {"S": observables.PathEntropy(of="direction"), "noise": observables.MinibatchNoise(of="direction")}
     return Experiment(net, eta=eta, lam=lam, batch_size=batch_size, seed=seed, weights=weights, device=device, observables=read)
 
 

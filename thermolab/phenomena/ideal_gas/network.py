@@ -90,7 +90,7 @@ def stationary(
 
     def look(k):
         if (k + 1) % max(1, frames // 16) == 0:
-            probes.append(probe(run, batch_size, 12))
+            probes.append(probe(run, batch_size, 12, at="unit"))
 
     run.advance(min(STRIDE, burn_in))
     early = run.frame()

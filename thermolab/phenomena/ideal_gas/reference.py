@@ -80,7 +80,7 @@ def sphere(
 
     def look(k):
         if k % max(1, frames // moments) == 0:
-            gradients = fresh_gradients(run, batch_size, BATCHES)
+            gradients = fresh_gradients(run, batch_size, BATCHES, at="unit")
             probes.append(windows.moments(gradients) | _balance(gradients, unit(run), along, run.knobs["eta"]))
 
     found = slow_windows(run, rates, 0, window, samples, look)
@@ -119,7 +119,7 @@ def _balance(gradients: torch.Tensor, w: torch.Tensor, along: torch.Tensor, eta:
 
 def _directions(run: Experiment, batch_size: int, n: int = 128) -> dict[str, np.ndarray]:
     """Effective dimension of the noise from n gradients, and of isotropic noise of the same dimension by the same estimator."""
-    found = noise.gradient_noise(fresh_gradients(run, batch_size, n), eigenvalues=0)
+    found = noise.gradient_noise(fresh_gradients(run, batch_size, n, at="unit"), eigenvalues=0)
     xi = random.normals(run.seed, run.streams[:1].cpu(), 0, n, run.system.n_parameters, purpose=random.NOISE)
     isotropic = noise.gradient_noise(xi, eigenvalues=0).effective_dimension
     ones = np.ones(len(run.streams))

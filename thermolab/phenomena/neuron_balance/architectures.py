@@ -14,10 +14,12 @@ tenths of the time count as the end. Of several pairs the one furthest off decid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 import xarray as xr
 
 from thermolab.claims import Decision, Estimate, decides, few_seeds, pick, with_control
@@ -25,16 +27,18 @@ from thermolab.engine.experiment import Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, NotNegative, Positive, integer
 from thermolab.instruments import symmetry
-from thermolab.phenomena.neuron_balance import learners
+from thermolab.phenomena.neuron_balance import learners, theory
 
-USUAL = {  # η, B, steps, copies
-    ("mlp", "teacher"): (0.03, 4, 10_000, 4),
-    ("mlp", "digits"): (0.2, 4, 8000, 4),
-    ("cnn", "digits"): (0.3, 4, 5000, 2),
-    ("cnn_tanh", "digits"): (0.3, 4, 5000, 2),
-    ("resnet", "digits"): (0.1, 4, 5000, 2),
-    ("transformer", "digits"): (0.2, 4, 5000, 2),
+USUAL = {  # η, B, steps, copies, steps of warm-up: without it η = 0.2 throws one transformer in a hundred
+    ("mlp", "teacher"): (0.03, 4, 8000, 4, 0),
+    ("mlp", "digits"): (0.2, 4, 8000, 6, 0),
+    ("cnn", "digits"): (0.3, 4, 5000, 6, 0),
+    ("cnn_tanh", "digits"): (0.3, 4, 5000, 6, 0),
+    ("resnet", "digits"): (0.1, 4, 5000, 4, 0),
+    ("transformer", "digits"): (0.2, 4, 5000, 4, 200),
 }
+COPIES = 64  # at the most: a copy has the same start and batches whatever their number
+WARM_UP = 0.25  # of η, while it lasts
 TASKS = {arm: [task for known, task in USUAL if known == arm] for arm in learners.ARMS}
 NOISE = {"teacher": 1.5, "digits": 0.5}  # standard deviation in each answer; share of the labels drawn anew
 N_DATA = {"teacher": 20_000, "digits": 1797}
@@ -53,8 +57,10 @@ def train(
     noise: NotNegative = None,
     steps: Count = None,
     logs: Count = 10,
-    copies: Count = None,
-    optimiser: Literal["sgd", "momentum", "adam"] = "sgd",
+    copies: Annotated[int | None, integer(1, COPIES)] = None,
+    warm_up: Annotated[int | None, integer(0)] = None,
+    optimiser: Literal["sgd", "momentum", "adam", "adagrad", "flow"] = "sgd",
+    skew: NotNegative = 0.0,
     directions: Count = None,
     n_data: Annotated[int | None, integer(100)] = None,
     seeds: Sequence[int],
@@ -62,29 +68,38 @@ def train(
 ) -> xr.Dataset:
     """Training of an architecture from usual starts (He et al.); "cnn_tanh" is "cnn" with tanh in place of LeakyReLU.
 
-    task: "teacher" or "digits" (`learners`), by default the first that `USUAL` has of the arm, as are eta, batch_size, steps and
-    copies of both; noise and n_data: default `NOISE` and `N_DATA`; logs: windows of equal length; copies: runs of each seed;
-    optimiser: as in `systems.updates`, with momentum μ = 0.9; directions: of the inputs of digits. A seed has a data set of its
-    own, a teacher or a choice of digits; its copies differ in start and batches, and are averaged: what is independent are the
-    seeds.
+    task: "teacher" or "digits" (`learners`), by default the first that `USUAL` has of the arm, as are eta, batch_size, steps,
+    copies and warm_up of both; noise and n_data: default `NOISE` and `N_DATA`; logs: windows of equal length; copies: runs of
+    each seed; warm_up: steps at `WARM_UP` η before the first window, not counted in time; optimiser: as in `systems.updates`,
+    with momentum μ = 0.9, or "flow", SGD on all data at once; skew: by how much the log ratio of the first pair is larger at the
+    start, as its u are multiplied by e^(skew/4) and its w divided; directions: of the inputs of digits. A seed has a data set
+    of its own, a teacher or a choice of digits; its copies differ in start and batches, and are averaged: what is independent are
+    the seeds.
 
-    Returns a Dataset, dims (pair, time, seed), time in steps at the ends of the windows: u2 and w2, means over the window and
-    the copies of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; in2 and out2, |u|² and |w|² at the end
-    of the window; dims (pair, seed): error of the Noether identity over η² (|g_u|² + |g_w|²) at the weights that the first copy
-    ends with, in float64. Coordinates of pair: its name, reason: why it is no rescalable pair, empty if it is one. NaN where a
-    run diverged. Raises ValueError for settings that are out of range.
+    Returns a Dataset, dims (pair, time, seed), time in steps at the ends of the windows, with coordinates clock = η²t/B and
+    flow_time = ηt, both with η/(1 - μ) for η under momentum: u2 and w2, means over the window (of "flow": over minibatches at its
+    end) and the copies of |g_u|² and |g_w|² summed over the units; log_ratio, log of w2 over u2; in2 and out2, |u|² and |w|² at
+    the end of the window; dims (pair, seed): error of the Noether identity over η² (|g_u|² + |g_w|²) at the weights that the
+    first copy ends with, in float64. Coordinates: skew; of pair its name, reason: why it is no rescalable pair, empty if it is
+    one. NaN where a run diverged. Raises ValueError for settings that are out of range.
     """
     task = TASKS[arm][0] if task is None else task
     if task not in TASKS[arm]:
         raise ValueError(f"task={task!r} is none of {arm}; allowed: {', '.join(TASKS[arm])}")
-    given = zip((eta, batch_size, steps, copies), USUAL[arm, task], strict=True)
-    eta, batch_size, steps, copies = (usual if value is None else value for value, usual in given)
+    given = zip((eta, batch_size, steps, copies, warm_up), USUAL[arm, task], strict=True)
+    eta, batch_size, steps, copies, warm_up = (usual if value is None else value for value, usual in given)
     noise, every = NOISE[task] if noise is None else noise, integer(logs)("steps", steps) // logs
     n_data = N_DATA[task] if n_data is None else n_data
     net = learners.lessons(arm, task, noise, n_data, seeds, copies, optimiser, directions)
-    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seeds[0] // 1000, replicas=len(seeds) * copies, device=device)
-    module = net.replicas.module
+    module, seed = net.replicas.module, seeds[0] // 1000
+    streams = (COPIES * torch.arange(len(seeds))[:, None] + torch.arange(copies)).flatten()
     found = [*symmetry.pairs(module), *symmetry.neighbours(module)]
+    start = symmetry.rescale(found[0], net.start(streams, seed), math.exp(skew / 4))
+    run = Experiment(net, eta=eta, batch_size=batch_size, seed=seed, streams=streams.numpy(), weights=start, device=device)
+    if warm_up:
+        run.set(eta=WARM_UP * eta)
+        run.advance(warm_up)
+        run.set(eta=eta)
 
     def sides(squares):
         """Sums over u and w of all pairs [pair, side, seed], means over the copies."""
@@ -95,12 +110,18 @@ def train(
     for _ in range(logs):
         net.replicas.squares = 0.0
         run.advance(every)
-        rows.append([sides(net.replicas.squares / every), sides(run.state.weights.square())])
+        mean = (
+            net.replicas.squares / every
+            if optimiser != "flow"
+            else net.mean_squares(run.state.weights, batch_size, seed, streams)
+        )
+        rows.append([sides(mean), sides(run.state.weights.square())])
     (u2, w2), (in2, out2) = np.moveaxis(np.array(rows), (1, 3), (0, 1))
     x, y = (t[:IDENTITY_BATCH].cpu() for t in (net.data.x, net.data.y))
     loss, ends = net.replicas.loss, run.state.weights.cpu()[::copies]
     errors = [symmetry.identity_errors(module.cpu(), x, y, eta=eta, loss=loss, weights=w) for w in ends]
-    every_dim = ("time", "pair", "seed")
+    every_dim, time = ("time", "pair", "seed"), np.arange(1, logs + 1) * every
+    momentum = net.rule.knobs.get("momentum", 0.0)
     values = {"u2": u2, "w2": w2, "log_ratio": np.log(w2 / u2), "in2": in2, "out2": out2}
     return xr.Dataset(
         {name: (every_dim, value) for name, value in values.items()}
@@ -108,7 +129,10 @@ def train(
         coords={
             "pair": [p.name for p in found],
             "reason": ("pair", [p.reason for p in found]),
-            "time": np.arange(1, logs + 1) * every,
+            "time": time,
+            "skew": skew,
+            "clock": ("time", theory.clock(eta, net.size if optimiser == "flow" else batch_size, time, momentum)),
+            "flow_time": ("time", eta / (1 - momentum) * time),
             "seed": list(seeds),
         },
     )
@@ -149,6 +173,11 @@ def read_by(data: xr.Dataset, layer: str) -> xr.Dataset:
     return chosen(data, lambda name, reason: not reason and name.endswith(layer))
 
 
+def whole_stream(data: xr.Dataset) -> xr.Dataset:
+    """The pair of all that writes into a stream and all that reads from it."""
+    return chosen(data, lambda name, reason: not reason and "+" in name)
+
+
 @decides("balance.mlp", reads=["steps"])
 def perceptron(mlp: xr.Dataset) -> Decision:
     """Log ratio of the pair that is furthest from balance; control: the same pairs without the incoming bias."""
@@ -163,12 +192,12 @@ def soft_inputs(mlp_digits: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
     return with_control(furthest(read_by(mlp_digits, "-> 2")), furthest(read_by(mlp_even, "-> 2")), BALANCE, name)
 
 
-@decides("balance.adam", reads=["steps"])
-def adaptive(mlp_adam: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
-    """Log ratio of the first pair under Adam, on digits of few directions; control: under SGD."""
-    return with_control(
-        furthest(read_by(mlp_adam, "-> 2")), furthest(read_by(mlp_even, "-> 2")), BALANCE, "plain SGD on the same data"
-    )
+@decides("balance.adam", reads=["steps"], adaptive="mlp_adam")
+@decides("balance.adagrad", reads=["steps"], adaptive="mlp_adagrad")
+def preconditioned(adaptive: xr.Dataset, mlp_even: xr.Dataset) -> Decision:
+    """Log ratio of the first pair under an adaptive rule, on digits of few directions; control: under SGD."""
+    off, plain = (furthest(read_by(data, "-> 2")) for data in (adaptive, mlp_even))
+    return with_control(off, plain, 0.0, "plain SGD on the same data", BALANCE, "above")
 
 
 @decides("balance.cnn", reads=["steps"])
@@ -187,9 +216,8 @@ def last_layer(cnn: xr.Dataset) -> Decision:
 @decides("balance.resnet", reads=["steps"])
 def stream(resnet: xr.Dataset) -> Decision:
     """Log ratio of the whole stream, of all that writes into it and all that reads from it; control: of one and one of these."""
-    whole = chosen(resnet, lambda name, reason: not reason and "+" in name)
     name = "pairs across blocks, one writer and one reader"
-    return with_control(furthest(whole), furthest(rejected(resnet, symmetry.SKIP)), BALANCE, name)
+    return with_control(furthest(whole_stream(resnet)), furthest(rejected(resnet, symmetry.SKIP)), BALANCE, name)
 
 
 @decides("balance.transformer", reads=["steps"])
@@ -211,7 +239,8 @@ def perceptrons_of_blocks(transformer: xr.Dataset) -> Decision:
 def adjacent_layers(mlp: xr.Dataset, resnet: xr.Dataset) -> Decision:
     """Log ratio of the neighbour that is furthest off, of those without a bias or across a block boundary."""
     others = furthest(rejected(mlp, symmetry.BIAS), rejected(resnet, symmetry.SKIP))
-    return with_control(others, furthest(rescalable(mlp)), BALANCE, "adjacent layers that form a rescalable pair")
+    right = furthest(rescalable(mlp), whole_stream(resnet))
+    return with_control(others, right, BALANCE, "pairs of the same networks, that of the whole stream among them")
 
 
 @decides("balance.identity", reads=["steps"])

@@ -53,8 +53,8 @@ def matrix(
     (eta, time, seed). Their distance: `residual`.
     Raises ValueError for settings that are out of range.
     """
-    net = teacher_student.student((d, *[width] * (depth - 1), d), lambda x: x, "linear", [sigma] * d, seed=seed)
-    start = net.start(torch.arange(1), seed).repeat(len(rates), 1) / math.sqrt(2)  # the usual gain makes up for a ReLU
+    net, first = started(d, width, depth, sigma, seed)
+    start = first.repeat(len(rates), 1)
     run = Experiment(net, eta=rates, batch_size=batch_size, weights=start, streams=[0] * len(rates), seed=seed, device=device)
     rows, energy, every = [], [], max(1, steps // logs // moments)
     for _ in range(logs):
@@ -71,6 +71,12 @@ def matrix(
         | {"U": (("time", "eta"), energy)},
         coords={"eta": list(rates), "time": np.arange(1, logs + 1) * (every * moments)},
     )
+
+
+def started(d: int, width: int, depth: int, sigma: float, seed: int):
+    """The network of `matrix` and its start [1, P]: usual weights over √2, whose gain makes up for a ReLU."""
+    net = teacher_student.student((d, *[width] * (depth - 1), d), lambda x: x, "linear", [sigma] * d, seed=seed)
+    return net, net.start(torch.arange(1), seed) / math.sqrt(2)
 
 
 def residual(data: xr.Dataset) -> xr.DataArray:

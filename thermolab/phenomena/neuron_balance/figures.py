@@ -117,6 +117,28 @@ def on_the_clock(rates: Mapping[str, xr.Dataset], found: Mapping[str, xr.Dataset
     return plots.show(figure, alt)
 
 
+def one_curve(found: Mapping[str, xr.Dataset]):
+    """The log ratio of a pair that starts off balance, under SGD, momentum and gradient flow, over η²t/B and over ηt."""
+    figure, (left, right) = plots.panels(2)
+    names = {"skewed": "SGD", "skewed_slow": "SGD, smaller η", "skewed_momentum": "momentum", "skewed_flow": "gradient flow"}
+
+    def over(clock):
+        lines = {}
+        for name, label in names.items():
+            data = found[name].isel(pair=0)
+            read = 1.0 if name == "skewed_flow" else 0.5  # SGD throughout a window, flow at its end
+            lines[label] = (data[clock] - (1 - read) * data[clock][0], data["log_ratio"])
+        return lines
+
+    clocks, times = over("clock"), over("flow_time")
+    del clocks["gradient flow"]  # all of it lies at 0
+    for ax, lines, x in ((left, clocks, "η² t/B"), (right, times, "η t")):
+        end = max(float(t[-1]) for t, _ in lines.values())
+        plots.panel(ax, lines, {"balance": (np.array([0, end]), np.zeros(2))}, x=x, y="log(E|g_w|²/E|g_u|²)")
+    alt = "(a) over η²t/B SGD at two η and momentum fall on one curve. (b) over ηt they do not, and gradient flow stays off."
+    return plots.show(figure, alt)
+
+
 def neurons_alike(alike: xr.Dataset):
     """How a small difference between two neurons grows in three ways of training, and what becomes of one of a hundredth."""
     figure, (left, right) = plots.panels(2)

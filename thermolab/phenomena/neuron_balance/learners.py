@@ -7,6 +7,7 @@ transformer of two blocks, all so small that balance can be waited for. They lea
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ SIZE = 8  # side of an image
 SIZES = {"digits": (SIZE**2, 10), "teacher": (4, 6)}  # inputs of a perceptron, outputs
 FAR = 2.0  # standard deviations at which pixels are cut: one that is nearly always black would throw a network
 TIMES = 8  # that an image stands among the data, with labels that need not agree
+PROBES = 200  # minibatches
 BIAS = 0.3  # standard deviation of a teacher's biases, which start at 0 in a student
 TEACHER = 2**20  # the stream of its weights, which no student has
 LEAK = 0.3  # slope of LeakyReLU below 0: a unit that is seldom above 0 balances slowly
@@ -87,23 +89,38 @@ def doubtful_digits(n: int, label_noise: float, seed: int, directions: int | Non
 class Lessons(NetworkOnData):
     """Replicas of a network that learn data sets of equal size, each replica its own; and the squares of their gradients.
 
-    shares: [R], the number of the data set of each replica; squares [R, P]: sum of g² over all steps since it was last set to 0,
-    in float64.
+    shares: [R], the number of the data set of each replica; optimiser: as in `systems.updates`, or "flow", each step on all data;
+    replicas.squares [R, P]: sum of g² over all gradients since it was last set to 0, in float64.
     """
 
     def __init__(self, module: nn.Module, sets, shares: torch.Tensor, loss: str, optimiser: str = "sgd"):
         first = sets[0]
         joined = type(first)(torch.cat([part.x for part in sets]), torch.cat([part.y for part in sets]))
-        super().__init__(module, joined, loss=loss, optimiser=optimiser)
+        self.whole = optimiser == "flow"
+        super().__init__(module, joined, loss=loss, optimiser="sgd" if self.whole else optimiser)
         self.replicas, self.backend = _Watched(module, loss), "plain"
         self.offsets, self.size = (shares * len(first))[:, None], len(first)
 
     def batches(self, seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int):
-        """n batches (x [R, B, ...], y [R, B, ...]), each replica's from its own data set."""
+        """n batches (x [R, B, ...], y [R, B, ...]), each replica's from its own data set; all of that, if so it learns."""
+        if self.whole:
+            every = self.offsets + torch.arange(self.size, device=self.offsets.device)
+            return itertools.repeat((self.data.x[every], self.data.y[every]), n)
+        return self.minibatches(seed, streams, first_step, n, batch_size)
+
+    def minibatches(self, seed: int, streams: torch.Tensor, first_step: int, n: int, batch_size: int):
+        """n batches of that size."""
         for step in range(first_step, first_step + n, block := 256):
             picks = random.indices(seed, streams, step, min(block, first_step + n - step), batch_size, self.size)
             for pick in picks + self.offsets.to(picks.device):
                 yield self.data.x[pick], self.data.y[pick]
+
+    def mean_squares(self, weights: torch.Tensor, batch_size: int, seed: int, streams: torch.Tensor) -> torch.Tensor:
+        """E g² [R, P] over `PROBES` minibatches at fixed weights, float64."""
+        self.replicas.squares, spare = 0.0, torch.empty_like(weights)
+        for x, y in self.minibatches(seed, streams, 2**31, PROBES, batch_size):  # steps that no run takes
+            self.replicas.loss_and_gradient(weights, x, y, spare)
+        return self.replicas.squares / PROBES
 
 
 class _Watched(Replicas):

@@ -73,11 +73,7 @@ def linear(
         raise ValueError(f"target={target.tolist()} is of shape {target.shape}; allowed: {fits}, outputs by inputs")
     if width < (rank := np.linalg.matrix_rank(target)):
         raise ValueError(f"width={width} is too small; allowed: {rank} or more, the rank of the target")
-    widths = (len(inputs), width, len(sigma))
-    net = teacher_student.student(widths, lambda x: x @ target.T, "linear", sigma, inputs=inputs, seed=seed)
-    start = net.start(torch.arange(copies), seed)
-    for view, factor in zip(net.replicas.views(start).values(), (tilt, 1 / tilt), strict=True):
-        view.mul_(factor / 2)
+    net, start = started(target, sigma, inputs, width, tilt, copies, seed)
     run = Experiment(net, eta=eta, batch_size=batch_size, weights=start, seed=seed, device=device)
 
     def now() -> list[np.ndarray]:
@@ -108,6 +104,16 @@ def linear(
         | _shape("", first, second)
         | _shape("start_", *begin)
     )
+
+
+def started(target, sigma, inputs, width: int, tilt: float, copies: int, seed: int):
+    """The network of `linear` and its start: half the usual weights [copies, P], W₁ times tilt, W₂ divided by it."""
+    widths = (len(inputs), width, len(sigma))
+    net = teacher_student.student(widths, lambda x: x @ target.T, "linear", sigma, inputs=inputs, seed=seed)
+    weights = net.start(torch.arange(copies), seed)
+    for view, factor in zip(net.replicas.views(weights).values(), (tilt, 1 / tilt), strict=True):
+        view.mul_(factor / 2)
+    return net, weights
 
 
 def _shape(prefix: str, first, second) -> dict[str, float]:

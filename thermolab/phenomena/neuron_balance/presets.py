@@ -10,7 +10,7 @@ import xarray as xr
 from thermolab.engine.schedules import STAGES
 from thermolab.engine.traces import prefixed
 from thermolab.phenomena.common import presets
-from thermolab.phenomena.neuron_balance import ablation, architectures, deep, linear, networks, twins
+from thermolab.phenomena.neuron_balance import ablation, architectures, clock, deep, linear, networks, twins
 
 EVEN = {"arm": "mlp", "task": "digits", "directions": 4}
 TRAINED = {  # those first that take longest, so that no worker waits for the last one
@@ -22,7 +22,10 @@ TRAINED = {  # those first that take longest, so that no worker waits for the la
     "mlp_digits": {"arm": "mlp", "task": "digits"},
     "mlp_even": EVEN,
     "mlp_adam": EVEN | {"optimiser": "adam", "eta": 0.01},
+    "mlp_adagrad": EVEN | {"optimiser": "adagrad", "eta": 0.05},
+    **{name: clock.SKEW | more for name, more in clock.RUNS.items()},
 }
+BRIEF = {"steps": 200, "logs": 4, "copies": 1, "warm_up": 0}  # at preset smoke
 POINT_STEPS = {"lab": 20_000, "smoke": 4000}  # at the working point
 
 
@@ -50,7 +53,7 @@ def datasets(setup) -> dict:
         "tanh": measured(networks.relu, few | {"span": 0.2}, arms=networks.ARMS[:1], activation="tanh"),
         "decayed": measured(networks.relu, few | {"span": 0.5}, **wide, **long),
         "here": measured(networks.relu, few, **here),
-        **{name: measured(architectures.train, {"steps": 200, "logs": 4, "copies": 1}, **more) for name, more in TRAINED.items()},
+        **{name: measured(architectures.train, BRIEF, **more) for name, more in TRAINED.items()},
         "rates": {
             f"{eta:g}": measured(networks.relu, {}, arms=((eta, ablation.BATCH_SIZE),), span=span, copies=2, **ablation.NETWORK)
             for eta in ablation.RATES

@@ -41,6 +41,16 @@ def decay_shift(eta, lam):
     return (2 * a - a * a) / np.asarray(eta) ** 2
 
 
+def clock(eta: float, batch_size: int, steps, momentum: float = 0.0):
+    """η²t/B with η/(1 - μ) in place of η: what balance is a function of, under SGD and under the heavy ball.
+
+    With v <- μ v + g, w <- w - η v and gradients that are independent from step to step, u·v_u - w·v_w has the mean
+    -(η μ/((1 - μ)(1 - μ²))) (E|g_u|² - E|g_w|²), as u·g_u = w·g_w at the weights of one step alone; with η² E|v|² the drift of
+    |u|² - |w|² per step is (η/(1 - μ))² (E|g_u|² - E|g_w|²).
+    """
+    return (eta / (1 - momentum)) ** 2 * np.asarray(steps) / batch_size
+
+
 def relaxation_steps(eta, batch_size, sigma: float, d_x: int, d_y: int):
     """Steps in which the log ratio of a linear neuron falls by e: B (d_x + d_y)/(8 η² σ² d_x d_y).
 

@@ -142,8 +142,8 @@ def _compare(runs, views, labels) -> dict[str, np.ndarray]:
     rows = []
     for part in PARTS:
         own, other = ([h[:, part] for h in layers[:-1]] for layers in (a, b))
-        same = [alignment.cka(*h) for h in own]
-        cross = alignment.layer_cka([h[:, None] for h in own], other).mean((0, 1))
+        same = [alignment.cka(*h, samples=-2) for h in own]
+        cross = alignment.layer_cka([h[:, None] for h in own], other, samples=-2).mean((0, 1))
         rows.append({"same": np.array(same), "cross": cross, "accuracy": accuracy[:, part].mean((0, 1))})
     return {k: np.stack([row[k] for row in rows]) for k in rows[0]}
 

@@ -83,13 +83,13 @@ def linear(
     fresh = fresh * torch.from_numpy(task.scale)
     samples = [h[0] for one, w in zip(both, weights, strict=True) for h in networks.features(one, w[-1:], fresh)]
     values = {
-        "cka": (("arm", "time", "layer", "other"), alignment.layer_cka(seen, seen)),
-        "to_kernel": (("arm", "time", "layer"), alignment.layer_cka(seen, [known])[..., 0]),
+        "cka": (("arm", "time", "layer", "other"), alignment.layer_cka(seen, seen, samples=-2)),
+        "to_kernel": (("arm", "time", "layer"), alignment.layer_cka(seen, [known], samples=-2)[..., 0]),
         "excess": (("time", "arm", "net"), excess),
-        "cka_debiased": (("arm", "layer", "other"), alignment.layer_cka(samples, samples, debiased=True)),
+        "cka_debiased": (("arm", "layer", "other"), alignment.layer_cka(samples, samples, debiased=True, samples=-2)),
         "null": (("shuffle", "layer", "other"), _null([h[0] for h in samples], seed, debiased=False)),
         "null_debiased": (("shuffle", "layer", "other"), _null([h[0] for h in samples], seed, debiased=True)),
-        "to_inputs": (("arm", "layer"), alignment.layer_cka(last, [x])[..., 0]),
+        "to_inputs": (("arm", "layer"), alignment.layer_cka(last, [x], samples=-2)[..., 0]),
         "size": (("arm", "layer"), np.stack(size)),
         "trace": (("arm", "layer"), np.stack(trace)),
         **descent.without_noise(v, both, excess[-1], task.scale, x.numpy()),

@@ -57,7 +57,7 @@ def pace(
         found = [networks.features(one, w, x) for one, w in zip(both, runs, strict=True)]
         layers = [h[0] for one in found for h in one]
         excess = [networks.excess(one.view, h[-1][0], x, v) for one, h in zip(both, found, strict=True)]
-        for arm, table, lost in zip(arms, alignment.layer_cka(layers, layers), np.transpose(excess), strict=True):
+        for arm, table, lost in zip(arms, alignment.layer_cka(layers, layers, samples=-2), np.transpose(excess), strict=True):
             tables[number, arm], losses[number, arm] = table, lost
     at = [[(number, arm) for arm, number in enumerate(row)] for row in lengths]
     cka, excess = (np.array([[d[key] for key in row] for row in at]) for d in (tables, losses))

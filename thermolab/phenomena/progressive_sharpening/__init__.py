@@ -2,12 +2,14 @@
 
 theory: closed forms. two_layers: networks that learn noisy answers. Recipes, each with the checks of its claims: settled, switch,
 starts, orbit and subspaces for two layers; cause for two networks with views of their own; edge, batch and adam_edge, at the edge
-of stability; language, on the words of next_words. presets: what the notebook measures. live: what runs in its panels. exercises:
-the checks of its exercises. figures: what it shows, imported by itself, for processes that measure do not draw.
+of stability; architectures, a ConvNet and a transformer; language, on the words of next_words. presets: what the notebook
+measures. live: what runs in its panels. exercises: the checks of its exercises. figures: what it shows, imported by itself, for
+processes that measure do not draw.
 """
 
 from thermolab.phenomena.progressive_sharpening import (
     adam_edge,
+    architectures,
     batch,
     cause,
     edge,
@@ -25,6 +27,7 @@ from thermolab.phenomena.progressive_sharpening import (
 
 __all__ = [
     "adam_edge",
+    "architectures",
     "batch",
     "cause",
     "edge",

@@ -79,8 +79,8 @@ def cause(found: Mapping):
 
 
 def edge(found: Mapping):
-    """Curvatures in units of their edge: λ_max of descent at each rate; of SGD, with the batch sharpness; of Adam."""
-    figure, (left, middle, right) = plots.panels(3, columns=3)
+    """Curvatures in units of their edge: λ_max of descent; of SGD, with the batch sharpness; of other networks; of Adam."""
+    figure, (left, middle, others, right) = plots.panels(4, columns=2)
     scaled = found["edge"]["lambda_max"] / found["edge"]["edge"]
     plots.panel(left, _curves(scaled, "eta", "η = {:g}"), _at_one(scaled), x="step", y="η λ_max / 2")
     batch = found["batch"].sel(eta=found["batch"]["eta"].max())
@@ -89,10 +89,20 @@ def edge(found: Mapping):
         arms |= _curves(batch[name] * batch["eta"] / 2, "batch", label)
     plots.panel(middle, arms, _at_one(batch["lambda_max"]), x="step", y="η × curvature / 2, SGD", legend="upper left")
     middle.set_ylim(0, 2)  # room for the legend
+    fast = found["architectures"].sel(eta=found["architectures"]["eta"].max())
+    arms = {}
+    for network in fast["network"].values:
+        arms |= _curves((fast["lambda_max"] * fast["eta"] / 2).sel(network=network), "descent", f"{network}, {{}}")
+    plots.panel(others, arms, _at_one(fast["lambda_max"]), x="step", y="η λ_max / 2, other networks", legend="upper left")
+    others.set_ylim(0, 2.3)  # room for the legend
     after = found["adam_edge"].isel(time=slice(1, None))  # P is not yet a mean at the first step
     adam = after["preconditioned"] * after["eta"] / EDGE
     plots.panel(right, _curves(adam, "eta", "η = {:g}"), _at_one(adam), x="step", y="η λ_max(P⁻¹H) / 38, Adam")
-    return plots.show(figure, "(a) λ_max comes to 2/η. (b) under SGD the batch sharpness does, λ_max is lower. (c) Adam at 38/η.")
+    return plots.show(
+        figure,
+        "(a) λ_max comes to 2/η. (b) under SGD the batch sharpness does, λ_max is lower. "
+        "(c) a convolutional network and a transformer sharpen too, towards 2/η. (d) Adam at 38/η.",
+    )
 
 
 def _at_one(scaled: xr.DataArray) -> dict[str, tuple]:

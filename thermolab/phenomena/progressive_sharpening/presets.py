@@ -10,6 +10,7 @@ import xarray as xr
 from thermolab.engine.traces import prefixed
 from thermolab.phenomena.common import presets
 from thermolab.phenomena.progressive_sharpening.adam_edge import adam_edge
+from thermolab.phenomena.progressive_sharpening.architectures import architectures
 from thermolab.phenomena.progressive_sharpening.batch import batch
 from thermolab.phenomena.progressive_sharpening.cause import cause
 from thermolab.phenomena.progressive_sharpening.edge import edge
@@ -35,6 +36,7 @@ SMOKE = {  # what preset smoke makes smaller, by recipe and dataset
     "edge": {"etas": (0.3, 0.02), "n_data": 100, "steps": 615},
     "batch": {"n_data": 80, "widths": (24,), "steps": 1200, "looks": 6},
     "adam_edge": {"n_data": 80, "widths": (24,), "steps": 600, "looks": 6},
+    "architectures": {"n_data": 30, "steps": 90, "looks": 3},
     "language": {"languages": 2, "steps": 2000, "looks": 2},
 }
 
@@ -68,6 +70,7 @@ def datasets(setup) -> dict:
         "edge": at(edge, "edge"),
         "batch": at(batch, "batch"),
         "adam_edge": at(adam_edge, "adam_edge"),
+        "architectures": at(architectures, "architectures"),
         "cross_entropy": at(language, "language", loss="cross-entropy"),
         "squared": at(language, "language", loss="squared"),
     }

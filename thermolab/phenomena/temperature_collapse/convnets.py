@@ -64,7 +64,7 @@ def convnets(
         probed = []
         for _ in range(probes):
             run.advance(every)
-            probed.append(probe(run, batch_size, PROBE) | {"accuracy": accuracy(run)})
+            probed.append(probe(run, batch_size, PROBE, at="unit") | {"accuracy": accuracy(run, at="unit")})
         found = run.frame().observables
         row = {"U": found["U"], "g2": found["g2"]}
         row |= {name: np.mean([p[name] for p in probed], 0) for name in probed[0]}

@@ -24,7 +24,7 @@ def _network(*, seed, device, eta, batch_size, width, label_noise, replicas) -> 
     net = networks.system(width, label_noise=label_noise)
     weights = net.start(torch.arange(replicas), seed)
     weights /= torch.linalg.vector_norm(weights, dim=1, keepdim=True)
-    read = {"S": observables.PathEntropy(), "noise": observables.MinibatchNoise()}
+    read = {"S": observables.PathEntropy(of="direction"), "noise": observables.MinibatchNoise(of="direction")}
     return Experiment(net, eta=eta, batch_size=batch_size, seed=seed, weights=weights, device=device, observables=read)
 
 

@@ -213,7 +213,8 @@ def _probe(run: Experiment, which: np.ndarray) -> dict[str, np.ndarray]:
     """Readings of these replicas from fresh minibatches at the weights of this moment.
 
     r2 = |w_l|², trace Tr Σ̃ and g2 = E|g̃|² [replica, layer] at |w_l| = 1; and both sides of the stationarity thermometer
-    [replica], pull (w − c)·(∇L + λw) with c the start, and squared |g + λw|² = |g|² + λ²|w|², for w·g = 0.
+    [replica], with decay pull (w − c)·(∇L + λw) with c the start, ∇L over all data, for the noise of the minibatches' mean would
+    be most of its error; and squared |g + λw|² = |g|² + λ²|w|², for w·g = 0.
     """
     # another seed for each moment, none of which the training draws from
     batch_size, seed, w = run.knobs["batch_size"], run.seed + 2**32 * (1 + run.state.step), run.state.weights[which]
@@ -221,15 +222,15 @@ def _probe(run: Experiment, which: np.ndarray) -> dict[str, np.ndarray]:
     flat, views = torch.nan_to_num(fresh, posinf=0.0, neginf=0.0).flatten(0, 1), run.system.replicas.views
     found = [noise.gradient_noise(g.flatten(1).unflatten(0, (PROBE, -1)), spectrum=False) for g in views(flat).values()]
     r2, lam = np.square(_radii(run)[which]), run.knobs["lam"][which]
-    towards = (w - run.start.weights[which]) * (flat.unflatten(0, (PROBE, -1)).mean(0) + lam[:, None] * w)
     moment = np.stack([np.atleast_1d(f.second_moment) for f in found], 1)
-    return {
-        "r2": r2,
-        "trace": np.stack([np.atleast_1d(f.trace) for f in found], 1) * r2,
-        "g2": moment * r2,
-        "pull": towards.sum(1).double().cpu().numpy(),
-        "squared": moment.sum(1) + lam.cpu().numpy() ** 2 * r2.sum(1),
-    }
+    out = {"r2": r2, "trace": np.stack([np.atleast_1d(f.trace) for f in found], 1) * r2, "g2": moment * r2}
+    if not lam.any():
+        return out
+    whole, data = torch.empty_like(w), run.system.data
+    with torch.no_grad():
+        run.system.replicas.loss_and_gradient(w, *(t.expand(len(w), *t.shape) for t in (data.x, data.y)), whole)
+    pull = ((w - run.start.weights[which]) * (whole + lam[:, None] * w)).sum(1).double().cpu().numpy()
+    return out | {"pull": pull, "squared": moment.sum(1) + lam.cpu().numpy() ** 2 * r2.sum(1)}
 
 
 def _derived(found: dict, rates, lam: float, dims: np.ndarray) -> dict[str, np.ndarray]:

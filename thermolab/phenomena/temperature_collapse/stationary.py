@@ -93,7 +93,7 @@ def _measured(rates, network: Narrow, window: Window, seed: int, device: str, **
 
     def look(k):
         if k % max(1, frames // window.moments) == 0:
-            probes.append(probe(run, network.batch_size, 16) | {"accuracy": accuracy(run)})
+            probes.append(probe(run, network.batch_size, 16, at="unit") | {"accuracy": accuracy(run, at="unit")})
 
     found = slow_windows(run, rates, window.burn_in, window.window, window.samples, look)
     energy = np.stack([f.observables["U"] for f in run.history[1:]])

@@ -29,7 +29,7 @@ EXPONENT = 0.05
 COLLAPSE, DECAY = 3.0, 1.0  # decades
 FALLING = -0.5  # exponent in time of what vanishes
 OCTAVE = 0.5
-KNOWN = 3  # logs at the end over which the accuracy is averaged
+KNOWN = 3  # logs at the end over which the accuracy is averaged, and of whose temperatures the one in the middle counts
 
 
 @recipe("training at width {width}", shared=["U_min"])
@@ -63,8 +63,8 @@ def training(
             energy.append(frame.observables["U"])
             g2.append(frame.observables["g2"])
             if k % max(1, samples // 10) == 0:
-                full.append(full_gradient_squared(run))
-                right.append(accuracy(run))
+                full.append(full_gradient_squared(run, at="unit"))
+                right.append(accuracy(run, at="unit"))
         row = {"U": np.mean(energy, 0), "g2": np.mean(g2, 0), "gradient_squared": np.mean(full, 0)}
         row |= {"accuracy": np.mean(right, 0), "S": np.array([graph_entropy(path[:, i]).value for i in range(len(rates))])}
         row["trace"] = np.maximum(row["g2"] - row["gradient_squared"], 0)
@@ -81,8 +81,12 @@ def by_width(widths=(8, 12, 16, 24, 32), rates=(4e-3, 1.6e-2), **settings) -> di
 
 
 def over_width(widths: Mapping[int, xr.Dataset], name: str) -> xr.DataArray:
-    """One variable at the end of training at each width, [width, eta, seed]."""
-    return xr.concat([d[name].isel(time=-1, drop=True) for d in widths.values()], dim="width").assign_coords(width=[*widths])
+    """The median of a variable over the last `KNOWN` logs at each width, [width, eta, seed]: without a burst in one of them.
+
+    Now and then a network leaves its minimum for some steps, in which T is a thousand times as large, and comes back.
+    """
+    late = [d[name].isel(time=slice(-KNOWN, None)).median("time") for d in widths.values()]
+    return xr.concat(late, dim="width").assign_coords(width=[*widths])
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -144,10 +148,10 @@ def width(widths: Mapping[int, xr.Dataset]) -> Decision:
 
     Control: the distance to the width at which half of what the narrowest net does not know is known.
     """
-    steps = np.log2(sorted(widths))
-    slow = xr.concat([widths[h].isel(eta=0) for h in sorted(widths)], "width").transpose("seed", "width", ...)
-    cold = -np.log10(slow["T_gas"].isel(time=-1).values)
-    known = slow["accuracy"].isel(time=slice(-KNOWN, None)).mean("time").values
+    steps, slow = np.log2(sorted(widths)), {h: widths[h].isel(eta=0) for h in sorted(widths)}
+    cold = -np.log10(over_width(slow, "T_gas").transpose("seed", "width").values)
+    known = xr.concat([d["accuracy"] for d in slow.values()], "width").isel(time=slice(-KNOWN, None)).mean("time")
+    known = known.transpose("seed", "width").values
     all_of_them = 1 - 1 / widths[min(widths)].attrs["n_data"]
 
     def apart(goals) -> Estimate:
@@ -168,7 +172,7 @@ def _crossing(x: np.ndarray, y: np.ndarray, goal: float) -> float:
 
 @decides("collapse.width.fall", reads=READS)
 def width_fall(widths: Mapping[int, xr.Dataset]) -> Decision:
-    """Decades of T at the end of training between the narrowest and the widest network, at the lowest η."""
+    """Decades of T late in training between the narrowest and the widest network, at the lowest η."""
     cold = over_width(widths, "T_gas").transpose("eta", "width", "seed")
     decades = np.log10(cold.sel(width=min(widths)) / cold.sel(width=max(widths))).values
     return with_control(few_seeds(decades[0]), few_seeds(decades[-1]), 0.0, "the larger η", COLLAPSE, "above")

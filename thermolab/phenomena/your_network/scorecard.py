@@ -102,7 +102,7 @@ def scorecard(run: Experiment, *, seeds: int = 5, **plan: int) -> Scorecard:
         raise ValueError(f"seeds={seeds} give no error to speak of; allowed: 3 or more")
     if several := [name for name, v in run.knobs.items() if isinstance(v, torch.Tensor) and len(v.unique()) > 1]:
         raise ValueError(f"the experiment has several values of {several[0]}; allowed: one")
-    knobs = {name: float(v[0]) if isinstance(v, torch.Tensor) else v for name, v in run.knobs.items()}
+    knobs: dict = {name: float(v[0]) if isinstance(v, torch.Tensor) else v for name, v in run.knobs.items()}
     eta, lam, batch_size = (knobs.pop(name) for name in ("eta", "lam", "batch_size"))
     starts = run.start.weights
     weights = starts[torch.arange(seeds) % len(starts)]
@@ -128,7 +128,7 @@ def scorecard(run: Experiment, *, seeds: int = 5, **plan: int) -> Scorecard:
 def _row(result: Result) -> tuple[str, ...]:
     name, verdict = result.claim.id, f"{SYMBOLS[result.verdict]} {result.verdict}"
     verdict += f": {result.undecided}" if result.undecided else ""
-    if result.check is None:
+    if result.check is None or result.control is None:
         return name, verdict, "", "", "", "", result.claim.expected
     check, sign = result.check, {"above": "≥ ", "below": "≤ "}.get(result.check.relation, "")
     measured = f"{check.measured:.3g}" + (f" ± {check.error:.2g}" if check.error else "")
