@@ -116,9 +116,12 @@ class _Trial:
 
     def gradient(self, w: torch.Tensor) -> torch.Tensor:
         """The gradient [P]."""
+        for p in self.parameters:
+            p.grad = None
         with torch.enable_grad():
-            slopes = torch.autograd.grad(self.value(w), self.parameters, materialize_grads=True, allow_unused=True)
-        return torch.cat([(g.to_dense() if g.is_sparse else g).flatten() for g in slopes])
+            self.value(w).backward()  # not autograd.grad, which checkpoints may refuse
+        slopes = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        return torch.cat([(g.to_dense() if g.is_sparse else g).detach().flatten() for g in slopes])
 
 
 class _Search(_Trial):

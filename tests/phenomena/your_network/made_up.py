@@ -50,7 +50,16 @@ def trained(**changed) -> xr.Dataset:
     data |= {name: (("eta", "seed"), values) for name, values in flat.items()}
     coords = {"eta": ETA, "seed": range(SEEDS), "group": ["0", "2"], "invariant": ("group", [True, False])}
     coords |= {"pair": ["2 -> 4", "0 -> 2"], "reason": ("pair", ["", "normalisation"])}
-    attrs = {"lam": LAM, "batch_size": 16, "dim": DIM, "no_pairs": "", "optimiser": "sgd", "protocol": "lr", "replacement": True}
+    attrs = {
+        "lam": LAM,
+        "batch_size": 16,
+        "dim": DIM,
+        "no_pairs": "",
+        "optimiser": "sgd",
+        "protocol": "lr",
+        "replacement": 1,
+        "draws": 0,
+    }
     return xr.Dataset(data, coords, attrs | changed)
 
 

@@ -77,10 +77,11 @@ def test_the_laws_of_groups_and_pairs_are_decided_by_the_one_furthest_off():
         ({"optimiser": "adam"}, "steps of adam", HOLDS[:4] + HOLDS[5:]),
         ({"protocol": "sphere"}, "sphere", HOLDS[:4] + HOLDS[5:]),
         ({"replacement": 0}, "without replacement", HOLDS[:4] + HOLDS[5:]),
+        ({"draws": 1}, "draws random numbers", ["general.edge"]),
         ({"lam": 0.0}, "no weight decay", ["general.radius"]),
         ({"no_pairs": "layer 1 is GRU"}, "layer 1 is GRU", ["general.balance"]),
     ],
-    ids=["adam", "sphere", "epochs", "no decay", "no finder"],
+    ids=["adam", "sphere", "epochs", "dropout", "no decay", "no finder"],
 )
 def test_where_a_claim_does_not_apply_it_says_why(changed, said, which):
     for name in which:

@@ -83,6 +83,8 @@ def test_batch_norm_has_no_gradient_of_the_whole():
         assert measure._is_mean(net, weights) is whole
     noisy = NetworkOnData(nn.Sequential(nn.Linear(64, 6), nn.Dropout(0.5), nn.Linear(6, 10)), x)
     assert not measure._is_mean(noisy, networks.flat(noisy.replicas.module)[None])
+    assert measure._draws(noisy, networks.flat(noisy.replicas.module)[None])
+    assert not measure._draws(net, weights)
 
 
 def test_the_path_is_equally_far_apart_in_eta_t():

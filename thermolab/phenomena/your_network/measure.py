@@ -110,7 +110,8 @@ def measure(
       snr = |∇L + λw|/√Tr Σ; sharpness, the batch sharpness; S, graph entropy up to a constant; cka of what the last layer
       reads, with the next replica of the same η, and cka_null, with its samples shuffled. sharpness_start, cka_start: at the
       start. S_gas, snr_gas: of a perfect gas of as many weights.
-    Attributes: dim, weights that had a gradient; no_pairs: why the finder of pairs does not take this network, "" if it does.
+    Attributes: dim, weights that had a gradient; draws: whether the network draws random numbers, as dropout does; no_pairs: why
+    the finder of pairs does not take this network, "" if it does.
     NaN for a replica that diverged. Raises DivergenceError where all did, ValueError for a burn-in or a window that is too short.
     """
     if plan.burn_in < plan.early:
@@ -149,8 +150,10 @@ def measure(
     found["snr"] = np.sqrt(np.maximum(found.pop("signal"), 0) / found["trace"])
     found |= {"drive": _drive(late, free, eta, lam), "U": frame.observables["U"], "S": path.entropies(moved, alive)}
     found |= _gas(eta, int(moved.sum()), plan.samples, seed)
+    draws = _draws(system, run.start.weights)
     for when, at in (("", run.state.weights), ("_start", run.start.weights)):
-        found[f"sharpness{when}"] = np.array([_sharpness(system, w, batch_size, ok) for w, ok in zip(at, alive, strict=True)])
+        curved = zip(at, alive & (not draws), strict=True)
+        found[f"sharpness{when}"] = np.array([_sharpness(system, w, batch_size, ok) for w, ok in curved])
         found[f"cka{when}"], null = alike(system.replicas, at, system.data.x[:SEEN], eta, alive)
         found |= {} if when else {"cka_null": null}
     data = xr.Dataset({name: ("replica", np.asarray(v, float)) for name, v in found.items()})
@@ -162,6 +165,7 @@ def measure(
         "optimiser": system.optimiser,
         "protocol": run.knobs.get("protocol", system.protocol),
         "replacement": int(system.replacement),
+        "draws": int(draws),
     }
     return data.where(xr.DataArray(alive, dims="replica")).assign_coords(eta=("replica", eta)).assign_attrs(attrs)
 
@@ -196,6 +200,14 @@ def _is_mean(system: NetworkOnData, weights: torch.Tensor) -> bool:
     for part in (slice(0, n), slice(0, n // 2), slice(n // 2, n)):
         halves.append(float(system.replicas.loss_and_gradient(weights[:1], *(t[None, part] for t in _data(system)), out)))
     return abs((halves[1] + halves[2]) / 2 / halves[0] - 1) < 1e-4
+
+
+def _draws(system: NetworkOnData, weights: torch.Tensor) -> bool:
+    """Whether the network draws random numbers, as dropout does: whether the same batch has two losses."""
+    batch, out = [t[None, :BLOCK] for t in _data(system)], torch.empty_like(weights[:1])
+    with torch.random.fork_rng(devices=[]):
+        one, other = (float(system.replicas.loss_and_gradient(weights[:1], *batch, out)) for _ in range(2))
+    return one != other
 
 
 def _data(system: NetworkOnData) -> tuple[torch.Tensor, torch.Tensor]:
@@ -323,6 +335,7 @@ def representations(replicas: Replicas, weights: torch.Tensor, x: torch.Tensor) 
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for row in weights:
                 seen.clear()
+                torch.manual_seed(0)  # dropout is the same for all
                 with replicas.holding(row) as module:
                     module(x.clone())
                 if not seen:

@@ -87,6 +87,8 @@ def at_the_edge(trained: xr.Dataset) -> Decision | NotApplicable:
     """log₂ of η/2 times the batch sharpness, a mean over the rates; control: at the start."""
     if why := plain(trained):
         return NotApplicable(why)
+    if trained.attrs["draws"]:
+        return NotApplicable("the network draws random numbers, as dropout does: a batch has no curvature of its own")
     ratios = (trained["eta"] * trained[name] / theory.EDGE for name in ("sharpness", "sharpness_start"))
     end, start = (few_seeds(np.log2(np.maximum(ratio, FLAT)).mean("eta", skipna=False)) for ratio in ratios)
     return with_control(end, start, EDGE, "at the start")
