@@ -354,6 +354,7 @@ widgets.PATIENCE = 2.0
 async def watch():
     while "running" in running()[0]:
         await asyncio.sleep(0.1)
+    widgets.PATIENCE = 30.0  # the page that comes back needs three seconds for its first answer, see echo.py
     pathlib.Path({str(note)!r}).write_text(*running())
 watching = asyncio.get_running_loop().create_task(watch())
 """
