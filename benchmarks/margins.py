@@ -27,6 +27,12 @@ def rows(folders) -> dict[str, dict[int, dict]]:
     return found
 
 
+def revisions(folders) -> list[str]:
+    """The commits that the results under the folders were measured with."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for folder in folders for path in Path(folder).rglob("run.json")]
+    return sorted({str(run.get("git_revision"))[:7] for run in runs})
+
+
 def mark(record: dict) -> str:
     """✓ as registered, ? inconclusive, ✗ the opposite."""
     return "✓" if record["verdict"] == record["expected"] else MARKS.get(record["verdict"], "✗")
@@ -39,7 +45,7 @@ def least(records) -> str:
     return "–" if not known else "exact" if math.isinf(min(known)) else f"{min(known):.1f}"
 
 
-def table(found: dict[str, dict[int, dict]]) -> str:
+def table(found: dict[str, dict[int, dict]], commits: list[str]) -> str:
     """Markdown: a line for each claim of the register, the thinnest first; above it how many verdicts came out how."""
     seeds = sorted({seed for records in found.values() for seed in records})
     marks = [mark(record) for records in found.values() for record in records.values()]
@@ -49,7 +55,8 @@ def table(found: dict[str, dict[int, dict]]) -> str:
         "",
         f"Seeds {', '.join(map(str, seeds))}, preset lab: {len(marks)} verdicts, {marks.count('✓')} as registered, "
         f"{marks.count('?')} inconclusive, {marks.count('✗')} opposite. A margin is the distance from the tolerance in standard "
-        "errors, the least over the seeds; two decide. Not run: " + (", ".join(missing) or "none") + ".",
+        f"errors, the least over the seeds; two decide. Measured at {', '.join(commits)} by `benchmarks/margins.py`. "
+        f"Not run: {', '.join(missing) or 'none'}.",
         "",
         "| claim | registered | " + " | ".join(map(str, seeds)) + " | margin | of the control |",
         "|---|---|" + "---|" * (len(seeds) + 2),
@@ -67,4 +74,5 @@ def table(found: dict[str, dict[int, dict]]) -> str:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folders", nargs="+", help="results of lab runs at several seeds")
-    print(table(rows(arguments.parse_args().folders)))
+    folders = arguments.parse_args().folders
+    print(table(rows(folders), revisions(folders)))
