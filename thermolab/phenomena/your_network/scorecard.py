@@ -35,16 +35,14 @@ RELATIVES = {  # claims of the other notebooks that ask the same of networks of 
 
 
 def beside(results: Sequence[Result]) -> list[dict[str, str]]:
-    """For a table: each general claim, its verdict for this network, and the registered ones of its relatives in the book."""
-    known = claims.register()
-    return [
-        {
-            "claim": r.claim.id,
-            "this network": r.verdict,
-            "in the book": ", ".join(f"{name} {known[name].expected}" for name in RELATIVES[r.claim.id]),
-        }
-        for r in results
-    ]
+    """For a table: each general claim, its verdict for this network, and the registered ones of its relatives in the book,
+    each after the number of its notebook."""
+    known, rows = claims.register(), []
+    for r in results:
+        relatives = [known[name] for name in RELATIVES[r.claim.id]]
+        ours = " ".join(f"{c.notebook[:2]} {c.expected}: {c.statement}" for c in relatives)
+        rows.append({"claim": r.claim.statement, "this network": r.verdict, "in the book": ours})
+    return rows
 
 
 @dataclass(frozen=True)
