@@ -19,7 +19,6 @@ from thermolab.systems.network import NetworkOnData
 
 SECTION = "07_your_network"
 COLUMNS = ("claim", "verdict", "measured", "predicted", "tolerance", "control", "in the book")
-SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–"}
 RELATIVES = {  # claims of the other notebooks that ask the same of networks of their own
     "general.noether": ("balance.identity",),
     "general.radius": ("ideal-gas.net.radius",),
@@ -124,7 +123,7 @@ def scorecard(run: Experiment, *, seeds: int = 5, **plan: int) -> Scorecard:
 
 
 def _row(result: Result) -> tuple[str, ...]:
-    name, verdict = result.claim.id, f"{SYMBOLS[result.verdict]} {result.verdict}"
+    name, verdict = result.claim.id, f"{claims.SYMBOLS[result.verdict]} {result.verdict}"
     verdict += f": {result.undecided}" if result.undecided else ""
     if result.check is None or result.control is None:
         return name, verdict, "", "", "", "", result.claim.expected
