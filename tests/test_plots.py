@@ -114,6 +114,13 @@ def test_a_line_is_drawn_from_left_to_right(axes):
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1, 10], [2, 20], [3, 30]])
 
 
+def test_the_working_point_is_a_star_in_every_language(axes, monkeypatch):
+    monkeypatch.setenv("THERMOLAB_LANGUAGE", "de")
+    plots.points(axes, [1], xr.DataArray([2.0], dims="eta"), label="your working point")
+    assert axes.get_lines()[0].get_marker() == "*"
+    assert axes.get_legend_handles_labels()[1] != ["your working point"]
+
+
 def test_a_panel_is_labelled_and_lines_have_the_colour_of_their_points(axes):
     values = seeds([[1.0, 1.1], [2.0, 2.1]])
     figure = plots.panel(

@@ -77,4 +77,3 @@ def test_a_language_without_a_catalogue_is_refused_in_one_line(monkeypatch):
 
 def test_english_needs_no_catalogue():
     assert words._("holds") == "holds"
-    assert words.prose("a\n\nb") == "a\n\nb"

@@ -28,6 +28,7 @@ from scipy import special  # not scipy.stats, which takes half a second to impor
 
 Verdict = Literal["holds", "fails", "inconclusive", "not applicable"]
 Relation = Literal["equal", "above", "below"]
+SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–"}  # of verdicts, in tables
 
 DOCUMENTS = {  # the sources by their numbers in the register, as a reader is told of them
     0: "the energy–entropy framework (Seetha Ram)",

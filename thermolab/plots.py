@@ -102,7 +102,6 @@ def mean_and_error(values) -> tuple[np.ndarray, np.ndarray | None]:
 def points(ax: Axes, x, values: xr.DataArray, *, index: int = 0, label: str | None = None, **settings) -> None:
     """Markers with error bars (two standard errors over seeds) in colour and marker number `index`."""
     y, error = mean_and_error(values)
-    label = _(label) if label else label
     look = {
         "color": COLOURS[index % len(COLOURS)],
         "marker": MARKERS[index % len(MARKERS)],
@@ -111,8 +110,9 @@ def points(ax: Axes, x, values: xr.DataArray, *, index: int = 0, label: str | No
         "markerfacecolor": "none",  # hollow: series that agree stay visible behind each other
         "markeredgewidth": 1.3,
     }
-    if label and "working point" in label:  # one point, on top of the curves that it belongs to
+    if "working point" in (label or ""):  # one point, on top of the curves that it belongs to
         look |= {"marker": "*", "markersize": 11, "markerfacecolor": COLOURS[index % len(COLOURS)], "zorder": 5}
+    label = _(label) if label else label
     ax.errorbar(
         np.ravel(x),
         np.ravel(y),

@@ -32,11 +32,6 @@ def _(text: str) -> str:
     return catalogue(language()).get(text, text)
 
 
-def prose(text: str) -> str:
-    """Markdown, paragraph by paragraph."""
-    return "\n\n".join(map(_, text.split("\n\n")))
-
-
 def translate(notebook: dict) -> None:
     """Put the prose of a notebook into the language that is asked for, in place."""
     _change(notebook, catalogue(language()))

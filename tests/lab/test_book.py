@@ -83,6 +83,12 @@ def test_the_index_has_every_claim_and_a_link_to_what_was_run(built):
     assert 'href="primer.html#Words"' in (built / "03_ideal_gas.html").read_text()
 
 
+def test_a_book_of_which_every_notebook_failed_has_its_index(built, tmp_path):
+    run = job.Run(tmp_path / "04_neuron_balance.ipynb", {}, tmp_path / "nosuch", True, "")
+    book.write([Outcome(run, "failed", "cell 3: it broke")], tmp_path / "empty")
+    assert "cell 3: it broke" in (tmp_path / "empty" / "index.html").read_text()
+
+
 def test_code_is_folded_behind_one_switch_but_where_students_write(built):
     page = (built / "03_ideal_gas.html").read_text()
     folded = re.findall(r'<div class="folded">(.*?)</pre>', page, flags=re.DOTALL)

@@ -11,7 +11,7 @@ from thermolab.lab import anatomy
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PARAMETERS = "\n".join(f'{name}: str = "x"  # a comment' for name in sorted(anatomy.COMMON))
 PICTURE = v4.new_output("display_data", {"image/png": "x", "text/plain": "x"})
-RULES = "p = params.check(globals(), " + ", ".join(f"{name}=params.choice('x')" for name in anatomy.COMMON) + ")"
+RULES = "p = params.check(globals(), " + ", ".join(f"{name}=rule" for name in anatomy.COMMON) + ")"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -79,6 +79,7 @@ def add(cell):
         (lambda cells: cells[2].update(source=PARAMETERS.replace("  # a comment", "", 1)), "without type or comment"),
         (lambda cells: cells[3].update(source=RULES + "\nprint(p)"), "more than the call"),
         (add(code("\n".join("x" * 21))), "a code cell of 21 lines"),
+        (add(code("x" * 101)), "a line of code of more than 100 characters"),
         (lambda cells: [cells.append(v4.new_markdown_cell("x")) for _ in range(33)], "41 cells"),
         (add(code("figure, ax = plots.panels(1)\nax.plot(data)\n" * 4)), "8 of 17 lines of code draw"),
         (add(v4.new_markdown_cell("# Second title")), "2 headings of level 1"),

@@ -18,7 +18,7 @@ import nbformat
 
 ORDER = ("imports", "parameters", "check-parameters")
 NEEDED = (*ORDER, "nbval-check-output", "solution")
-MAX_CELLS, MAX_MEDIAN, MAX_LINES, MAX_RUN = 40, 6, 20, 3
+MAX_CELLS, MAX_MEDIAN, MAX_LINES, MAX_WIDTH, MAX_RUN = 40, 6, 20, 100, 3
 DRAWS, MAX_DRAWN = {"plots", "figures", "plt"}, 0.2  # names by which a statement draws; their share of the lines of code
 SOLUTION, CLOSED = "# solution\nif mine.solutions:\n", {"source_hidden": True, "outputs_hidden": True}
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -106,6 +106,8 @@ def _lengths(notebook):
         yield f"a code cell of {max(lengths)} lines, more than {MAX_LINES}"
     if lengths and statistics.median(lengths) > MAX_MEDIAN:
         yield f"code cells of {statistics.median(lengths)} lines in the median, more than {MAX_MEDIAN}"
+    lines = [line for cell in notebook.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    yield from (f"a line of code of more than {MAX_WIDTH} characters: {line[:60]}" for line in lines if len(line) > MAX_WIDTH)
 
 
 def _drawing(notebook):

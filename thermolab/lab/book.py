@@ -44,7 +44,7 @@ def write(outcomes: Sequence[Outcome], out: Path) -> None:
         links.insert(0, {"file": "primer.html", "label": "primer"})
         content = {"title": pages.title(primer), "body": Markup(pages.body(primer)), "footer": ""}
         _write(out / "primer.html", pages.page("page.html.j2", file="primer.html", pages=links, **content))
-    for run, link in zip(done, links[-len(done) :], strict=True):
+    for run, link in zip(done, links[len(links) - len(done) :], strict=True):
         executed = run.folder / "notebook.ipynb"
         body = pages.body(executed).replace('href="PRIMER.md', 'href="primer.html')
         content = {"title": pages.title(executed), "body": Markup(body), "footer": _footer(run.folder)}

@@ -18,7 +18,7 @@ from thermolab.words import _
 if TYPE_CHECKING:
     from thermolab.claims import Result
 
-SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–", "not measured": "–"}
+SYMBOLS = register.SYMBOLS | {"not measured": "–"}
 COLUMNS = ("id", "expected", "verdict", "measured", "predicted", "tolerance", "control", "run")
 
 

@@ -11,9 +11,10 @@ import pytest
 from panels import VIEWS, controls, shown, text, write
 
 from thermolab import phenomena
+from thermolab.engine.experiment import DivergenceError
 from thermolab.lab import live as public
 from thermolab.lab import replay
-from thermolab.lab.live import files, widgets
+from thermolab.lab.live import advice, files, widgets
 from thermolab.lab.live.board import Goal
 
 pytestmark = pytest.mark.usefixtures("no_window")
@@ -243,6 +244,24 @@ async def test_advice_after_divergence_was_tried(live):
             run = driver.arms[0].scenario.start(**{**driver.settings[0], "eta": rate})
             run.advance(500)
             assert bool((run.state.diverged < 0).all()) is lives
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(60.0, "down to {:.3g}, go well"), (-1.0, "not tried")])
+def test_advice_names_no_rate_that_was_not_tried(live, monkeypatch, seconds, said):
+    rates = []
+    monkeypatch.setattr(advice, "SECONDS", seconds)
+    monkeypatch.setattr(advice, "_taken", lambda arm, settings, *rest, **more: rates.append(settings["eta"]) or 0)
+    arm = live.gas()
+    told = advice.after_divergence([arm], [arm.settings], DivergenceError("x"), steps=10, seed=0, device="cpu")
+    assert said.format(min(rates, default=0)) in told
+    assert bool(rates) is (seconds > 0)
+    assert "try eta" not in told
+
+
+def test_trying_ends_where_a_system_is_slow(live, monkeypatch):
+    monkeypatch.setattr(advice, "LONGEST", 0.0)
+    arm = live.gas()
+    assert advice._taken(arm, arm.settings, 10**9, advice.time.monotonic(), seed=0, device="cpu") == 10
 
 
 def test_why_there_is_no_knob_is_said(live):

@@ -115,5 +115,7 @@ def test_a_lost_run_decides_nothing():
 
 def test_beside_the_register():
     rows = scorecard.beside([verdict(name, made_up.trained()) for name in HOLDS])
-    assert [row["claim"] for row in rows] == HOLDS
-    assert rows[1]["in the book"] == f"ideal-gas.net.radius {claims.register()['ideal-gas.net.radius'].expected}"
+    known = claims.register()
+    assert [row["claim"] for row in rows] == [known[name].statement for name in HOLDS]
+    relative = known["ideal-gas.net.radius"]
+    assert rows[1]["in the book"] == f"03 {relative.expected}: {relative.statement}"

@@ -1,4 +1,4 @@
-"""Balance of a perceptron as a curve over η²t/B: at two (η, B), under momentum, under gradient flow; and when a pair is there.
+"""Balance of a perceptron as a curve over η²t/B: at two η, under momentum, under gradient flow; and when a pair is there.
 
 All runs (`architectures.train`) begin at one usual start, the first pair of which is set off balance. SGD and the heavy ball come
 to balance along one curve of (η/(1 - μ))² t/B (`theory.clock`); gradient flow keeps |u|² - |w|², and the log ratio stays away.

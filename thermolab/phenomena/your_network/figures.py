@@ -27,8 +27,11 @@ def laws(found: xr.Dataset):
     pairs = trained.rescalable(found)
     rows = {name: (eta, trained.balance(pairs.isel(pair=[i]), "").isel(pair=0)) for i, name in enumerate(pairs["pair"].values)}
     plots.panel(right, rows, {"balance": (eta, 0 * eta)}, x=RATE, y="log ratio of squared gradients", log="x")
-    alt = "(a) The radius of scale-invariant groups has its law. (b) The thermometer is about 1. (c) Pairs are balanced."
-    return plots.show(figure, alt)
+    return plots.show(
+        figure,
+        "(a) Radius over its law: scale-invariant groups lie at 1, others need not. (b) The thermometer is 1 in a stationary "
+        "state. (c) Pairs that are balanced lie at 0.",
+    )
 
 
 def sweep(found: xr.Dataset, double: xr.Dataset):
@@ -60,4 +63,4 @@ def alignment(found: xr.Dataset, knocked: xr.Dataset):
     values |= {str(arm): knocked["cka"].sel(arm=arm) for arm in knocked["arm"].values}
     figure, (ax,) = plots.panels(1, width=6.5)
     plots.categories(ax, {"": values}, y="CKA between two seeds")
-    return plots.show(figure, "Two seeds are more alike after training than before; knocking things out changes by how much.")
+    return plots.show(figure, "How alike two seeds are: before training, after it, and with one thing knocked out.")

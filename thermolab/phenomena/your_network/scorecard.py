@@ -19,7 +19,6 @@ from thermolab.systems.network import NetworkOnData
 
 SECTION = "07_your_network"
 COLUMNS = ("claim", "verdict", "measured", "predicted", "tolerance", "control", "in the book")
-SYMBOLS = {"holds": "✓", "fails": "✗", "inconclusive": "?", "not applicable": "–"}
 RELATIVES = {  # claims of the other notebooks that ask the same of networks of their own
     "general.noether": ("balance.identity",),
     "general.radius": ("ideal-gas.net.radius",),
@@ -35,16 +34,14 @@ RELATIVES = {  # claims of the other notebooks that ask the same of networks of 
 
 
 def beside(results: Sequence[Result]) -> list[dict[str, str]]:
-    """For a table: each general claim, its verdict for this network, and the registered ones of its relatives in the book."""
-    known = claims.register()
-    return [
-        {
-            "claim": r.claim.id,
-            "this network": r.verdict,
-            "in the book": ", ".join(f"{name} {known[name].expected}" for name in RELATIVES[r.claim.id]),
-        }
-        for r in results
-    ]
+    """For a table: each general claim, its verdict for this network, and the registered ones of its relatives in the book,
+    each after the number of its notebook."""
+    known, rows = claims.register(), []
+    for r in results:
+        relatives = [known[name] for name in RELATIVES[r.claim.id]]
+        ours = " ".join(f"{c.notebook[:2]} {c.expected}: {c.statement}" for c in relatives)
+        rows.append({"claim": r.claim.statement, "this network": r.verdict, "in the book": ours})
+    return rows
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def scorecard(run: Experiment, *, seeds: int = 5, **plan: int) -> Scorecard:
 
 
 def _row(result: Result) -> tuple[str, ...]:
-    name, verdict = result.claim.id, f"{SYMBOLS[result.verdict]} {result.verdict}"
+    name, verdict = result.claim.id, f"{claims.SYMBOLS[result.verdict]} {result.verdict}"
     verdict += f": {result.undecided}" if result.undecided else ""
     if result.check is None or result.control is None:
         return name, verdict, "", "", "", "", result.claim.expected

@@ -36,7 +36,8 @@ def _high(data: xr.Dataset) -> xr.Dataset:
 
 @decides("general.temperature", reads=READS)
 def rises(trained: xr.Dataset) -> Decision | NotApplicable:
-    """log T = log dU/dS of the upper half of the rates less that of the lower; control: the U of the rates in another order."""
+    """dU/dS of the upper half of the rates less that of the lower, over the sum of their sizes, -1 where U falls over the lower;
+    control: the U of the rates in another order."""
     if why := plain(trained):
         return NotApplicable(why)
     order = np.roll(np.arange(trained.sizes["eta"]), 2)

@@ -126,7 +126,7 @@ def _no_symmetry(here: xr.Dataset) -> str:
 
 @decides("general.radius", reads=READS)
 def radius(trained: xr.Dataset) -> Decision | NotApplicable:
-    """η⟨|g|²⟩/((2λ − ηλ²)⟨|w|²⟩) of the group furthest off; control: weights that are not scale-invariant, the nearest."""
+    """log of η⟨|g|²⟩/((2λ − ηλ²)⟨|w|²⟩) of the group furthest off; control: of the nearest that is not scale-invariant."""
     here = point(trained)
     if why := plain(here, decayed=True):
         return NotApplicable(why)
