@@ -131,6 +131,7 @@ async def test_a_written_number_is_kept_as_it_was_written(live):
         eta = driver.settings[0]["eta"]
         for name, written, said in (
             ("eta", "7", "eta=7.0 is not allowed; allowed: a number from 0.0001 to 1"), ("eta", "a lot", "is no number: write"),
+            ("eta", "1,000", "is no number"),
             ("dim", "3.5", "dim=3.5 is not allowed; allowed: a whole number from 3 to 128"), ("eta", "", "is no number"),
         ):  # fmt: skip
             before = knobs[name].field.value

@@ -32,6 +32,12 @@ def test_a_network_that_obeys_every_law(name):
     ), found
 
 
+def test_seeds_that_start_alike_say_nothing_of_alignment():
+    assert verdict("general.alike", made_up.trained().assign(cka_start=made_up.trained()["cka_start"] * 0 + 1)).verdict == (
+        "not applicable"
+    )
+
+
 def spoilt(name, by, row=None):
     data = made_up.trained()
     if row is None:

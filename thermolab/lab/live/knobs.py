@@ -7,6 +7,7 @@ knob by rounding. A written number need not lie on the grid: the slider then sta
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import ipywidgets as w
@@ -57,7 +58,8 @@ class Control:
     def _on_field(self, text: str) -> None:
         if text in (self._written, self._shown):
             return
-        value = as_number(text.replace(",", "."))
+        # "1,000" is a thousand to some and one to others
+        value = None if re.fullmatch(r"\s*[1-9]\d{0,2}(,\d{3})+\s*", text) else as_number(text.replace(",", "."))
         if value is not None and self.knob.scale in ("powers of two", "whole"):
             value = int(value) if value == int(value) else value
         try:

@@ -182,5 +182,7 @@ def alike(trained: xr.Dataset) -> Decision | NotApplicable:
     here = point(trained)
     if not np.isfinite(here["cka_start"]).any():
         return NotApplicable("what the last layer reads at the start is the same for all samples")
+    if (here["cka_start"] > 1 - 1e-6).any():
+        return NotApplicable("some seeds start from the same weights, alike before a step is taken")
     end, null = (few_seeds(here[name] - here["cka_start"]) for name in ("cka", "cka_null"))
     return with_control(end, null, 0.0, "the samples of one of them shuffled", relation="above")
