@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
-from zoo import MORE, ZOO
+from zoo import ANIMALS
 
 from thermolab.instruments import curvature, gauges
 from thermolab.instruments.curvature import HessianProducts
@@ -343,8 +343,8 @@ def test_dropout_is_off_for_the_curvature_alone_in_whatever_order():
 @pytest.mark.parametrize("name", ["weight norm", "sparse embedding", "attention", "mlp"])
 def test_curvature_is_that_of_the_instruments(name):
     """Where there is no second derivative, or a wrong one, too; and the weights are as they were."""
-    model = ZOO.get(name, MORE.get(name)).born().float()
-    x, _ = ZOO.get(name, MORE.get(name)).data(24, torch.float32)
+    model = ANIMALS[name].born().float()
+    x, _ = ANIMALS[name].data(24, torch.float32)
     before = copy.deepcopy(model.state_dict())
     row = read_once(model, x, ["sharpness"]).rows[0]
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -205,6 +205,7 @@ SCENARIO = replace(live.of(__file__ + ":make"), name="mine.network")
 """
 
 
+@pytest.mark.slow
 def test_a_log_of_a_scenario_of_ones_own_replays(tmp_path, capsys, monkeypatch):
     from thermolab import cli
     from thermolab.engine.files import named
@@ -238,6 +239,7 @@ def test_a_log_of_a_scenario_of_ones_own_replays(tmp_path, capsys, monkeypatch):
     assert replay.own(f"{file}:SCENARIO").keys() == {"mine.network"}
 
 
+@pytest.mark.slow
 def test_the_command_line_decides_a_claim_for_a_network_of_ones_own(tmp_path, capsys, monkeypatch):
     from thermolab import cli
     from thermolab.lab.start import ROOT
