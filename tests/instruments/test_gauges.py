@@ -97,6 +97,8 @@ def test_accuracy_is_that_of_the_weights(run):
     [
         (nn.Linear(64, 10), "cross-entropy", IMAGES.y, "balance", "no rescalable pair was found"),
         (nn.Sequential(nn.Linear(64, 3)), "squared", torch.randn(96, 3), "accuracy", "needs classes"),
+        (nn.Sequential(nn.Linear(64, 10), nn.Dropout(0.3)), "cross-entropy", IMAGES.y, "batch_sharpness", "draws random numbers"),
+        (nn.Sequential(nn.Linear(64, 10), nn.Dropout(0.3)), "cross-entropy", IMAGES.y, "sharpness", "draws random numbers"),
         (Wrapped(), wrapped_loss, IMAGES.y, "accuracy", "needs outputs that are logits"),
         (nn.Linear(64, 10), "cross-entropy", IMAGES.y, "temperature", "is unknown; allowed: U, r, T, S"),
     ],

@@ -96,7 +96,12 @@ def test_what_draws_has_no_curvature(name):
     module, x, y = born(name)
     module.train()
     w, state = flat(parameters(module)), torch.get_rng_state()
-    for call in (lambda: HessianProducts(Replicas(module), w, x, y), lambda: dense(Replicas(module), w, x, y)):
+    system = NetworkOnData(module, Dataset(x, y, 3))
+    for call in (
+        lambda: HessianProducts(Replicas(module), w, x, y),
+        lambda: dense(Replicas(module), w, x, y),
+        lambda: curvature.batch_sharpness(system, w, 4, n=2),
+    ):
         with pytest.raises(ValueError, match="draws random numbers"):
             call()
     assert torch.equal(state, torch.get_rng_state())

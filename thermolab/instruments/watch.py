@@ -44,7 +44,8 @@ class Watch:
     `systems.losses`; with batches that are mappings model(**batch) is called and loss_fn gets (its outputs, the batch); None
     takes the outputs' own `loss`. loader: a DataLoader, of which dataset, collate_fn and batch_size count, or a list of batches.
     observe: names of gauges (`instruments.gauges`). budget: share of the loop's time that the readings may take. every: steps
-    between readings, in place of the budget. batches: fresh ones for a reading. out: a folder for results.nc, or None.
+    between readings, in place of the budget. batches: fresh ones for a reading. out: a folder for results.nc, or None; written by
+    `save`, at the end of a `with` block, and every half minute meanwhile.
     Raises ValueError, one line, for what cannot be read. Attributes: steps, notes (what it noticed), share (of the loop's time).
 
     >>> import torch, thermolab as tl
