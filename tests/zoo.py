@@ -337,3 +337,36 @@ MORE = {
     "counter in a buffer": Animal(lambda: By(counted, head=nn.Linear(5, 3), n=nn.Buffer(torch.zeros((), dtype=torch.int64)))),
     "buffer by its data": Animal(lambda: By(by_data, head=nn.Linear(5, 3), mean=nn.Buffer(torch.zeros(5)))),
 }
+
+ANIMALS = ZOO | MORE
+DRAW = {  # random numbers, in training mode
+    "dropout",
+    "transformer",
+    "layer drop",
+    "attention",
+    "random relu",
+    "alpha dropout",
+    "fractional pool",
+}
+DRAW_EVER = {"layer drop", "fractional pool"}  # and in any other
+SINGLE = {"two dtypes"}  # part of them computes in float32
+
+
+def quiet(name, n):
+    """(module, x, y) of a kind, with n samples: in float64 where all of it may be, and drawing nothing where it need not."""
+    module = ANIMALS[name].born()
+    torch.manual_seed(0)  # of what the first batch makes
+    module = module if name in SINGLE else module.double()
+    x, y = ANIMALS[name].data(n)
+    with torch.no_grad():
+        if name == "lazy":
+            module(x.clone())
+    return module.eval() if name in DRAW else module, x, y
+
+
+def parameters(module):
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def flat(tensors):
+    return torch.cat([t.detach().flatten().double() for t in tensors])

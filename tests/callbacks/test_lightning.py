@@ -57,6 +57,7 @@ def test_it_counts_steps_of_the_optimiser_and_says_that_gradients_are_clipped(tm
     fit(tmp_path, [callback], epochs=2, accumulate_grad_batches=3, gradient_clip_val=0.1)
     assert callback.watch.steps == 4
     assert any("the Trainer clips gradients at 0.1" in note for note in callback.watch.notes)
+    assert any("a step takes the mean of 3 batches" in note for note in callback.watch.notes)
 
 
 def test_it_goes_on_from_a_checkpoint(tmp_path):

@@ -86,8 +86,6 @@ def test_balance_is_zero_only_between_equals(run):
 
 
 def test_accuracy_is_that_of_the_weights(run):
-    nets = [nn.utils.parameters_to_vector(m.parameters()) for m in [models.mlp((64, 6, 10))]]
-    assert len(nets[0]) == run.system.n_parameters
     plain = models.mlp((64, 6, 10))
     nn.utils.vector_to_parameters(run.state.weights[1], plain.parameters())
     expected = (plain(IMAGES.x).argmax(-1) == IMAGES.y).double().mean()
@@ -99,6 +97,8 @@ def test_accuracy_is_that_of_the_weights(run):
     [
         (nn.Linear(64, 10), "cross-entropy", IMAGES.y, "balance", "no rescalable pair was found"),
         (nn.Sequential(nn.Linear(64, 3)), "squared", torch.randn(96, 3), "accuracy", "needs classes"),
+        (nn.Sequential(nn.Linear(64, 10), nn.Dropout(0.3)), "cross-entropy", IMAGES.y, "batch_sharpness", "draws random numbers"),
+        (nn.Sequential(nn.Linear(64, 10), nn.Dropout(0.3)), "cross-entropy", IMAGES.y, "sharpness", "draws random numbers"),
         (Wrapped(), wrapped_loss, IMAGES.y, "accuracy", "needs outputs that are logits"),
         (nn.Linear(64, 10), "cross-entropy", IMAGES.y, "temperature", "is unknown; allowed: U, r, T, S"),
     ],

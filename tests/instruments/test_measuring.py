@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 
 from thermolab.engine.experiment import Experiment
@@ -68,8 +69,10 @@ def test_the_start_of_a_run_is_not_called_stationary(run):
 
 
 def test_a_measurement_is_written_and_read_again(run, tmp_path):
-    measure(run, 40, observe=["U", "sharpness"]).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
-    assert (tmp_path / "results.nc").stat().st_size > 0
+    data = measure(run, 40, observe=["U", "sharpness"])
+    data.to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "results.nc", engine="h5netcdf") as found:
+        xr.testing.assert_identical(found.load(), data)
 
 
 @pytest.mark.parametrize(

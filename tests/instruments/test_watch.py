@@ -10,10 +10,13 @@ import torch
 import xarray as xr
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from zoo import ANIMALS
 
-from thermolab.instruments import gauges
+from thermolab.instruments import curvature, gauges
+from thermolab.instruments.curvature import HessianProducts
 from thermolab.instruments.undisturbed import undisturbed
 from thermolab.instruments.watch import Watch
+from thermolab.systems.replicas import Replicas
 
 X, Y = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 ALL = ["U", "r", "T", "S", "snr", "sharpness", "batch_sharpness"]
@@ -296,3 +299,69 @@ def test_batches_that_are_mappings_are_the_models_arguments():
     )
     watch.step()
     assert watch.rows[0]["lambda_max"] > 0
+
+
+class Attending(nn.Module):
+    """Attention in its fast kernel, with dropout of its own."""
+
+    def __init__(self, dropout):
+        super().__init__()
+        self.inner, self.head = nn.MultiheadAttention(6, 2, dropout=dropout, batch_first=True), nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.head(self.inner(x, x, x, need_weights=False)[0].flatten(1))
+
+
+def read_once(model, x, observe):
+    samples = TensorDataset(x, torch.arange(len(x)) % 3)
+    watch = Watch(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        "cross-entropy",
+        DataLoader(samples, batch_size=8),
+        observe=observe,
+        every=1,
+    )
+    torch.manual_seed(4)
+    watch.step()
+    return watch
+
+
+def test_dropout_is_off_for_the_curvature_alone_in_whatever_order():
+    x = torch.randn(16, 4, 6, generator=torch.Generator().manual_seed(0))
+    found = []
+    for dropout, observe in ((0.5, ["T", "sharpness"]), (0.5, ["sharpness", "T"]), (0.0, ["T", "sharpness"])):
+        torch.manual_seed(0)
+        watch = read_once(Attending(dropout), x, observe)
+        assert any("dropout is at work" in note for note in watch.notes) == (dropout > 0)
+        found.append(watch.rows[0])
+    first, turned, without = found
+    assert first["T"] == turned["T"] != without["T"]
+    assert first["lambda_max"] == turned["lambda_max"] == without["lambda_max"]
+
+
+@pytest.mark.parametrize("name", ["weight norm", "sparse embedding", "attention", "mlp"])
+def test_curvature_is_that_of_the_instruments(name):
+    """Where there is no second derivative, or a wrong one, too; and the weights are as they were."""
+    model = ANIMALS[name].born().float()
+    x, _ = ANIMALS[name].data(24, torch.float32)
+    before = copy.deepcopy(model.state_dict())
+    row = read_once(model, x, ["sharpness"]).rows[0]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    still = Replicas(model.eval())
+    hessian = HessianProducts(
+        still, still.own_weights().double(), x.double() if x.is_floating_point() else x, torch.arange(24) % 3
+    )
+    assert row["lambda_max"] == pytest.approx(curvature.largest_eigenvalue(hessian, looks=2).value, rel=0.01)
+
+
+def test_a_file_that_cannot_be_written_is_said_and_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("thermolab.instruments.watch.SAVE_AFTER", 0.0)
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    _, _, watch = linear(out=tmp_path / "taken")
+    with pytest.warns(RuntimeWarning, match="results.nc could not be written"):
+        watch.step()
+    watch.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "lr": 0.3})
+    watch.step()
+    assert len(watch.rows) == 2
+    np.testing.assert_array_equal(watch.record()["eta"], [[0.2, 0.1, np.nan], [0.2, 0.1, 0.3]])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from zoo import MORE, ZOO
+from zoo import ANIMALS, DRAW, DRAW_EVER, SINGLE, flat, parameters, quiet
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import curvature
@@ -13,32 +13,13 @@ from thermolab.systems.data import Dataset
 from thermolab.systems.network import NetworkOnData
 from thermolab.systems.replicas import Replicas
 
-ANIMALS = ZOO | MORE
 N = 8
-DRAW = {
-    "dropout",
-    "transformer",
-    "layer drop",
-    "attention",
-    "random relu",
-    "alpha dropout",
-    "fractional pool",
-}  # in training mode
-ONLY_EVER = {"layer drop", "fractional pool"}  # they draw in any mode
 NO_SECOND = {"sparse embedding", "reentrant checkpoint", "embedding bag", "weight norm", "old weight norm"}  # or a wrong one
-SINGLE = {"two dtypes"}  # part of them computes in float32
 LOSSES = {"cross-entropy": nn.functional.cross_entropy, "squared": lambda o, t: (o - t).square().flatten(1).sum(1).mean()}
 
 
 def born(name):
-    module = ANIMALS[name].born()
-    torch.manual_seed(0)  # of what the first batch makes
-    module = module if name in SINGLE else module.double()
-    x, y = ANIMALS[name].data(N)
-    with torch.no_grad():
-        if name == "lazy":
-            module(x.clone())
-    return module.eval() if name in DRAW else module, x, y
+    return quiet(name, N)
 
 
 def plain_loss(module, x, y, loss="cross-entropy"):
@@ -46,14 +27,6 @@ def plain_loss(module, x, y, loss="cross-entropy"):
     if loss == "cross-entropy":
         outputs = outputs.flatten(0, -2)
     return LOSSES[loss](outputs, y.flatten() if loss == "cross-entropy" else y)
-
-
-def parameters(module):
-    return [p for p in module.parameters() if p.requires_grad]
-
-
-def flat(tensors):
-    return torch.cat([t.detach().flatten().double() for t in tensors])
 
 
 def random_vectors(n, count=2):
@@ -99,7 +72,7 @@ def close(found, expected, tolerance):
     assert float((found.double() - expected).norm()) <= tolerance * float(expected.norm()) + 1e-12
 
 
-@pytest.mark.parametrize("name", [n for n in ANIMALS if n not in ONLY_EVER])
+@pytest.mark.parametrize("name", [n for n in ANIMALS if n not in DRAW_EVER])
 def test_products_are_those_of_plain_pytorch(name):
     module, *_ = born(name)
     before = {k: t.clone() for k, t in module.state_dict().items()}
@@ -123,13 +96,28 @@ def test_what_draws_has_no_curvature(name):
     module, x, y = born(name)
     module.train()
     w, state = flat(parameters(module)), torch.get_rng_state()
-    for call in (lambda: HessianProducts(Replicas(module), w, x, y), lambda: dense(Replicas(module), w, x, y)):
+    system = NetworkOnData(module, Dataset(x, y, 3))
+    for call in (
+        lambda: HessianProducts(Replicas(module), w, x, y),
+        lambda: dense(Replicas(module), w, x, y),
+        lambda: curvature.batch_sharpness(system, w, 4, n=2),
+    ):
         with pytest.raises(ValueError, match="draws random numbers"):
             call()
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ["relu mlp", "lstm", "language", "old weight norm", "batch norm in eval", "sparse embedding"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "relu mlp",
+        pytest.param("lstm", marks=pytest.mark.slow),
+        pytest.param("language", marks=pytest.mark.slow),
+        "old weight norm",
+        "batch norm in eval",
+        "sparse embedding",
+    ],
+)
 def test_the_whole_matrix_its_trace_and_its_top(name):
     module, x, y = born(name)
     w = flat(parameters(module))

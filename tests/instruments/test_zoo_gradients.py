@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from zoo import MORE, ZOO
+from zoo import ANIMALS, DRAW_EVER, SINGLE, flat, parameters, quiet
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import noise, observables, whole, windows
@@ -15,38 +15,11 @@ from thermolab.systems.data import Dataset, digits
 from thermolab.systems.network import FRESH, NetworkOnData
 from thermolab.systems.replicas import Replicas
 
-ANIMALS = ZOO | MORE
-DRAW = {
-    "dropout",
-    "transformer",
-    "layer drop",
-    "attention",
-    "random relu",
-    "alpha dropout",
-    "fractional pool",
-}  # in training mode
-EVER = {"layer drop", "fractional pool"}  # and in any other
 COUPLED = {"cnn", "resnet", "batch norm of one number", "state everywhere", "buffer by its data"}  # a sample knows of the others
-SINGLE = {"two dtypes"}
 
 
 def born(name, n=12):
-    torch.manual_seed(0)
-    module = ANIMALS[name].born()
-    module = module if name in SINGLE else module.double()
-    x, y = ANIMALS[name].data(n)
-    with torch.no_grad():
-        if name == "lazy":
-            module(x.clone())
-    return module.eval() if name in DRAW else module, x, y
-
-
-def parameters(module):
-    return [p for p in module.parameters() if p.requires_grad]
-
-
-def flat(tensors):
-    return torch.cat([t.detach().flatten().double() for t in tensors])
+    return quiet(name, n)
 
 
 def plain(name, shift, x, y):
@@ -62,7 +35,7 @@ def plain(name, shift, x, y):
     return float(loss.detach()), flat(g)
 
 
-@pytest.mark.parametrize("name", [n for n in ANIMALS if n not in EVER])
+@pytest.mark.parametrize("name", [n for n in ANIMALS if n not in DRAW_EVER])
 def test_the_full_gradient_whole_and_in_parts(name):
     module, x, y = born(name)
     kept, own = x.clone(), flat(parameters(module))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from thermolab.instruments.noticed import summed
 from thermolab.instruments.watch import Watch
 
 
@@ -36,6 +37,8 @@ class WatchCallback(Callback):
             self.watch.add_note(
                 f"the Trainer clips gradients at {trainer.gradient_clip_val:g}: T and snr are those before clipping"
             )
+        if trainer.accumulate_grad_batches > 1:
+            self.watch.add_note(summed(trainer.accumulate_grad_batches))
         if self._kept is not None:
             self.watch.load_state_dict(self._kept)
         self._done = trainer.global_step

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
+from thermolab.instruments.noticed import summed
 from thermolab.instruments.watch import Watch
 
 FILE = "watch.pt"  # in the folder of a checkpoint
@@ -30,13 +31,15 @@ class WatchCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, train_dataloader=None, **others) -> None:
         """Make the Watch, or take up the one of the checkpoint."""
-        while not isinstance(getattr(optimizer, "optimizer", None), type(None)):  # accelerate wraps it
+        while getattr(optimizer, "optimizer", None) is not None:  # accelerate wraps it
             optimizer = optimizer.optimizer
         self.watch = Watch(model, optimizer, None, train_dataloader, **self.settings)
         if args.max_grad_norm:
             self.watch.add_note(
                 f"the Trainer clips gradients at norm {args.max_grad_norm:g}: T and snr are those before clipping"
             )
+        if args.gradient_accumulation_steps > 1:
+            self.watch.add_note(summed(args.gradient_accumulation_steps))
         kept = _folder(args, state) / FILE
         if state.global_step and kept.is_file():
             self.watch.load_state_dict(torch.load(kept, weights_only=True))

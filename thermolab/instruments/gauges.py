@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from thermolab.engine.scenario import Observable
-from thermolab.instruments import curvature, mobility, observables, symmetry
+from thermolab.instruments import curvature, mobility, observables, symmetry, whole
 from thermolab.systems import global_random
 from thermolab.systems.holding import of_replica
 from thermolab.systems.loading import chunks
@@ -263,7 +263,19 @@ def refusals(system) -> dict[str, str]:
         why["accuracy"] = "needs classes [N]"
     elif not _gives_logits(system):
         why["accuracy"] = "needs outputs that are logits [N, K]"
+    if system.replicas.may_draw and _draws(system):
+        drawn = "the network draws random numbers, as dropout does, and has no curvature: module.eval() first"
+        why |= dict.fromkeys(("sharpness", "batch_sharpness"), drawn)
     return why | refusal_of_pairs(system.replicas.module)
+
+
+def _draws(system: NetworkOnData) -> bool:
+    """Whether random numbers are drawn for two samples; nothing changes."""
+    replicas, x = system.replicas, system.data.x[:2]
+    with global_random.kept(), torch.no_grad(), replicas.holding(replicas.own_weights()) as module:
+        before = whole.generators()
+        module(x.clone())
+        return whole.generators() != before
 
 
 def _gives_logits(system: NetworkOnData) -> bool:

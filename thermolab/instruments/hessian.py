@@ -119,9 +119,7 @@ class HessianProducts:
     def _within(self) -> Iterator[None]:
         """The module holds the weights, if it is one that must; attention has a second derivative."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if self.weights.is_cuda and any(isinstance(m, nn.RNNBase) for m in self.replicas.module.modules()):
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(kernels(self.replicas.module, self.weights.is_cuda))
             if self._holds:
                 stack.enter_context(self.replicas.holding(self.weights, self.memory or {}))
             yield
@@ -237,6 +235,16 @@ def fixed(replicas: Replicas, dtype) -> dict[str, torch.Tensor]:
     named = [*replicas.module.named_parameters(), *replicas.module.named_buffers()]
     found = {k: t.detach().clone() for k, t in named if k not in replicas.trainable}
     return {k: t.to(dtype) if t.is_floating_point() else t for k, t in found.items()}
+
+
+@contextlib.contextmanager
+def kernels(module: nn.Module, cuda: bool) -> Iterator[None]:
+    """Attention and recurrent layers take kernels that have a second derivative."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if cuda and any(isinstance(m, nn.RNNBase) for m in module.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 import xarray as xr
 
 from thermolab.engine.experiment import Experiment
@@ -74,7 +75,7 @@ def _by_replica(run: Experiment, frame, variable: str) -> np.ndarray:
 
 
 def _attrs(run: Experiment, every: int, notes: list[str]) -> dict:
-    knobs = {k: str(v if isinstance(v, str) else np.unique(np.asarray(v)).tolist()) for k, v in run.knobs.items()}
+    knobs = {k: str(v if isinstance(v, str) else torch.as_tensor(v).unique().tolist()) for k, v in run.knobs.items()}
     said = "; ".join(notes) or "nothing drifts, all last fifty τ or more"
     return {"seed": str(run.seed), "every": every, **knobs, "notes": said}
 

@@ -8,11 +8,16 @@ import torch
 from torch import nn
 
 from thermolab.instruments import mobility
-from thermolab.instruments.undisturbed import DROPOUT
+from thermolab.instruments.undisturbed import DROPOUT, DROPS
 
 KEPT = 20  # lengths of gradients that are compared
 ALIKE = 1e-4  # relative: clip_grad_norm_ leaves all clipped gradients as long as each other within 1e-6/norm
 NORMS = {2.0: "norm", float("inf"): "largest value"}
+
+
+def summed(batches: int) -> str:
+    """A note on a loop whose steps take the mean of several batches."""
+    return f"a step takes the mean of {batches} batches: T and snr are those of one, T {batches} times that of the loop"
 
 
 class Noticed:
@@ -63,5 +68,6 @@ class Noticed:
 
     def look(self, model: nn.Module) -> None:
         """What the mode of the model means for the readings."""
-        if any(isinstance(m, DROPOUT) and m.training and m.p > 0 for m in model.modules()):
+        layers = (m for m in model.modules() if isinstance(m, DROPS) and m.training)
+        if any((m.p if isinstance(m, DROPOUT) else m.dropout) > 0 for m in layers):
             self.add("dropout is at work: its noise is part of T and snr; the sharpness is that without it")

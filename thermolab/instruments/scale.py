@@ -95,13 +95,18 @@ def _layers(module: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
     return out
 
 
+def _double(t: torch.Tensor) -> torch.Tensor:
+    """A copy, which a module may write to, in float64 if it is floating."""
+    return t.to("cpu", torch.float64 if t.is_floating_point() else t.dtype, copy=True)
+
+
 class _Trial:
     """A copy of a module in float64, whose loss on one batch is asked for at other weights."""
 
     def __init__(self, module: nn.Module, loss: Callable, x, y):
         self.module, self.loss = copied(module).double().cpu(), loss
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.x, self.y = (t.cpu().double() if t.is_floating_point() else t.cpu() for t in (x, y))
+        self.x, self.y = x, y
 
     def value(self, w: torch.Tensor, pick=slice(None)) -> torch.Tensor:
         """The loss at weights [P] on some of the samples, with the same random numbers (dropout) at each call."""
@@ -109,7 +114,7 @@ class _Trial:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             try:
-                return self.loss(self.module(self.x[pick]), self.y[pick])
+                return self.loss(self.module(_double(self.x[pick])), _double(self.y[pick]))
             except RuntimeError as error:  # a forward of its own that is bound to the module it was written for, say
                 said = str(error).splitlines()[0]
                 raise ValueError(f"a copy of the module in float64 stops with: {said}; its symmetries cannot be tried") from error

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from thermolab.instruments.hessian import SYMMETRIC
 from thermolab.systems import global_random
 
 DROPOUT = nn.modules.dropout._DropoutNd
+DROPS = (DROPOUT, nn.MultiheadAttention)
+DIFFERENCE = 1e-3  # length of the step to each side of a central difference in single precision, over 1 + |w|
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 def flat(tensors) -> torch.Tensor:
     """One vector [P] of all of them."""
-    return torch.cat([t.detach().flatten() for t in tensors])
+    return torch.cat([(t.to_dense() if t.is_sparse else t).detach().flatten() for t in tensors])
 
 
 def slopes(loss: torch.Tensor, parameters: list[nn.Parameter], **settings) -> list[torch.Tensor]:
@@ -45,50 +47,84 @@ def slopes(loss: torch.Tensor, parameters: list[nn.Parameter], **settings) -> li
     return list(torch.autograd.grad(loss, parameters, materialize_grads=True, **settings))
 
 
-def product(loss: torch.Tensor, parameters: list[nn.Parameter], v: torch.Tensor | None = None):
-    """Gradient g [P] of a loss and H v [P], v [P] or by default g/|g|."""
-    g = slopes(loss, parameters, create_graph=True)
-    found = flat(g)
-    v = found / torch.linalg.vector_norm(found).clamp_min(1e-30) if v is None else v
-    curved = [
-        (s, part.view_as(s)) for s, part in zip(g, v.split([p.numel() for p in parameters]), strict=True) if s.requires_grad
-    ]
+def product(loss: torch.Tensor, parameters: list[nn.Parameter], v: torch.Tensor) -> torch.Tensor:
+    """H v [P] of a loss, by a second backward pass."""
+    g, parts = slopes(loss, parameters, create_graph=True), v.split([p.numel() for p in parameters])
+    curved = [(s, part.view_as(s)) for s, part in zip(g, parts, strict=True) if s.requires_grad]
     if not curved:
-        return found, torch.zeros_like(found)
-    return found, flat(slopes([s for s, _ in curved], parameters, grad_outputs=[part for _, part in curved]))
+        return torch.zeros_like(v)
+    return flat(slopes(sum((s * part).sum() for s, part in curved), parameters))
 
 
 class ModuleHessian:
     """Products with the Hessian of the mean loss over blocks of data, each normalised by itself: for `largest_eigenvalue`.
 
-    loss_of(block) -> (mean loss, how many samples). Memory is that of one block; dropout must be off.
+    loss_of(block) -> (mean loss, how many samples); every call draws the same random numbers, so that there is one Hessian.
+    exact: by a second backward pass, where it is right (`is_symmetric`); else by central differences of the gradient, for which
+    the parameters are moved and put back. Memory is that of one block.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], loss_of, blocks: list):
-        self.parameters, self.loss_of, self.blocks, self.products = parameters, loss_of, blocks, 0
+    def __init__(self, parameters: list[nn.Parameter], loss_of, blocks: list, exact: bool = True):
+        self.parameters, self.loss_of, self.blocks, self.exact, self.products = parameters, loss_of, blocks, exact, 0
         self.weights = flat(parameters)
-        self.gradient, _ = self._sum(torch.zeros_like(self.weights))
+        self.gradient = self._gradient()
 
     def __call__(self, v: torch.Tensor) -> torch.Tensor:
         """H v [P]."""
         self.products += 1
-        return self._sum(v)[1]
+        return self._mean(lambda loss: product(loss, self.parameters, v)) if self.exact else self._difference(v)
 
-    def _sum(self, v):
-        total, g, hv = 0, torch.zeros_like(self.weights), torch.zeros_like(self.weights)
-        with sdpa_kernel(SDPBackend.MATH):  # the fast kernels of attention have no second derivative
-            for block in self.blocks:
+    def is_symmetric(self) -> bool:
+        """Whether u·Hv = v·Hu on the first block: not so where a layer's backward pass was not written to be differentiated."""
+        generator = torch.Generator().manual_seed(0)
+        u, v = (torch.randn(len(self.weights), generator=generator).to(self.weights) for _ in "uv")
+        try:
+            hu, hv = (self._mean(lambda loss, w=w: product(loss, self.parameters, w), self.blocks[:1]) for w in (u, v))
+        except (RuntimeError, NotImplementedError):
+            return False
+        rounding = max(SYMMETRIC, *(100 * torch.finfo(p.dtype).eps for p in self.parameters))
+        return bool((u @ hv - v @ hu).abs() <= rounding * (u.norm() * hv.norm()).clamp_min(v.norm() * hu.norm()))
+
+    def _gradient(self) -> torch.Tensor:
+        return self._mean(lambda loss: flat(slopes(loss, self.parameters)))
+
+    def _mean(self, of, blocks: list | None = None) -> torch.Tensor:
+        total, found = 0, torch.zeros_like(self.weights)
+        for block in self.blocks if blocks is None else blocks:
+            with global_random.kept():
                 loss, n = self.loss_of(block)
-                slope, bent = product(loss, self.parameters, v)
-                total, g, hv = total + n, g + n * slope, hv + n * bent
-        return g / total, hv / total
+                total, found = total + n, found + n * of(loss)
+        return found / total
+
+    def _difference(self, v: torch.Tensor) -> torch.Tensor:
+        length, step = torch.linalg.vector_norm(v), DIFFERENCE * (1 + torch.linalg.vector_norm(self.weights))
+        if not bool(length):
+            return torch.zeros_like(v)
+        before = [p.detach().clone() for p in self.parameters]
+        found = []
+        try:
+            for shift in (step, -step):
+                moved = (self.weights + shift / length * v).split([p.numel() for p in self.parameters])
+                for p, part in zip(self.parameters, moved, strict=True):
+                    p.data.copy_(part.view_as(p))
+                found.append(self._gradient())
+        finally:
+            for p, kept in zip(self.parameters, before, strict=True):
+                p.data.copy_(kept)
+        return (found[0] - found[1]) * (length / (2 * step))
 
 
-def without_dropout(model: nn.Module) -> None:
-    """Switch dropout off, to be called in `undisturbed`."""
-    for layer in model.modules():
-        if isinstance(layer, DROPOUT):
-            layer.training = False
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Dropout layers do nothing meanwhile, nor does the dropout of PyTorch's attention; to be called in `undisturbed`."""
+    layers = [m for m in model.modules() if isinstance(m, DROPS) and m.training]
+    for layer in layers:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = True
 
 
 def to(batch, device):

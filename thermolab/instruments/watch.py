@@ -4,7 +4,8 @@ From time to time, so seldom that all readings take a tenth of the loop's time a
 data, takes their gradients at the present weights and reads the gauges. Model, gradients, buffers, optimiser, loader and random
 numbers are left as they were: the trained weights are the same to the bit with and without it.
 Limits: batches are drawn alike and with replacement, whatever the loader's order; the gradient is that of the model's present
-mode, with its dropout, in its own precision, before clipping; an autocast of the loop is not repeated.
+mode, with its dropout, in its own precision, before clipping; an autocast of the loop is not repeated. A step is taken to see one
+batch: of a loop whose steps take the mean of k batches T is k times, and snr 1/√k of, that of its steps.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,8 +26,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from thermolab.instruments import gauges, mobility, observables
+from thermolab.instruments.hessian import kernels
 from thermolab.instruments.noticed import Noticed
-from thermolab.instruments.undisturbed import ModuleHessian, flat, product, slopes, to, undisturbed, without_dropout
+from thermolab.instruments.undisturbed import ModuleHessian, flat, slopes, to, undisturbed, without_dropout
 from thermolab.systems.loading import map_style
 from thermolab.systems.losses import mean_loss
 
@@ -41,7 +44,8 @@ class Watch:
     `systems.losses`; with batches that are mappings model(**batch) is called and loss_fn gets (its outputs, the batch); None
     takes the outputs' own `loss`. loader: a DataLoader, of which dataset, collate_fn and batch_size count, or a list of batches.
     observe: names of gauges (`instruments.gauges`). budget: share of the loop's time that the readings may take. every: steps
-    between readings, in place of the budget. batches: fresh ones for a reading. out: a folder for results.nc, or None.
+    between readings, in place of the budget. batches: fresh ones for a reading. out: a folder for results.nc, or None; written by
+    `save`, at the end of a `with` block, and every half minute meanwhile.
     Raises ValueError, one line, for what cannot be read. Attributes: steps, notes (what it noticed), share (of the loop's time).
 
     >>> import torch, thermolab as tl
@@ -138,8 +142,7 @@ class Watch:
             self._noticed.look(self.model)
             self._noticed.compare(probe.lengths)
         except Exception as error:  # the loop is more important than what watches it
-            self._stopped = True
-            line = " ".join(str(error).split())
+            self._stopped, line = True, _line(error)
             self._noticed.add(f"stopped reading at step {self.steps}: {line}")
             warnings.warn(f"the Watch stopped at step {self.steps}, training goes on: {line}", RuntimeWarning, stacklevel=3)
             return
@@ -147,7 +150,13 @@ class Watch:
         self.rows.append({"step": self.steps, "eta": rates.eta, "lam": rates.lam, **found})
         self._cost = time.perf_counter() - began
         if self.out is not None and time.perf_counter() - self._saved > SAVE_AFTER:
-            self.save()
+            try:
+                self.save()
+            except Exception as error:  # a full disk, say: the next reading tries again
+                self._saved, note = time.perf_counter(), f"results.nc could not be written: {_line(error)}"
+                if note not in self.notes:
+                    self._noticed.add(note)
+                    warnings.warn(f"{note}; training goes on", RuntimeWarning, stacklevel=3)
 
     def record(self) -> xr.Dataset:
         """The readings so far: variables with dims (time, replica), one replica, and eta and lam of each group (time, group)."""
@@ -155,7 +164,9 @@ class Watch:
             raise ValueError(f"there are no readings after {self.steps} steps; train longer, or set every=")
         variables = [k for k in self.rows[-1] if k not in ("step", "eta", "lam")]
         data: dict = {k: (("time", "replica"), [[row.get(k, np.nan)] for row in self.rows]) for k in variables}
-        data |= {k: (("time", "group"), np.array([row[k] for row in self.rows], float)) for k in ("eta", "lam")}
+        most = max(len(row["eta"]) for row in self.rows)  # a loop may add groups
+        for k in ("eta", "lam"):
+            data[k] = ("time", "group"), np.array([row[k] + [np.nan] * (most - len(row[k])) for row in self.rows], float)
         attrs = {"notes": "; ".join(self.notes), "share": self.share, "batch_size": self.draw.batch_size}
         return xr.Dataset(data, {"time": [row["step"] for row in self.rows]}, attrs)
 
@@ -311,22 +322,34 @@ class _ModelProbe:
         return found(None, SimpleNamespace(weights=weights, step=self.watch.steps), {"eta": eta})["S"]
 
     def sharpness(self) -> dict:
-        without_dropout(self.watch.model)
         blocks = self.kept("blocks", lambda: self.watch.draw.first(gauges.SAMPLES))
-        hessian = ModuleHessian(self.parameters, lambda block: (self.watch.loss(block), _size(block)), blocks)
-        found = gauges.follow(hessian, self.kept("vectors", dict), 0, self.watch.steps)
+        with self._curved(blocks) as hessian:
+            found = gauges.follow(hessian, self.kept("vectors", dict), 0, self.watch.steps)
         return dict(zip(("lambda_max", "lambda_max_error"), found, strict=True))
 
     def accuracy(self) -> float:
         raise NotImplementedError("a Watch knows no classes: its names are checked before")
 
     def batch_sharpness(self) -> float:
-        without_dropout(self.watch.model)
         found = []
         for _ in range(self.watch.batches):
-            g, hg = product(self.watch.loss(self.watch.draw()), self.parameters)
-            found.append(float(g @ hg / torch.linalg.vector_norm(g)))
+            with self._curved([self.watch.draw()]) as hessian:
+                g = hessian.gradient / torch.linalg.vector_norm(hessian.gradient)
+                found.append(float(g @ hessian(g)))
         return float(np.mean(found))
+
+    @contextmanager
+    def _curved(self, blocks: list) -> Iterator[ModuleHessian]:
+        """The Hessian of the loss of these blocks, without dropout, and exact where the model has a second derivative."""
+        model = self.watch.model
+        with without_dropout(model), kernels(model, self.parameters[0].is_cuda):
+            hessian = ModuleHessian(self.parameters, lambda block: (self.watch.loss(block), _size(block)), blocks)
+            hessian.exact = self.kept("exact", hessian.is_symmetric)
+            yield hessian
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _size(batch) -> int:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import xarray as xr
 from torch import nn
+from torch.nn.utils import prune
 
 from thermolab import claims
 from thermolab.engine.experiment import Experiment
@@ -15,6 +16,7 @@ from thermolab.lab import replay
 from thermolab.phenomena.your_network import capstone, figures, live, measure, networks, presets, trained
 from thermolab.phenomena.your_network.scorecard import Scorecard, scorecard
 from thermolab.systems import data, models
+from thermolab.systems.full_batch import FullBatch
 from thermolab.systems.network import NetworkOnData
 
 SETUP = {"preset": "smoke", "seed": 0, "n_seeds": 2, "device": "cpu", "network": "mlp", "images": "digits"}
@@ -164,6 +166,9 @@ def test_an_experiment_of_something_else_has_no_scorecard():
 
     with pytest.raises(TypeError, match="of Bowl; allowed: of a network on data"):
         scorecard(SimpleNamespace(system=Bowl.__new__(Bowl)))
+    whole = FullBatch(models.mlp((64, 5, 10)), data.digits(32))
+    with pytest.raises(TypeError, match="the full batch experiment sees all data; allowed: one with batches"):
+        scorecard(Experiment(whole, eta=0.1))
 
 
 def test_the_panel_has_its_gauges_and_laws_and_replays(replays):
@@ -200,6 +205,7 @@ SCENARIO = replace(live.of(__file__ + ":make"), name="mine.network")
 """
 
 
+@pytest.mark.slow
 def test_a_log_of_a_scenario_of_ones_own_replays(tmp_path, capsys, monkeypatch):
     from thermolab import cli
     from thermolab.engine.files import named
@@ -233,6 +239,7 @@ def test_a_log_of_a_scenario_of_ones_own_replays(tmp_path, capsys, monkeypatch):
     assert replay.own(f"{file}:SCENARIO").keys() == {"mine.network"}
 
 
+@pytest.mark.slow
 def test_the_command_line_decides_a_claim_for_a_network_of_ones_own(tmp_path, capsys, monkeypatch):
     from thermolab import cli
     from thermolab.lab.start import ROOT
@@ -269,11 +276,22 @@ def test_the_command_line_decides_a_claim_for_a_network_of_ones_own(tmp_path, ca
 
 @pytest.mark.parametrize("name", networks.MENU)
 def test_symmetry_is_knocked_out_of_every_network_of_the_menu(name):
-    if name == "transformer":
-        pytest.skip("its rectifier is inside blocks, its norms too: both are replaced, queries and keys stay")
     from thermolab.instruments import symmetry
 
     module = capstone.without_symmetry(networks.MENU[name]())
-    assert not [p for p in symmetry.pairs(module) if "+" not in p.name]
+    assert not [m for m in module.modules() if isinstance(m, (*capstone.NORMS, *capstone.RECTIFIERS))]
+    if name != "transformer":  # of which queries and keys stay
+        assert not [p for p in symmetry.pairs(module) if "+" not in p.name]
     with pytest.raises(ValueError, match="no symmetry to knock out"):
         capstone.without_symmetry(nn.Linear(2, 2))
+
+
+def test_symmetry_is_knocked_out_of_a_layer_that_stands_twice():
+    act = nn.ReLU()
+    module = nn.Sequential(nn.Linear(4, 5), act, nn.Linear(5, 5), act, nn.RMSNorm(5), nn.Linear(5, 2))
+    prune.l1_unstructured(module[2], "weight", 0.2)  # which leaves a tensor that deepcopy refuses
+    module(torch.zeros(1, 4))
+    found = capstone.without_symmetry(module)
+    assert [type(m) for m in found][1::2] == [nn.Tanh, nn.Tanh, nn.Linear]
+    assert isinstance(found[4], nn.Identity)
+    assert module[1] is module[3] is act

@@ -7,7 +7,6 @@ all seeds. So two seeds should be less alike without the symmetry, without the n
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,14 +18,15 @@ from torch import nn
 from thermolab.engine.experiment import DivergenceError, Experiment
 from thermolab.engine.recipe import recipe
 from thermolab.engine.rules import Count, NotNegative, Positive
+from thermolab.instruments.scale import copied
 from thermolab.phenomena.your_network import networks
 from thermolab.phenomena.your_network.measure import SEEN, alike
 from thermolab.systems.full_batch import FullBatch
 from thermolab.systems.network import NetworkOnData
 
 ARMS = ("as it is", "no symmetry", "no noise", "no regularisation")
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d)
-RECTIFIERS = (nn.ReLU, nn.LeakyReLU)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU)
 LAST = 100  # steps, of which U is the mean
 
 
@@ -35,11 +35,12 @@ def without_symmetry(module: nn.Module) -> nn.Module:
 
     Raises ValueError where there is none of either as a layer: what a forward calls as a function is not seen.
     """
-    module = copy.deepcopy(module)
-    found = [(parent, name, layer) for parent in module.modules() for name, layer in parent.named_children()]
+    module = copied(module)
+    # not named_children, which gives a layer that stands twice once
+    found = [(parent, name, layer) for parent in module.modules() for name, layer in parent._modules.items()]
     changed = [(parent, name, layer) for parent, name, layer in found if isinstance(layer, (*NORMS, *RECTIFIERS))]
     if not changed:
-        raise ValueError("no symmetry to knock out: the network has no norm and no rectifier (ReLU, LeakyReLU) as a layer")
+        raise ValueError("no symmetry to knock out: the network has no norm and no rectifier (ReLU, LeakyReLU, PReLU) as a layer")
     for parent, name, layer in changed:
         setattr(parent, name, nn.Tanh() if isinstance(layer, RECTIFIERS) else nn.Identity())
     return module

@@ -46,7 +46,8 @@ def _build(*, seed, device, network, images, eta, lam, batch_size, replicas) -> 
 def _read(frame: Frame, settings: Mapping) -> dict[str, np.ndarray]:
     now = frame.observables
     nothing = np.full(len(now["U"]), np.nan)
-    return {"imbalance": nothing, **now, "r": np.sqrt(now["w2"]) if "w2" in now else nothing}
+    missing = {gauges.variable(name): nothing for name in READ}
+    return {**missing, **now, "r": np.sqrt(now["w2"]) if "w2" in now else nothing}
 
 
 def _predict(frame: Frame, settings: Mapping) -> dict[str, float]:

@@ -199,7 +199,8 @@ def _is_mean(system: NetworkOnData, weights: torch.Tensor) -> bool:
     halves, out = [], torch.empty_like(weights[:1])
     for part in (slice(0, n), slice(0, n // 2), slice(n // 2, n)):
         halves.append(float(system.replicas.loss_and_gradient(weights[:1], *(t[None, part] for t in _data(system)), out)))
-    return abs((halves[1] + halves[2]) / 2 / halves[0] - 1) < 1e-4
+    whole = halves[0]
+    return whole != 0 and abs((halves[1] + halves[2]) / 2 / whole - 1) < 1e-4
 
 
 def _draws(system: NetworkOnData, weights: torch.Tensor) -> bool:

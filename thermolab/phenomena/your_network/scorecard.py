@@ -83,8 +83,8 @@ def scorecard(run: Experiment, *, seeds: int = 5, **plan: int) -> Scorecard:
     run: of a `NetworkOnData`; it is not touched. Its network runs anew, from the weights that the run started from, at rates from
     η/2 to 2η; seeds: how many runs at each. Where all replicas of `run` started alike, seeds differ in their batches alone.
     plan: burn_in, window, …, as in `measure.Plan`; the burn-in should last some times 1/(ηλ).
-    Raises TypeError for an experiment of something else, ValueError for less than 3 seeds or a grid of knobs, DivergenceError
-    where all runs diverge.
+    Raises TypeError for an experiment of something else or without batches, ValueError for less than 3 seeds or a grid of knobs,
+    DivergenceError where all runs diverge.
 
     >>> import torch, thermolab as tl
     >>> net = tl.Network(torch.nn.Linear(4, 3), (torch.randn(64, 4), torch.randint(3, (64,))))
@@ -95,6 +95,10 @@ def scorecard(run: Experiment, *, seeds: int = 5, **plan: int) -> Scorecard:
     system = run.system
     if not isinstance(system, NetworkOnData):
         raise TypeError(f"the experiment is of {type(system).__name__}; allowed: of a network on data")
+    if not system.has_batches:
+        raise TypeError(
+            f"every step of the {system.name} experiment sees all data; allowed: one with batches, whose noise is asked"
+        )
     if seeds < 3:
         raise ValueError(f"seeds={seeds} give no error to speak of; allowed: 3 or more")
     if several := [name for name, v in run.knobs.items() if isinstance(v, torch.Tensor) and len(v.unique()) > 1]:
