@@ -295,3 +295,14 @@ def test_symmetry_is_knocked_out_of_a_layer_that_stands_twice():
     assert [type(m) for m in found][1::2] == [nn.Tanh, nn.Tanh, nn.Linear]
     assert isinstance(found[4], nn.Identity)
     assert module[1] is module[3] is act
+
+
+def test_a_network_that_the_finder_of_groups_does_not_take_has_a_scorecard():
+    """Its forward is bound to the original's layer, so that no copy can be tried; the other claims are decided."""
+    module = nn.Sequential(nn.Linear(2, 3))
+    module.forward = lambda x, layer=module[0]: layer(x)
+    net = NetworkOnData(module, data.Dataset(torch.randn(32, 2), torch.arange(32) % 3))
+    card = scorecard(Experiment(net, eta=ETA, lam=LAM, batch_size=4), seeds=3, **TINY)
+    said = {result.claim.id: result.undecided for result in card if result.verdict == "not applicable"}
+    assert all("its symmetries cannot be tried" in said[f"general.{name}"] for name in ("noether", "radius"))
+    assert "general.stationarity" not in said

@@ -110,8 +110,8 @@ def measure(
       snr = |∇L + λw|/√Tr Σ; sharpness, the batch sharpness; S, graph entropy up to a constant; cka of what the last layer
       reads, with the next replica of the same η, and cka_null, with its samples shuffled. sharpness_start, cka_start: at the
       start. S_gas, snr_gas: of a perfect gas of as many weights.
-    Attributes: dim, weights that had a gradient; draws: whether the network draws random numbers, as dropout does; no_pairs: why
-    the finder of pairs does not take this network, "" if it does.
+    Attributes: dim, weights that had a gradient; draws: whether the network draws random numbers, as dropout does; no_groups and
+    no_pairs: why the finders of scale-invariant groups and of pairs do not take this network, "" if they do.
     NaN for a replica that diverged. Raises DivergenceError where all did, ValueError for a burn-in or a window that is too short.
     """
     if plan.burn_in < plan.early:
@@ -120,7 +120,7 @@ def measure(
     watched, sums = _watched(system)
     module, loss, eta = system.replicas.module, loss_of(system), np.broadcast_to(np.asarray(eta, float), len(weights))
     run = Experiment(watched, eta=eta.copy(), lam=lam, batch_size=batch_size, weights=weights, seed=seed, device=device, **knobs)
-    groups = scale.groups(module, loss, system.data.x, system.data.y)
+    groups, no_groups = groups_of(module, loss, system)
     pairs, no_pairs = pairs_of(module)
     free = torch.cat([torch.empty(0, dtype=torch.long), *(g.index for g in groups if not g.invariant)]).numpy()
 
@@ -158,9 +158,9 @@ def measure(
         found |= {} if when else {"cka_null": null}
     data = xr.Dataset({name: ("replica", np.asarray(v, float)) for name, v in found.items()})
     ends = [w.cpu().double() for w in run.state.weights]
-    slopes = [_slope(module, loss, system.data, w, ok) for w, ok in zip(ends, alive, strict=True)]
+    slopes = [_slope(module, loss, system.data, w, ok and not no_groups) for w, ok in zip(ends, alive, strict=True)]
     data = data.merge(_groups(groups, late, early, ends, slopes)).merge(_of_pairs(pairs, late, early, ends, slopes))
-    attrs = {"dim": int(moved.sum()), "no_pairs": no_pairs, "lam": lam, "batch_size": batch_size}
+    attrs = {"dim": int(moved.sum()), "no_groups": no_groups, "no_pairs": no_pairs, "lam": lam, "batch_size": batch_size}
     attrs |= {
         "optimiser": system.optimiser,
         "protocol": run.knobs.get("protocol", system.protocol),
@@ -181,6 +181,14 @@ def _watched(system: NetworkOnData) -> tuple[NetworkOnData, _Sums]:
 def loss_of(system: NetworkOnData) -> Callable:
     """The loss of a network as a function of outputs and targets."""
     return functools.partial(mean_loss, system.replicas.loss_function)
+
+
+def groups_of(module: nn.Module, loss: Callable, system: NetworkOnData) -> tuple[list[scale.Group], str]:
+    """Groups of weights, scale-invariant or not, or all in one and why the finder does not take the network."""
+    try:
+        return scale.groups(module, loss, system.data.x, system.data.y), ""
+    except ValueError as error:
+        return [scale.Group("all", torch.arange(system.n_parameters), False)], str(error)
 
 
 def pairs_of(module: nn.Module) -> tuple[list[symmetry.Pair], str]:
@@ -256,10 +264,10 @@ def _drive(means: dict, free: np.ndarray, eta: np.ndarray, lam: float) -> np.nda
     return eta / 2 * (g2 + 2 * lam * gw + lam**2 * w2)
 
 
-def _slope(module, loss, data, weights: torch.Tensor, alive: bool) -> torch.Tensor:
-    """The gradient [P] of one batch in float64; zeros for a replica that is lost."""
+def _slope(module, loss, data, weights: torch.Tensor, known: bool) -> torch.Tensor:
+    """The gradient [P] of one batch in float64; zeros for a replica that is lost, and where no copy of the module runs."""
     x, y = data.x[:IDENTITY_BATCH], data.y[:IDENTITY_BATCH]
-    return scale.gradient(module, loss, x, y, weights) if alive else torch.zeros_like(weights)
+    return scale.gradient(module, loss, x, y, weights) if known else torch.zeros_like(weights)
 
 
 def _sharpness(system: NetworkOnData, weights: torch.Tensor, batch_size: int, alive: bool) -> float:

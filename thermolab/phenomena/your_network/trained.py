@@ -108,7 +108,7 @@ def _all(values: Iterable[xr.DataArray], reduce: Callable) -> float:
 def identities(trained: xr.Dataset) -> Decision | NotApplicable:
     """Largest error of the identity at a step; control: the least of groups and neighbours that have no symmetry."""
     here = point(trained)
-    if why := _no_symmetry(here) or plain(here):
+    if why := _no_symmetry(here) or here.attrs.get("no_groups") or plain(here):
         return NotApplicable(why)
     right = [invariant(here)["identity"], rescalable(here)["pair_identity"]]
     wrong = [invariant(here, False)["identity"], rescalable(here, False)["pair_identity"]]
@@ -121,7 +121,8 @@ def identities(trained: xr.Dataset) -> Decision | NotApplicable:
 def _no_symmetry(here: xr.Dataset) -> str:
     if invariant(here).sizes["group"] or rescalable(here).sizes["pair"]:
         return ""
-    return f"no layer is scale-invariant, and no pair was found{f': {why}' if (why := here.attrs['no_pairs']) else ''}"
+    why = "; ".join(filter(None, (here.attrs.get("no_groups"), here.attrs["no_pairs"])))
+    return "no layer is scale-invariant, and no pair was found" + (f": {why}" if why else "")
 
 
 @decides("general.radius", reads=READS)
@@ -131,7 +132,7 @@ def radius(trained: xr.Dataset) -> Decision | NotApplicable:
     if why := plain(here, decayed=True):
         return NotApplicable(why)
     if not invariant(here).sizes["group"]:
-        return NotApplicable("no layer is scale-invariant")
+        return NotApplicable(here.attrs.get("no_groups") or "no layer is scale-invariant")
     ratio = _radius(invariant(here), "")
     if not invariant(here, False).sizes["group"]:
         other = extreme(np.log(_radius(here, "_early")), "group")
