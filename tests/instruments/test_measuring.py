@@ -86,3 +86,14 @@ def test_what_is_not_allowed_is_one_line(run, settings, line):
     with pytest.raises(ValueError, match=line):
         measure(run, **settings)
     assert run.state.step == 0
+
+
+def test_a_run_that_was_measured_has_a_record(run):
+    run.advance(3)
+    run.frame()
+    measure(run, 40, every=10, observe=["U", "T"])
+    found = run.record()
+    assert found.time.values.tolist() == [3, 3, 13, 23, 33, 43]
+    assert np.isfinite(found["T"].values[1:]).all()
+    assert np.isnan(found["T"].values[0]).all()  # not asked for
+    assert np.isnan(found["U"].values[1]).all()  # no step was taken
