@@ -130,6 +130,10 @@ def test_other_data_are_asked_the_same():
     assert system.data is data
 
 
+def _of_pairs(f, y):
+    return F.softplus((f - f[:, None]) * (y[:, None] - y)).mean()
+
+
 def test_what_is_taken():
     """−100 by a function that knows it, embeddings, images as PyTorch has them, a loss of a tuple, one number of inputs alone."""
     make(**case(y=torch.where(torch.arange(N) < 20, -100, Y), loss=F.cross_entropy))
@@ -142,6 +146,7 @@ def test_what_is_taken():
     make(nn.Conv2d(1, 3, 1), torch.randn(N, 1, 4, 4), torch.zeros(N, 4, 4, dtype=torch.int64), "cross-entropy")
     make(nn.LSTM(5, 3), X, Y, lambda out, y: F.cross_entropy(out[0], y))
     make(**case(**ONE, y=X[:, 0]) | {"loss": lambda f, y: F.mse_loss(f[:, 0], y)})
+    make(**case(**ONE, y=X[:, 0]) | {"module": nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)), "loss": _of_pairs})
     fixed = nn.Sequential(nn.Unflatten(0, (32, 1)), nn.Flatten(1), nn.Linear(5, 3))
     make(**case(module=fixed))
 

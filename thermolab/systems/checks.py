@@ -9,9 +9,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from thermolab.systems import global_random
+from thermolab.systems.loading import chunks
 from thermolab.systems.losses import mean_loss
 from thermolab.systems.replicas import Replicas
 
+PART = 2**26  # bytes of the data that are looked at together
 TRIED = 8, 1, 2, 16, 32, 64, 100, 128, 256  # samples in the first batch: some modules take one number of them alone
 
 
@@ -40,9 +42,9 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
     for what, values in (("inputs", x), ("targets", y)):
         if values.is_complex():
             raise ValueError(f"the {what} are {values.dtype}; allowed: real numbers, such as torch.view_as_real({what})")
-        bad = ~torch.isfinite(values).flatten(1 if values.dim() > 1 else 0)
+        bad = _not_finite(values)
         if bad.any():
-            first = int((bad.any(1) if bad.dim() > 1 else bad).nonzero()[0])
+            first = int(bad.nonzero()[0])
             raise ValueError(
                 f"{int(bad.sum())} of the {what} are NaN or infinite, the first in sample {first}; leave such samples out"
             )
@@ -75,6 +77,14 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
         f"the module does not take inputs {['B', *x.shape[1:]]} of {x.dtype}: {type(fault).__name__}: {_one_line(fault)}; "
         "allowed: what module(x) takes"
     ) from fault
+
+
+def _not_finite(values: torch.Tensor) -> torch.Tensor:
+    """How many numbers of each sample [N] are NaN or infinite; data larger than memory are looked at in parts."""
+    if not values.is_floating_point():
+        return torch.zeros(len(values), dtype=torch.int64)
+    parts = [values[part] for part in chunks(len(values), max(1, values[0].nbytes), PART)]
+    return torch.cat([(~torch.isfinite(part)).reshape(len(part), -1).sum(1) for part in parts])
 
 
 def check_precision(weights: torch.Tensor, kind: torch.dtype, data) -> None:
@@ -127,7 +137,7 @@ def _check_loss(replicas: Replicas, outputs, y) -> None:
         broadcast.seen = broadcast.seen or (list(getattr(outputs, "shape", ())), list(y.shape))
     except Exception as error:
         raise ValueError(f"loss={replicas.loss} fails on the first batch: {type(error).__name__}: {_one_line(error)}") from error
-    if broadcast.seen:
+    if broadcast.seen and list(getattr(outputs, "shape", ())) != list(y.shape):  # else a loss of pairs
         a, b = broadcast.seen
         raise ValueError(
             f"the loss broadcasts {a} with {b}, each output with each target; allowed: equal shapes, as of y[:, None]"
