@@ -296,3 +296,24 @@ def test_batches_that_are_mappings_are_the_models_arguments():
     )
     watch.step()
     assert watch.rows[0]["lambda_max"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["a script", "a dataset of batches"])
+def test_a_module_of_a_script_and_a_dataset_of_batches_are_watched(kind):
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    loader = DataLoader(TensorDataset(X, Y), batch_size=10)
+    if kind == "a script":
+        model = torch.jit.script(model)
+    else:
+        loader = DataLoader([(X[i : i + 10], Y[i : i + 10]) for i in range(0, 60, 10)], batch_size=None)
+    optimizer, loss_fn = torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss()
+    watch = Watch(model, optimizer, loss_fn, loader, every=2, observe=["U", "sharpness"])
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+        watch.step()
+    assert len(watch.notes) == 1
+    assert np.isfinite(watch.record()["lambda_max"].values).all()
+    assert int(model.state_dict()["1.num_batches_tracked"]) == 6

@@ -21,7 +21,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Gradients are not touched as long as they are taken by `torch.autograd.grad`. Limit: what a module or a hook changes inside an
     object of its own, as by appending to a list, stays changed.
     """
-    tables = [table for m in model.modules() for table in (m.__dict__, m._buffers, m._parameters)]
+    tables = [table for m in model.modules() for table in (m.__dict__, m._buffers, m._parameters) if isinstance(table, dict)]
     kept = [dict(table) for table in tables]
     buffers = [(b, b.detach().clone()) for b in model.buffers()]
     with global_random.kept():
