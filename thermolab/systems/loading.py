@@ -47,7 +47,12 @@ def _has_graph(data: Dataset) -> bool:
 
 
 def _tensor(values) -> torch.Tensor:
-    return values.detach() if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+    if isinstance(values, torch.Tensor):
+        return values.detach()
+    try:
+        return torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data of type {type(values).__name__} are no array of numbers: {error}") from error
 
 
 def map_style(loader: torch_data.DataLoader) -> torch_data.Dataset | None:
@@ -81,7 +86,15 @@ def _batches(loader: torch_data.DataLoader) -> Iterable:
 def _collected(batches: Iterable, n: int | None, memory: int) -> Dataset:
     """All batches, one after the other, in one tensor for inputs and one for targets."""
     columns: list[_Column] = []
-    for batch in batches:
+    batches = iter(batches)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            break
+        except (RuntimeError, TypeError) as error:  # as where they have several shapes
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"the samples make no batch: {said}; allowed: (input, target), each of one shape") from error
         parts = pair(batch)
         columns = columns or [_Column(part, n, memory) for part in parts]
         for column, part in zip(columns, parts, strict=True):
