@@ -185,14 +185,15 @@ def batch_sharpness(
 
     Their mean is the batch sharpness. system: a `NetworkOnData`, whose batches are drawn as in training, from steps that are
     never trained on. weights: [P]; memory: as for `HessianProducts`. H_B g is a central difference of gradients in float64, of as
-    many batches at once as the bound, in bytes, has room for.
+    many batches at once as the bound, in bytes, has room for. Raises ValueError, one line, where the module draws random numbers.
     Source: Andreyev & Beneventano, arXiv:2412.20553.
     """
     replicas, weights, *_ = checked(system, weights, system.data.x, None)
     x, y = next(iter(system.batches(seed, torch.arange(n, device=weights.device), 2**31, 1, batch_size)))
     x, y = (fitting(replicas, v, torch.float64) for v in (x, y))
     each = 4 * 8 * len(weights) + whole.BACKWARD * batch_size * whole.bytes_a_sample(replicas, weights, x[0], y[0])
-    return np.concatenate([_sharpness(replicas, weights, *batch, memory) for batch in _blocks(x, y, int(bound / each))])
+    with no_draws():  # the two ends of a difference would have masks of their own
+        return np.concatenate([_sharpness(replicas, weights, *batch, memory) for batch in _blocks(x, y, int(bound / each))])
 
 
 def _blocks(x: torch.Tensor, y: torch.Tensor, size: int):

@@ -60,7 +60,7 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
     for kind in kinds:
         with global_random.kept(), torch.enable_grad(), replicas.holding(own.to(kind)) as module:
             try:
-                outputs, n = _first_outputs(module, x)
+                outputs, n = first_outputs(module, x)
             except Exception as error:
                 fault = fault or error
                 continue
@@ -102,7 +102,8 @@ def check_batch(replicas: Replicas, batch_size: int) -> None:
         raise ValueError("batch_size=1 has no variance for the module's BatchNorm1d; allowed: 2 or more")
 
 
-def _first_outputs(module, x):
+def first_outputs(module, x):
+    """(outputs, how many samples) of the first batch that the module takes. Raises what the module raises."""
     fault = None
     for n in [k for k in TRIED if k <= len(x)] or [len(x)]:
         try:
