@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from thermolab.systems import global_random
 from thermolab.systems.loading import chunks
@@ -60,6 +61,7 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
     for kind in kinds:
         with global_random.kept(), torch.enable_grad(), replicas.holding(own.to(kind)) as module:
             try:
+                global_random.seed(0, 0, 0)
                 outputs, n = first_outputs(module, x)
             except Exception as error:
                 fault = fault or error
@@ -72,7 +74,8 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
                 raise ValueError(
                     f"the module made parameters in its first pass, {', '.join(sorted(late))}: it has them now; try again"
                 )
-            return kind
+        _check_again(replicas, own.to(kind), x, outputs)
+        return kind
     raise ValueError(
         f"the module does not take inputs {['B', *x.shape[1:]]} of {x.dtype}: {type(fault).__name__}: {_one_line(fault)}; "
         "allowed: what module(x) takes"
@@ -111,6 +114,28 @@ def first_outputs(module, x):
         except Exception as error:
             fault = fault or error
     raise fault
+
+
+def _check_again(replicas: Replicas, weights, x, outputs) -> None:
+    """Asked again with the same weights, buffers, attributes and random numbers, a module must say the same."""
+    with global_random.kept(), torch.no_grad(), replicas.holding(weights) as module:
+        global_random.seed(0, 0, 0)
+        again, _ = first_outputs(module, x)
+    pairs = zip(tree_leaves(outputs), tree_leaves(again), strict=False)
+    if not all(_alike(a.detach(), b) for a, b in pairs if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+        raise ValueError(
+            "the module gives other outputs when it is asked again: it keeps something in a list or another object of its own, "
+            "or draws from a generator of its own, which its replicas would share; allowed: buffers, or tensors and numbers that "
+            "are attributes, and the global generators"
+        )
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.shape != b.shape or a.is_complex():
+        return a.shape == b.shape
+    rounding = 1e-2 if a.dtype.itemsize < 4 else 1e-4  # of the largest: the place in memory decides how BLAS rounds
+    most = rounding * float(torch.nan_to_num(a.double()).abs().amax()) if a.numel() else 0.0
+    return torch.allclose(a.double(), b.double(), rtol=0, atol=most, equal_nan=True)
 
 
 def _check_labels(y, outputs, first) -> None:
