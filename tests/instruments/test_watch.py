@@ -317,3 +317,37 @@ def test_a_module_of_a_script_and_a_dataset_of_batches_are_watched(kind):
     assert len(watch.notes) == 1
     assert np.isfinite(watch.record()["lambda_max"].values).all()
     assert int(model.state_dict()["1.num_batches_tracked"]) == 6
+
+
+class Attention(nn.Module):
+    """Asks a layer for its p, and does the rest itself; or draws by itself."""
+
+    def __init__(self, p=0.4):
+        super().__init__()
+        self.drop, self.last = nn.Dropout(p) if p else None, nn.Linear(6, 3)
+
+    def forward(self, x):
+        if self.drop is None:
+            return self.last(x * torch.rand(6))
+        return self.last(nn.functional.dropout(x, self.drop.p, self.training))
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.last = nn.MultiheadAttention(6, 2, dropout=0.4, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(self.attention(x[:, None], x[:, None], x[:, None])[0][:, 0])
+
+
+@pytest.mark.parametrize("make", [Attention, Attends, lambda: Attention(0)], ids=["asked for its p", "attention", "of its own"])
+def test_a_sharpness_is_that_without_any_dropout_and_at_one_draw_of_the_rest(make):
+    model = make()
+    optimizer, loader = torch.optim.SGD(model.parameters(), lr=0.0), DataLoader(TensorDataset(X, Y), batch_size=60)
+    watch = Watch(model, optimizer, nn.CrossEntropyLoss(), loader, every=1, observe=["sharpness", "batch_sharpness"])
+    for _ in range(4):
+        watch.step()
+    assert model.training
+    found = watch.record()["lambda_max"].values[:, 0]
+    assert np.ptp(found) < 0.02 * found.mean()

@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thermolab.systems import global_random
 
-DROPOUT = nn.modules.dropout._DropoutNd
+DROPOUT = (nn.modules.dropout._DropoutNd,)
+DRAWING = (nn.MultiheadAttention, nn.RNNBase, nn.RReLU)
 
 
 @contextmanager
@@ -85,9 +86,11 @@ class ModuleHessian:
 
 
 def without_dropout(model: nn.Module) -> None:
-    """Switch dropout off, to be called in `undisturbed`."""
+    """Switch dropout off, to be called in `undisturbed`: that of layers, of attention and recurrence, and of whatever holds a
+    layer of dropout, as an attention that asks it for its p alone."""
     for layer in model.modules():
-        if isinstance(layer, DROPOUT):
+        holds = any(isinstance(child, DROPOUT) for child in layer.children())
+        if isinstance(layer, DROPOUT + DRAWING) or (holds and not isinstance(layer, nn.Sequential)):
             layer.training = False
 
 

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from thermolab.instruments import gauges, mobility, observables
 from thermolab.instruments.noticed import Noticed
 from thermolab.instruments.undisturbed import ModuleHessian, flat, product, slopes, to, undisturbed, without_dropout
+from thermolab.systems import global_random
 from thermolab.systems.loading import map_style
 from thermolab.systems.losses import mean_loss
 
@@ -317,7 +318,12 @@ class _ModelProbe:
     def sharpness(self) -> dict:
         without_dropout(self.watch.model)
         blocks = self.kept("blocks", lambda: self.watch.draw.first(gauges.SAMPLES))
-        hessian = ModuleHessian(self.parameters, lambda block: (self.watch.loss(block), _size(block)), blocks)
+
+        def loss(block):
+            global_random.seed(0, 0, 0)  # what still draws, draws the same for each product
+            return self.watch.loss(block), _size(block)
+
+        hessian = ModuleHessian(self.parameters, loss, blocks)
         found = gauges.follow(hessian, self.kept("vectors", dict), 0, self.watch.steps)
         return dict(zip(("lambda_max", "lambda_max_error"), found, strict=True))
 
