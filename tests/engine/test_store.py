@@ -1,6 +1,8 @@
 """Results of jobs that are kept: the same to the last bit, of this source and these settings alone, whatever befalls the file."""
 
 import dataclasses
+import importlib
+import math
 import multiprocessing
 
 import numpy as np
@@ -116,6 +118,52 @@ def test_what_cannot_be_told_or_written_is_measured_each_time(folder):
             assert not kept
             assert type(found) is type(strange())
     assert not list(folder.rglob("*.npz"))
+
+
+NAMELESS = (lambda x: x), (lambda x: x), (lambda x, factor=2: x)
+
+
+class Instance:
+    def measured(self):
+        return result()
+
+
+def test_functions_of_one_name_and_what_has_no_name_of_its_own_are_measured_each_time(folder):
+    def made(factor):
+        @recipe.recipe("made")
+        def one(*, seed: int = 0) -> xr.Dataset:
+            return xr.Dataset({"r": factor})
+
+        return one
+
+    assert [float(made(factor).run(n_seeds=1)["r"][0]) for factor in (1, 2)] == [1, 2]
+    for what in (math.tanh, lambda: folder, Instance().measured):
+        assert store.key(job, {"what": what}) is None
+    assert store.key(Instance().measured, {}) is None
+    assert None not in (store.key(job, {"what": what}) for what in (job, Instance, np.linalg.norm))
+    keys = [store.key(job, {"what": what}) for what in NAMELESS]
+    assert len(set(keys[:2])) == 2
+    assert None not in keys[:2]
+    assert keys[2] is None
+
+
+def test_a_job_whose_file_imports_its_neighbours_is_measured_each_time(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "neighbour_of_a_job.py").write_text("VALUE = 1\n")
+    for name, line in (("with_one", "from neighbour_of_a_job import VALUE"), ("without", "import numpy as np, math")):
+        (tmp_path / f"job_{name}.py").write_text(f"def job():\n    {line}\n")
+    with_one, without = (importlib.import_module(f"job_{name}").job for name in ("with_one", "without"))
+    assert store.key(with_one, {}) is store.key(job, {"what": with_one}) is None
+    assert store.key(without, {}) is not None
+
+
+def test_what_a_package_measured_that_was_changed_meanwhile_is_not_kept(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_package_now", lambda: "changed")
+        assert measured({})[1]
+        assert store.files(folder) == []
+    assert measured({})[1]
+    assert not measured({})[1]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"\x93NUMPY", None])

@@ -7,7 +7,11 @@ import xarray as xr
 from torch import nn
 
 from thermolab.engine.experiment import Experiment
+from thermolab.instruments.curvature import batch_sharpness
 from thermolab.instruments.measuring import STRAYED, measure, statistics
+from thermolab.instruments.windows import full_gradient_squared
+from thermolab.systems.data import Dataset
+from thermolab.systems.network import NetworkOnData
 from thermolab.systems.own import Network
 
 RNG = np.random.default_rng(3)
@@ -89,3 +93,44 @@ def test_what_is_not_allowed_is_one_line(run, settings, line):
     with pytest.raises(ValueError, match=line):
         measure(run, **settings)
     assert run.state.step == 0
+
+
+def test_a_run_that_was_measured_has_a_record(run):
+    run.advance(3)
+    run.frame()
+    measure(run, 40, every=10, observe=["U", "T"])
+    found = run.record()
+    assert found.time.values.tolist() == [3, 3, 13, 23, 33, 43]
+    assert np.isfinite(found["T"].values[1:]).all()
+    assert np.isnan(found["T"].values[0]).all()  # not asked for
+    assert np.isnan(found["U"].values[1]).all()  # no step was taken
+
+
+def test_readings_under_dropout_are_functions_of_seed_and_step_and_what_is_none_is_refused():
+    module = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
+    data, readings, after = (torch.randn(64, 3), torch.arange(64) % 2), [], []
+    for number in (1, 1, 2):
+        torch.manual_seed(number)
+        run = Experiment(Network(module, data), eta=0.1, batch_size=8)
+        found = measure(run, 8, every=2, observe=["accuracy", "T"])
+        readings.append([*found["accuracy"].values.ravel(), *found["T"].values.ravel(), full_gradient_squared(run)[0]])
+        after.append(torch.rand(1))
+    assert readings[0] == readings[1] == readings[2]
+    assert after[0] == after[1] != after[2]  # somebody's own numbers go on as they were
+    for name in ("sharpness", "batch_sharpness"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read: the module draws random numbers"):
+            measure(run, 8, every=2, observe=[name])
+    with pytest.raises(ValueError, match="the module draws random numbers"):
+        batch_sharpness(run.system, run.state.weights[0], 8)
+
+
+def test_a_module_of_one_number_of_samples_is_read():
+    module = nn.Sequential(nn.Unflatten(0, (32, 1)), nn.Flatten(1), nn.Linear(3, 2))
+    run = Experiment(Network(module, (torch.randn(64, 3), torch.arange(64) % 2)), eta=0.1, batch_size=32)
+    assert np.isfinite(measure(run, 8, every=2, observe=["U", "T"])["T"]).all()
+
+
+def test_a_module_that_computes_in_the_precision_of_its_inputs_is_read():
+    net = NetworkOnData(nn.Linear(3, 2), Dataset(torch.randn(64, 3).double(), torch.arange(64) % 2))
+    run = Experiment(net, eta=0.1, batch_size=8, weights=net.replicas.own_weights().double()[None])
+    assert np.isfinite(measure(run, 8, every=2, observe=["U", "accuracy"])["accuracy"]).all()

@@ -365,3 +365,58 @@ def test_a_file_that_cannot_be_written_is_said_and_training_goes_on(tmp_path, mo
     watch.step()
     assert len(watch.rows) == 2
     np.testing.assert_array_equal(watch.record()["eta"], [[0.2, 0.1, np.nan], [0.2, 0.1, 0.3]])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["a script", "a dataset of batches"])
+def test_a_module_of_a_script_and_a_dataset_of_batches_are_watched(kind):
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    loader = DataLoader(TensorDataset(X, Y), batch_size=10)
+    if kind == "a script":
+        model = torch.jit.script(model)
+    else:
+        loader = DataLoader([(X[i : i + 10], Y[i : i + 10]) for i in range(0, 60, 10)], batch_size=None)
+    optimizer, loss_fn = torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss()
+    watch = Watch(model, optimizer, loss_fn, loader, every=2, observe=["U", "sharpness"])
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss_fn(model(x), y).backward()
+        optimizer.step()
+        watch.step()
+    assert len(watch.notes) == 1
+    assert np.isfinite(watch.record()["lambda_max"].values).all()
+    assert int(model.state_dict()["1.num_batches_tracked"]) == 6
+
+
+class Attention(nn.Module):
+    """Asks a layer for its p, and does the rest itself; or draws by itself."""
+
+    def __init__(self, p=0.4):
+        super().__init__()
+        self.drop, self.last = nn.Dropout(p) if p else None, nn.Linear(6, 3)
+
+    def forward(self, x):
+        if self.drop is None:
+            return self.last(x * torch.rand(6))
+        return self.last(nn.functional.dropout(x, self.drop.p, self.training))
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.last = nn.MultiheadAttention(6, 2, dropout=0.4, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(self.attention(x[:, None], x[:, None], x[:, None])[0][:, 0])
+
+
+@pytest.mark.parametrize("make", [Attention, Attends, lambda: Attention(0)], ids=["asked for its p", "attention", "of its own"])
+def test_a_sharpness_is_that_without_any_dropout_and_at_one_draw_of_the_rest(make):
+    model = make()
+    optimizer, loader = torch.optim.SGD(model.parameters(), lr=0.0), DataLoader(TensorDataset(X, Y), batch_size=60)
+    watch = Watch(model, optimizer, nn.CrossEntropyLoss(), loader, every=1, observe=["sharpness", "batch_sharpness"])
+    for _ in range(4):
+        watch.step()
+    assert model.training
+    found = watch.record()["lambda_max"].values[:, 0]
+    assert np.ptp(found) < 0.02 * found.mean()

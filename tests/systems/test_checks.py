@@ -26,7 +26,28 @@ def make(module, x, y, loss):
 X, Y = case()["x"], case()["y"]
 BAD = torch.where(torch.arange(N * 5).reshape(N, 5) == 57, torch.nan, X)
 ONE = {"module": models.mlp((5, 6, 1)), "loss": "squared"}
+
+
+class Remembers(nn.Linear):
+    """Becomes steeper with each call: what it knows of them is in an object of its own."""
+
+    def __init__(self, own):
+        super().__init__(5, 3)
+        self.own, self.calls = own, 0
+
+    def forward(self, x):
+        self.calls += 1
+        if isinstance(self.own, list):
+            self.own.append(1)
+        if isinstance(self.own, torch.Generator):
+            return super().forward(x) + torch.rand((), generator=self.own)
+        return super().forward(x) * (self.calls + len(self.own or ()))
+
+
+AGAIN = r"the module gives other outputs when it is asked again: .*; allowed: buffers, .*"
 REFUSED = {
+    "a list of its calls": ({"module": Remembers([])}, AGAIN),
+    "a generator of its own": ({"module": Remembers(torch.Generator())}, AGAIN),
     "a list": ({"x": X.tolist()}, r"the inputs are a list; allowed: a dense tensor \[N, ...\], as of torch.as_tensor\(inputs\)"),
     "sparse": ({"x": X.to_sparse()}, r"the inputs are a torch.sparse_coo tensor; allowed: a dense tensor .*"),
     "a number": ({"y": torch.tensor(1)}, r"the targets are a torch.strided tensor; allowed: a dense tensor .*"),
@@ -130,6 +151,10 @@ def test_other_data_are_asked_the_same():
     assert system.data is data
 
 
+def _of_pairs(f, y):
+    return F.softplus((f - f[:, None]) * (y[:, None] - y)).mean()
+
+
 def test_what_is_taken():
     """−100 by a function that knows it, embeddings, images as PyTorch has them, a loss of a tuple, one number of inputs alone."""
     make(**case(y=torch.where(torch.arange(N) < 20, -100, Y), loss=F.cross_entropy))
@@ -142,6 +167,8 @@ def test_what_is_taken():
     make(nn.Conv2d(1, 3, 1), torch.randn(N, 1, 4, 4), torch.zeros(N, 4, 4, dtype=torch.int64), "cross-entropy")
     make(nn.LSTM(5, 3), X, Y, lambda out, y: F.cross_entropy(out[0], y))
     make(**case(**ONE, y=X[:, 0]) | {"loss": lambda f, y: F.mse_loss(f[:, 0], y)})
+    make(**case(**ONE, y=X[:, 0]) | {"module": nn.Sequential(nn.Linear(5, 1), nn.Flatten(0)), "loss": _of_pairs})
+    make(**case(module=Remembers(None)))  # a number that is an attribute is kept for each replica
     fixed = nn.Sequential(nn.Unflatten(0, (32, 1)), nn.Flatten(1), nn.Linear(5, 3))
     make(**case(module=fixed))
 

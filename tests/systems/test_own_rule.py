@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from thermolab import phenomena
 from thermolab.engine.experiment import DivergenceError, Experiment
 from thermolab.engine.scenario import scripted, with_rule
 from thermolab.phenomena.cooling import classifiers
 from thermolab.phenomena.cooling.live import IMAGES
+from thermolab.systems.network import NetworkOnData
 from thermolab.systems.own_rule import OwnRule, RuleError
 
 
@@ -52,6 +54,19 @@ def test_the_steps_do_not_depend_on_how_a_run_is_cut(net):
     one, other = run(OwnRule(net, plain), 7), run(OwnRule(net, plain), 3)
     other.advance(4)
     assert torch.equal(one.state.weights, other.state.weights)
+
+
+@pytest.mark.parametrize("settings", [{"replacement": False}, {"loss": nn.functional.cross_entropy}, {}])
+def test_batches_loss_masks_and_statistics_are_those_of_the_network(net, settings):
+    layers = nn.Linear(net.data.x[0].numel(), 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.4), nn.Linear(6, 10)
+    own = NetworkOnData(nn.Sequential(nn.Flatten(), *layers), net.data, **settings)
+    theirs, mine = run(own), run(OwnRule(own, plain))
+    torch.testing.assert_close(mine.state.weights, theirs.state.weights, rtol=1e-4, atol=1e-5)
+    halves = NetworkOnData(own.replicas.module, net.data, precision="bf16")
+    assert OwnRule(halves, plain).replicas.precision == "bf16"
+    assert sorted(mine.state.memory) == sorted(theirs.state.memory)
+    for name, kept in theirs.state.memory.items():
+        torch.testing.assert_close(mine.state.memory[name], kept, rtol=1e-4, atol=1e-5)
 
 
 def broken(w, g, eta, lam):

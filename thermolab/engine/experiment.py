@@ -362,9 +362,10 @@ class Experiment:
         return again
 
     def record(self) -> xr.Dataset:
-        """The frames so far: observables with dims (time, replica), steps as the coordinate of time."""
+        """The frames so far: observables with dims (time, replica), time in steps; NaN where one was not read."""
         if not self.history:
             raise ValueError("there are no frames yet: call frames() or frame() first")
-        names = self.history[-1].observables
-        data = {k: (("time", "replica"), np.stack([f.observables[k] for f in self.history])) for k in names}
+        shapes = {k: v.shape for f in self.history for k, v in f.observables.items()}
+        found = {k: [f.observables.get(k, np.full(shape, np.nan)) for f in self.history] for k, shape in shapes.items()}
+        data = {k: (("time", "replica"), np.stack(values)) for k, values in found.items()}
         return xr.Dataset(data, coords={"time": [f.step for f in self.history]}, attrs={"seed": self.seed})

@@ -1,21 +1,26 @@
 """What jobs of recipes have measured, kept as each ends: a killed run goes on from there, others that need the same find it.
 
 A result is kept under a hash of all that it follows from: the source of the whole package (and of the job's own file, if that
-lies elsewhere), the job and its settings, the seed among them, the processor and the versions of `LIBRARIES`. So a changed
-package never finds an old result. It is used by `thermolab run`, `check` and `book`, which name its folder in THERMOLAB_STORE;
-where that is empty nothing is looked up and nothing is kept. One file a result, written whole or not at all; two that measure
-the same at once both write it, and the later one stays. Nothing is pickled: what is no Dataset of plain arrays is not kept.
+lies elsewhere and imports none of its neighbours), the job and its settings, the seed among them, the processor and the versions
+of `LIBRARIES`. So a changed package never finds an old result, and what one measured that was changed meanwhile is not kept.
+Limit: the files of data that a job of one's own may read are not looked at. The store is used by `thermolab run`, `check` and
+`book`, which name its folder in THERMOLAB_STORE; where that is empty nothing is looked up and nothing is kept. One file a result,
+written whole or not at all; two that measure the same at once both write it, and the later one stays. Nothing is pickled: what
+is no Dataset of plain arrays is not kept.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import inspect
 import json
 import os
 import platform
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -72,8 +77,9 @@ def kept(function: Callable, settings: Mapping, measure: Callable[[], object]) -
     result = measure()
     if isinstance(result, xr.Dataset):
         with suppress(OSError):  # a full disk, or one that is not to be written to: the result is there all the same
-            _write(path, result)
-            _shrink(where)
+            if package() == _package_now():
+                _write(path, result)
+                _shrink(where)
     return result, False
 
 
@@ -81,20 +87,43 @@ def key(function: Callable, settings: Mapping) -> str | None:
     """A hash of all that a job's result follows from; None where that cannot be told."""
     digest = hashlib.sha256()
     try:
-        own = _source(inspect.unwrap(getattr(getattr(function, "__self__", function), "measure", function)))
-        _feed(digest, [FORMAT, package(), own, _machine(), function, dict(settings)])
-    except TypeError:
+        _feed(digest, [FORMAT, package(), _machine(), function, dict(settings)])
+    except (TypeError, OSError):
         return None
     return digest.hexdigest()
 
 
 @functools.cache
 def package() -> str:
-    """A hash of the source of the whole package."""
-    digest, root = hashlib.sha256(), Path(__file__).parents[1]
-    for path in sorted(root.rglob("*.py")):
+    """A hash of the source of the whole package, as it was when this process loaded it."""
+    return _package_now()
+
+
+def _package_now() -> str:
+    root = Path(__file__).parents[1]
+    states = [(path, path.stat()) for path in sorted(root.rglob("*.py"))]
+    return _hash_of(root, tuple((path, state.st_mtime_ns, state.st_size) for path, state in states))
+
+
+@functools.lru_cache(maxsize=1)
+def _hash_of(root: Path, stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, *_ in stamps:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _named(value) -> list[str]:
+    """Name and source of a function, a class or a recipe. Raises TypeError where they do not tell what it computes."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not module or not name or getattr(value, "__closure__", None):
+        raise TypeError(f"{value!r} has no name, or closes over values")
+    named = [module, name, _source(inspect.unwrap(getattr(value, "measure", value)))]
+    if "<" not in name:
+        return named
+    if not inspect.isfunction(value) or value.__defaults__ or value.__kwdefaults__:
+        raise TypeError(f"{value!r} may hold values")
+    return [*named, repr(list(value.__code__.co_positions()))]  # others have its name: where in that source it stands
 
 
 def _source(function: Callable) -> str:
@@ -104,7 +133,39 @@ def _source(function: Callable) -> str:
     path = Path(inspect.getsourcefile(function) or "")
     if not path.is_file():
         raise TypeError(f"{function!r} has no file")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _file(path)
+
+
+@functools.cache  # as it was loaded, nearly: what changes later is not what runs here
+def _file(path: Path) -> str:
+    content = path.read_bytes()
+    if _is_installed(path):
+        return hashlib.sha256(content).hexdigest()
+    try:
+        nodes = list(ast.walk(ast.parse(content)))
+    except (SyntaxError, ValueError):  # compiled
+        raise TypeError(f"{path} cannot be read") from None
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += ["." * node.level + (node.module or "") for node in nodes if isinstance(node, ast.ImportFrom)]
+    for root in {name.partition(".")[0] for name in names}:
+        if not _installed(root):
+            raise TypeError(f"{path} imports {root or 'its neighbours'}, which may change")
+    return hashlib.sha256(content).hexdigest()
+
+
+def _installed(root: str) -> bool:
+    """Whether a module is Python's own, this package, or one that was installed; not one that somebody is writing."""
+    if root in sys.stdlib_module_names or root == __name__.partition(".")[0]:
+        return True
+    try:
+        found = importlib.util.find_spec(root) if root else None
+    except (ImportError, ValueError):
+        return False
+    return _is_installed(Path(getattr(found, "origin", None) or ""))
+
+
+def _is_installed(path: Path) -> bool:
+    return bool({"site-packages", "dist-packages"} & set(path.parts))
 
 
 @functools.cache
@@ -113,7 +174,8 @@ def _machine() -> list[str]:
     import torch
 
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return [torch.backends.cpu.get_cpu_capability(), card, *(f"{name} {metadata.version(name)}" for name in LIBRARIES)]
+    here = [platform.system(), platform.machine(), torch.backends.cpu.get_cpu_capability(), card]
+    return [*here, *(f"{name} {metadata.version(name)}" for name in LIBRARIES)]
 
 
 def _feed(digest, value) -> None:
@@ -142,13 +204,10 @@ def _feed(digest, value) -> None:
         for one in value:
             _feed(digest, one)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        _feed(digest, [type(value).__qualname__, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}])
+        _feed(digest, [_named(type(value)), {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}])
     elif callable(value) and hasattr(value, "__qualname__"):
-        if value.__closure__ if inspect.isfunction(value) else False:
-            raise TypeError(f"{value!r} closes over values")
         owner = getattr(value, "__self__", None)  # a recipe, which goes by the name of what it measures
-        named = [value] if owner is None else [value, owner]
-        _feed(digest, [text for one in named for text in (one.__module__, one.__qualname__)])
+        _feed(digest, [_named(one) for one in ([value] if owner is None else [value, owner])])
     else:
         raise TypeError(f"{type(value).__name__} has no plain content")
 
@@ -229,3 +288,7 @@ def clear(where: Path) -> tuple[int, int]:
         with suppress(OSError):
             part.rmdir()
     return len(found), sum(size for _, size, _ in found)
+
+
+if folder() is not None:
+    package()  # before anybody changes what this process has loaded

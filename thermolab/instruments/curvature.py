@@ -192,7 +192,7 @@ def batch_sharpness(
     x, y = next(iter(system.batches(seed, torch.arange(n, device=weights.device), 2**31, 1, batch_size)))
     x, y = (fitting(replicas, v, torch.float64) for v in (x, y))
     each = 4 * 8 * len(weights) + whole.BACKWARD * batch_size * whole.bytes_a_sample(replicas, weights, x[0], y[0])
-    with no_draws():
+    with no_draws():  # the two ends of a difference would have masks of their own
         return np.concatenate([_sharpness(replicas, weights, *batch, memory) for batch in _blocks(x, y, int(bound / each))])
 
 

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from thermolab.engine.scenario import Observable
-from thermolab.instruments import curvature, mobility, observables, symmetry, whole
-from thermolab.systems import global_random
+from thermolab.instruments import curvature, mobility, observables, symmetry, whole, windows
+from thermolab.systems import checks, global_random
 from thermolab.systems.holding import of_replica
 from thermolab.systems.loading import chunks
 from thermolab.systems.network import NetworkOnData
@@ -199,7 +199,9 @@ class RunProbe:
         """[R]."""
         data, replicas = self.system.data, self.system.replicas
         x, y = data.x[:SAMPLES], data.y[:SAMPLES]
-        return (replicas.outputs(self.state.weights, x, self.state.memory).argmax(-1) == y).double().mean(-1).cpu().numpy()
+        with windows.drawing(0, self.state.step):
+            outputs = replicas.outputs(self.state.weights, x, self.state.memory)
+        return (outputs.argmax(-1) == y).double().mean(-1).cpu().numpy()
 
 
 def follow(hessian, vectors: dict, key, seed: int) -> tuple[float, float]:
@@ -259,31 +261,24 @@ def refusals(system) -> dict[str, str]:
     why = {}
     if not system.has_batches:
         why = dict.fromkeys(("T", "snr", "balance", "batch_sharpness"), "needs batches, and every step sees all data")
+    logits, draws = _tried(system)
+    if draws:  # not so of T and snr: the noise of dropout is part of them
+        why = dict.fromkeys(("sharpness", "batch_sharpness"), "the module draws random numbers (dropout in training mode?)") | why
     if system.data.y.is_floating_point() or system.data.y.dim() != 1:
         why["accuracy"] = "needs classes [N]"
-    elif not _gives_logits(system):
+    elif not logits:
         why["accuracy"] = "needs outputs that are logits [N, K]"
-    if system.replicas.may_draw and _draws(system):
-        drawn = "the network draws random numbers, as dropout does, and has no curvature: module.eval() first"
-        why |= dict.fromkeys(("sharpness", "batch_sharpness"), drawn)
     return why | refusal_of_pairs(system.replicas.module)
 
 
-def _draws(system: NetworkOnData) -> bool:
-    """Whether random numbers are drawn for two samples; nothing changes."""
-    replicas, x = system.replicas, system.data.x[:2]
-    with global_random.kept(), torch.no_grad(), replicas.holding(replicas.own_weights()) as module:
+def _tried(system: NetworkOnData) -> tuple[bool, bool]:
+    """Whether the module gives a tensor [N, K], and whether it draws random numbers, as a first batch shows; nothing changes."""
+    weights = system.replicas.own_weights().to(system._precision)
+    with global_random.kept(), torch.no_grad(), system.replicas.holding(weights) as module:
         before = whole.generators()
-        module(x.clone())
-        return whole.generators() != before
-
-
-def _gives_logits(system: NetworkOnData) -> bool:
-    """Whether the module gives a tensor [N, K], as seen on two samples; nothing changes."""
-    replicas, x = system.replicas, system.data.x[:2]
-    with global_random.kept(), torch.no_grad(), replicas.holding(replicas.own_weights()) as module:
-        outputs = module(x.clone())
-    return isinstance(outputs, torch.Tensor) and outputs.dim() == 2
+        outputs, _ = checks.first_outputs(module, system.data.x)
+        draws = whole.generators() != before
+    return isinstance(outputs, torch.Tensor) and outputs.dim() == 2, draws
 
 
 def refusal_of_pairs(module: torch.nn.Module) -> dict[str, str]:

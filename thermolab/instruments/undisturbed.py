@@ -11,8 +11,8 @@ from torch import nn
 from thermolab.instruments.hessian import SYMMETRIC
 from thermolab.systems import global_random
 
-DROPOUT = nn.modules.dropout._DropoutNd
-DROPS = (DROPOUT, nn.MultiheadAttention)
+DROPOUT = (nn.modules.dropout._DropoutNd,)
+DRAWING = (nn.MultiheadAttention, nn.RNNBase, nn.RReLU)
 DIFFERENCE = 1e-3  # length of the step to each side of a central difference in single precision, over 1 + |w|
 
 
@@ -23,7 +23,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Gradients are not touched as long as they are taken by `torch.autograd.grad`. Limit: what a module or a hook changes inside an
     object of its own, as by appending to a list, stays changed.
     """
-    tables = [table for m in model.modules() for table in (m.__dict__, m._buffers, m._parameters)]
+    tables = [table for m in model.modules() for table in (m.__dict__, m._buffers, m._parameters) if isinstance(table, dict)]
     kept = [dict(table) for table in tables]
     buffers = [(b, b.detach().clone()) for b in model.buffers()]
     with global_random.kept():
@@ -116,8 +116,9 @@ class ModuleHessian:
 
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Dropout layers do nothing meanwhile, nor does the dropout of PyTorch's attention; to be called in `undisturbed`."""
-    layers = [m for m in model.modules() if isinstance(m, DROPS) and m.training]
+    """Dropout is off meanwhile: that of layers, of attention and recurrence, and of whatever holds a layer of dropout, as an
+    attention that asks it for its p alone. To be called in `undisturbed`."""
+    layers = [layer for layer in model.modules() if layer.training and _drops(layer)]
     for layer in layers:
         layer.training = False
     try:
@@ -125,6 +126,11 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.training = True
+
+
+def _drops(layer: nn.Module) -> bool:
+    holds = any(isinstance(child, DROPOUT) for child in layer.children())
+    return isinstance(layer, DROPOUT + DRAWING) or (holds and not isinstance(layer, nn.Sequential))
 
 
 def to(batch, device):

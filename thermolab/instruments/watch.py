@@ -236,10 +236,10 @@ class _Draw:
 
     def __init__(self, loader, seed: int):
         self.generator = torch.Generator().manual_seed(seed)
-        self.dataset, self.collate, self.batch_size = None, None, 1
+        self.dataset, self.collate, self.batch_size, self.batched = None, None, 1, False  # batched: its samples are batches
         if isinstance(loader, DataLoader):
             self.dataset, self.batch_size = map_style(loader), loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
-            self.collate = loader.collate_fn
+            self.collate, self.batched = loader.collate_fn, loader.batch_sampler is None
             if self.dataset is None:
                 raise ValueError(
                     "a stream would be read away from the loop; allowed: a dataset with a length, or a list of batches"
@@ -256,17 +256,21 @@ class _Draw:
         """One batch, drawn with replacement."""
         if self.dataset is None:
             return self.list[int(torch.randint(self.n, (1,), generator=self.generator))]
-        return self._take(torch.randint(self.n, (self.batch_size,), generator=self.generator).tolist())
+        size = 1 if self.batched else self.batch_size
+        return self._take(torch.randint(self.n, (size,), generator=self.generator).tolist())
 
     def first(self, samples: int) -> list:
         """The first samples in blocks of a batch, always the same: the first batches of a list."""
         if self.dataset is None:
             return list(self.list[:4])
+        if self.batched:
+            return [self._take([i]) for i in range(min(4, self.n))]
         n = min(samples, self.n)
         return [self._take(range(i, min(n, i + self.batch_size))) for i in range(0, n, self.batch_size)]
 
     def _take(self, numbers):
-        return self.collate([self.dataset[i] for i in numbers])
+        samples = [self.dataset[i] for i in numbers]
+        return self.collate(samples[0] if self.batched else samples)
 
 
 class _ModelProbe:

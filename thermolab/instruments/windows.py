@@ -6,7 +6,8 @@ and for no other, to which it is another network (`systems.invariance` measures 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 
 from thermolab.engine.experiment import Experiment
 from thermolab.instruments import entropy, noise, whole
+from thermolab.systems import global_random
+from thermolab.systems.network import FRESH
 
 FRAME = 4  # steps between the frames of a run with slow windows
 SPACING = 0.25  # between the weights of a window, in correlation times 1/η_eff: closer ones lower S by far more than its error
@@ -106,13 +109,22 @@ def moments(gradients: torch.Tensor) -> dict[str, np.ndarray]:
     return {"trace": np.asarray(found.trace), "gradient_squared": np.asarray(found.full_gradient_squared)}
 
 
+@contextmanager
+def drawing(seed: int, step: int) -> Iterator[None]:
+    """What a module draws meanwhile, as dropout does, is a function of seed and step; the global generators stay as they are."""
+    with global_random.kept():
+        global_random.seed(seed, FRESH + step, 0)
+        yield
+
+
 def full_gradient_squared(run: Experiment, *, at: At = "weights", bound: int = whole.BOUND) -> np.ndarray:
     """|∇L|² [R] over the whole data set. With BatchNorm it is not the mean of the minibatch gradients.
 
     bound: bytes; raises ValueError, one line, where the data are too many for it and cannot be taken in parts.
     """
     w, d = weights_at(run.state.weights, at), run.system.data
-    g = whole.gradient(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)[1]
+    with drawing(run.seed, run.state.step):
+        g = whole.gradient(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)[1]
     return _known(g.square().sum(1).cpu().numpy(), run, at)
 
 
@@ -124,7 +136,8 @@ def accuracy(run: Experiment, *, at: At = "weights", bound: int = whole.BOUND) -
     w, d = weights_at(run.state.weights, at), run.system.data
     if d.y.is_floating_point():
         raise ValueError(f"targets are {d.y.dtype}, so nothing is classified; allowed: whole numbers, the labels of classes")
-    outputs = whole.outputs(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)
+    with drawing(run.seed, run.state.step):
+        outputs = whole.outputs(run.system.replicas, w, d.x, d.y, run.state.memory, bound=bound)
     classes = outputs.argmax(-1) if outputs.shape[1:-1] == d.y.shape else outputs.argmax(2)
     return _known((classes == d.y).double().flatten(1).mean(-1).cpu().numpy(), run, at)
 

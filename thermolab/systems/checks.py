@@ -7,11 +7,14 @@ import warnings
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from thermolab.systems import global_random
+from thermolab.systems.loading import chunks
 from thermolab.systems.losses import mean_loss
 from thermolab.systems.replicas import Replicas
 
+PART = 2**26  # bytes of the data that are looked at together
 TRIED = 8, 1, 2, 16, 32, 64, 100, 128, 256  # samples in the first batch: some modules take one number of them alone
 
 
@@ -40,9 +43,9 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
     for what, values in (("inputs", x), ("targets", y)):
         if values.is_complex():
             raise ValueError(f"the {what} are {values.dtype}; allowed: real numbers, such as torch.view_as_real({what})")
-        bad = ~torch.isfinite(values).flatten(1 if values.dim() > 1 else 0)
+        bad = _not_finite(values)
         if bad.any():
-            first = int((bad.any(1) if bad.dim() > 1 else bad).nonzero()[0])
+            first = int(bad.nonzero()[0])
             raise ValueError(
                 f"{int(bad.sum())} of the {what} are NaN or infinite, the first in sample {first}; leave such samples out"
             )
@@ -58,7 +61,8 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
     for kind in kinds:
         with global_random.kept(), torch.enable_grad(), replicas.holding(own.to(kind)) as module:
             try:
-                outputs, n = _first_outputs(module, x)
+                global_random.seed(0, 0, 0)
+                outputs, n = first_outputs(module, x)
             except Exception as error:
                 fault = fault or error
                 continue
@@ -70,11 +74,20 @@ def check_data(data, replicas: Replicas) -> torch.dtype:
                 raise ValueError(
                     f"the module made parameters in its first pass, {', '.join(sorted(late))}: it has them now; try again"
                 )
-            return kind
+        _check_again(replicas, own.to(kind), x, outputs)
+        return kind
     raise ValueError(
         f"the module does not take inputs {['B', *x.shape[1:]]} of {x.dtype}: {type(fault).__name__}: {_one_line(fault)}; "
         "allowed: what module(x) takes"
     ) from fault
+
+
+def _not_finite(values: torch.Tensor) -> torch.Tensor:
+    """How many numbers of each sample [N] are NaN or infinite; data larger than memory are looked at in parts."""
+    if not values.is_floating_point():
+        return torch.zeros(len(values), dtype=torch.int64)
+    parts = [values[part] for part in chunks(len(values), max(1, values[0].nbytes), PART)]
+    return torch.cat([(~torch.isfinite(part)).reshape(len(part), -1).sum(1) for part in parts])
 
 
 def check_precision(weights: torch.Tensor, kind: torch.dtype, data) -> None:
@@ -92,7 +105,8 @@ def check_batch(replicas: Replicas, batch_size: int) -> None:
         raise ValueError("batch_size=1 has no variance for the module's BatchNorm1d; allowed: 2 or more")
 
 
-def _first_outputs(module, x):
+def first_outputs(module, x):
+    """(outputs, how many samples) of the first batch that the module takes. Raises what the module raises."""
     fault = None
     for n in [k for k in TRIED if k <= len(x)] or [len(x)]:
         try:
@@ -100,6 +114,28 @@ def _first_outputs(module, x):
         except Exception as error:
             fault = fault or error
     raise fault
+
+
+def _check_again(replicas: Replicas, weights, x, outputs) -> None:
+    """Asked again with the same weights, buffers, attributes and random numbers, a module must say the same."""
+    with global_random.kept(), torch.no_grad(), replicas.holding(weights) as module:
+        global_random.seed(0, 0, 0)
+        again, _ = first_outputs(module, x)
+    pairs = zip(tree_leaves(outputs), tree_leaves(again), strict=False)
+    if not all(_alike(a.detach(), b) for a, b in pairs if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+        raise ValueError(
+            "the module gives other outputs when it is asked again: it keeps something in a list or another object of its own, "
+            "or draws from a generator of its own, which its replicas would share; allowed: buffers, or tensors and numbers that "
+            "are attributes, and the global generators"
+        )
+
+
+def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.shape != b.shape or a.is_complex():
+        return a.shape == b.shape
+    rounding = 1e-2 if a.dtype.itemsize < 4 else 1e-4  # of the largest: the place in memory decides how BLAS rounds
+    most = rounding * float(torch.nan_to_num(a.double()).abs().amax()) if a.numel() else 0.0
+    return torch.allclose(a.double(), b.double(), rtol=0, atol=most, equal_nan=True)
 
 
 def _check_labels(y, outputs, first) -> None:
@@ -127,7 +163,7 @@ def _check_loss(replicas: Replicas, outputs, y) -> None:
         broadcast.seen = broadcast.seen or (list(getattr(outputs, "shape", ())), list(y.shape))
     except Exception as error:
         raise ValueError(f"loss={replicas.loss} fails on the first batch: {type(error).__name__}: {_one_line(error)}") from error
-    if broadcast.seen:
+    if broadcast.seen and list(getattr(outputs, "shape", ())) != list(y.shape):  # else a loss of pairs
         a, b = broadcast.seen
         raise ValueError(
             f"the loss broadcasts {a} with {b}, each output with each target; allowed: equal shapes, as of y[:, None]"

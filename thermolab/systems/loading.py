@@ -30,8 +30,9 @@ def as_dataset(data, *, memory: int = MEMORY) -> Dataset:
     Raises ValueError, one line, for anything else, no samples, samples of different shapes, a sampler that does not draw alike.
     """
     if isinstance(data, Dataset):
-        return data
-    if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], tuple | list):
+        return Dataset(data.x.detach(), data.y.detach(), data.n_classes) if _has_graph(data) else data
+    several = tuple if isinstance(data, tuple) else tuple | list  # ([[1, 2], …], [0, …]) is (x, y), [[x, y], [x, y]] two samples
+    if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], several):
         return Dataset(*map(_tensor, data))
     if isinstance(data, torch_data.DataLoader):
         return _collected(_batches(data), _length(data), memory)
@@ -41,8 +42,17 @@ def as_dataset(data, *, memory: int = MEMORY) -> Dataset:
     raise ValueError(f"data of type {type(data).__name__} are unknown; allowed: (x, y), a torch Dataset, a DataLoader")
 
 
+def _has_graph(data: Dataset) -> bool:
+    return any(isinstance(t, torch.Tensor) and t.requires_grad for t in (data.x, data.y))
+
+
 def _tensor(values) -> torch.Tensor:
-    return values.detach() if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+    if isinstance(values, torch.Tensor):
+        return values.detach()
+    try:
+        return torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data of type {type(values).__name__} are no array of numbers: {error}") from error
 
 
 def map_style(loader: torch_data.DataLoader) -> torch_data.Dataset | None:
@@ -60,22 +70,31 @@ def map_style(loader: torch_data.DataLoader) -> torch_data.Dataset | None:
 
 def _length(loader: torch_data.DataLoader) -> int | None:
     known = map_style(loader)
-    return None if known is None else len(known)
+    return None if known is None or loader.batch_sampler is None else len(known)
 
 
 def _batches(loader: torch_data.DataLoader) -> Iterable:
-    """Each sample once, in its order, collated by the loader's own function; those of a stream as they come."""
+    """Each sample once, in its order, collated by the loader's own function; those of a stream, or of batch_size=None, as they
+    come."""
     known = map_style(loader)
     if known is None:
         return loader
-    collate = loader.collate_fn if loader.batch_size is not None else None
-    return torch_data.DataLoader(known, batch_size=CHUNK, collate_fn=collate, num_workers=loader.num_workers)
+    size = None if loader.batch_sampler is None else CHUNK  # None: what the dataset gives are batches already
+    return torch_data.DataLoader(known, batch_size=size, collate_fn=loader.collate_fn, num_workers=loader.num_workers)
 
 
 def _collected(batches: Iterable, n: int | None, memory: int) -> Dataset:
     """All batches, one after the other, in one tensor for inputs and one for targets."""
     columns: list[_Column] = []
-    for batch in batches:
+    batches = iter(batches)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            break
+        except (RuntimeError, TypeError) as error:  # as where they have several shapes
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"the samples make no batch: {said}; allowed: (input, target), each of one shape") from error
         parts = pair(batch)
         columns = columns or [_Column(part, n, memory) for part in parts]
         for column, part in zip(columns, parts, strict=True):
@@ -93,6 +112,8 @@ def pair(batch) -> tuple[torch.Tensor, torch.Tensor]:
     for part in batch:
         if not isinstance(part, torch.Tensor):
             raise ValueError(f"a batch holds a {type(part).__name__}; allowed: (inputs, targets), a tensor each")
+        if not part.dim():
+            raise ValueError("a batch holds a single number; allowed: tensors [B, ...], as a batch_size gives")
     return tuple(batch)
 
 
@@ -111,9 +132,9 @@ class _Column:
         if tuple(part.shape[1:]) != self.shape:
             raise ValueError(f"samples have shapes {self.shape} and {tuple(part.shape[1:])}; allowed: one shape for all")
         if self.mapped is not None:
-            self.mapped[self.filled : self.filled + len(part)] = part
+            self.mapped[self.filled : self.filled + len(part)] = part.detach()
         else:
-            self.parts.append(part.clone())
+            self.parts.append(part.detach().clone())
             if (self.filled + len(part)) * max(1, part[0].nbytes) > self.memory:
                 raise ValueError(
                     f"a stream of more than {self.memory:.2g} bytes has no number of samples; allowed: a dataset with a length, "

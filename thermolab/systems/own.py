@@ -46,6 +46,8 @@ class Network(NetworkOnData):
         starts: str | Callable = "own",
         memory: int = MEMORY,
     ):
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"the module is {module!r}; allowed: an nn.Module, such as torch.nn.Linear(4, 1)")
         found = as_dataset(data, memory=memory)
         own = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
         x, y = (t.to(own) if t.is_floating_point() else t for t in (found.x, found.y))

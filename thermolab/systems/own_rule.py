@@ -37,7 +37,8 @@ class OwnRule(NetworkOnData):
         taken = len(inspect.signature(step).parameters)
         if taken not in (4, 5):
             raise ValueError(f"your step takes {taken} arguments; allowed: step(w, g, eta, lam) or step(w, g, eta, lam, t)")
-        super().__init__(net.replicas.module, net.data, net.protocol, net.replicas.loss, net.backend)
+        kept = {"replacement": net.replacement, "starts": net.starts, "precision": net.replicas.precision}
+        super().__init__(net.replicas.module, net.data, net.protocol, net.replicas.loss_function, net.backend, **kept)
         self.own, self._timed = step, taken == 5
         self.knobs, self.choices = {}, {}  # a protocol would have no say
 
@@ -55,9 +56,10 @@ class OwnRule(NetworkOnData):
         g = torch.empty_like(weights)
         totals = {k: torch.zeros(len(weights), dtype=torch.float64, device=weights.device) for k in self.observables}
         diverged = torch.full((len(weights),), -1, device=weights.device)
-        with torch.no_grad():
+        memory = memory if isinstance(memory, dict) else self.start_memory(weights)
+        with torch.no_grad(), self._gradients(weights, memory, seed, streams) as gradient:
             for i, (x, y) in enumerate(self.batches(seed, streams, first_step, n, int(knobs["batch_size"]))):
-                totals["U"] += self.replicas.loss_and_gradient(weights, x, y, g)
+                totals["U"] += gradient(first_step + i, weights, x, y, g)
                 r2, g2 = ((v * v).sum(1) for v in (weights, g))
                 totals["r2"] += r2
                 totals["g2"] += g2 * r2
