@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from thermolab.instruments import mobility
-from thermolab.instruments.undisturbed import DROPOUT, DROPS
+from thermolab.instruments.undisturbed import DRAWING, DROPOUT
 
 KEPT = 20  # lengths of gradients that are compared
 ALIKE = 1e-4  # relative: clip_grad_norm_ leaves all clipped gradients as long as each other within 1e-6/norm
@@ -68,6 +68,6 @@ class Noticed:
 
     def look(self, model: nn.Module) -> None:
         """What the mode of the model means for the readings."""
-        layers = (m for m in model.modules() if isinstance(m, DROPS) and m.training)
-        if any((m.p if isinstance(m, DROPOUT) else m.dropout) > 0 for m in layers):
+        layers = (m for m in model.modules() if isinstance(m, DROPOUT + DRAWING) and m.training)
+        if any(m.p > 0 if isinstance(m, DROPOUT) else getattr(m, "dropout", 0) > 0 for m in layers):
             self.add("dropout is at work: its noise is part of T and snr; the sharpness is that without it")
