@@ -146,7 +146,10 @@ def test_a_hidden_page_rests_and_a_second_panel_pauses_the_first(lab, panel):
 
 def test_kept_states_and_files(lab, panel):
     gas = panel(lab, CELLS.index(GAS))
+    first = gas.look()["step"]
     gas.press("step")
+    gas.until("now.step !== given", first)
+    expect(gas.status).to_have_text("paused; press Run")
     gas.press("keep")
     expect(gas.status).to_contain_text("is kept")
     step = gas.look()["step"]

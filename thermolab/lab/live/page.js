@@ -8,7 +8,8 @@
       const slider = knob.matches('.widget-slider') ? knob : knob.querySelector('.widget-slider');
       const handle = slider?.querySelector('.noUi-handle');
       const label = [...knob.querySelectorAll('.widget-label')].find(one => one.textContent);
-      const value = slider?.querySelector('.widget-label')?.title || slider?.querySelector('.widget-readout')?.textContent;
+      const title = slider?.querySelector('.widget-label')?.title;  // "null" where a widget has no tooltip
+      const value = title && title !== 'null' ? title : slider?.querySelector('.widget-readout')?.textContent;
       const say = (what, text) => text && handle?.getAttribute(what) !== text && handle?.setAttribute(what, text);
       say('aria-label', label?.textContent);
       say('aria-valuetext', value);
