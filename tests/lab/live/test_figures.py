@@ -105,4 +105,6 @@ def test_a_heat_map_alone(draw, run):
 
 def test_a_run_that_ended_before_its_first_frame_can_be_drawn(draw):
     figure = draw([Lines("U", "r"), Scatter("U", "r"), Scatter("U", "v", equal=True), Trajectory("U", "r"), HEAT], [])
-    assert plots.show(figure, "nothing").data.startswith("<img")
+    shown = plots.show(figure, "nothing").data
+    assert shown.startswith("<figure")
+    assert "<img" in shown
