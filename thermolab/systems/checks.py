@@ -118,11 +118,11 @@ def first_outputs(module, x):
 
 def _check_again(replicas: Replicas, weights, x, outputs) -> None:
     """Asked again with the same weights, buffers, attributes and random numbers, a module must say the same."""
-    with global_random.kept(), torch.no_grad(), replicas.holding(weights) as module:
+    with global_random.kept(), torch.enable_grad(), replicas.holding(weights) as module:
         global_random.seed(0, 0, 0)
         again, _ = first_outputs(module, x)
     pairs = zip(tree_leaves(outputs), tree_leaves(again), strict=False)
-    if not all(_alike(a.detach(), b) for a, b in pairs if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+    if not all(_alike(a.detach(), b.detach()) for a, b in pairs if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
         raise ValueError(
             "the module gives other outputs when it is asked again: it keeps something in a list or another object of its own, "
             "or draws from a generator of its own, which its replicas would share; allowed: buffers, or tensors and numbers that "
